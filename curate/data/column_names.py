@@ -1,9 +1,9 @@
-"""Names that columns go by, for each role that they can have, and the names that curation gives to its own."""
+"""Column names by role, and names reserved for the columns that curation adds."""
 
 from __future__ import annotations
 
-# Required roles of each shape and the column names they go by, most specific first: where a worked solution and
-# a bare answer stand side by side, the solution is what a model is trained on.
+# Required roles of each shape and the column names that they are recognized by, most specific first: if a dataset has
+# both a worked solution and a bare answer, the solution is what a model is trained on.
 REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "messages": {"messages": ("messages", "conversations", "conversation")},
     "prompt_completion": {
@@ -23,7 +23,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "text": {"text": ("text", "content")},
 }
-# Further names, looked for where nothing else fits: of conversations, and of prompts with those of their completions.
+# Further names, tried if nothing else fits: of conversations, and of prompts with those of their completions.
 CONVERSATIONS = (
     "chat",
     "dialog",
@@ -47,7 +47,7 @@ PAIRS = (
     (("inputs_pretokenized",), ("targets_pretokenized",)),
 )
 INPUT = ("input", "context")
-# Columns that change what a model sees of a row, beside its prompt and completion.
+# Columns besides prompt and completion that a model sees.
 SURROUNDING_NAMES: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt", "systeminstruction"),
     "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
@@ -62,7 +62,7 @@ OPTIONAL = {
 
 SHAPES = tuple(REQUIRED)
 SURROUNDING = tuple(SURROUNDING_NAMES)
-# Roles of which a cell may be null.
+# Roles whose cells may be null.
 OPTIONAL_CONTENT = frozenset(["input", *SURROUNDING])
 # Roles of preference pairs and labeled completions, see `curate.data.preferences`.
 PAIR_ROLES = ("chosen", "rejected", "label")
@@ -91,7 +91,7 @@ ROLES = (
     "role",
     "content",
 )
-# Columns beside prompts and completions that say something to a model elsewhere, but are not read: what to say of them.
+# Columns that other tools show to a model but that are not read here, and what to tell the user about them.
 UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("reasoning_content", "thinking", "chain_of_thought", "reasoning", "cot", "thoughts"),
@@ -105,7 +105,7 @@ UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
         "--columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN",
     ),
 )
-# Names of the columns that curation adds (what is left in a finished run's data folder).
+# Names of the columns that curation adds to the data of a finished run.
 RESERVED = (
     *("example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"),
     *("generator", "request", "pass_count", "verified", "rescored_hard"),

@@ -1,4 +1,4 @@
-"""Which Arrow columns a curated dataset can hold, and what becomes of the others when they are read."""
+"""Arrow types that a curated dataset can hold, and conversion of other types when they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_LEVELS = 98  # of a Parquet schema between root and leaf; readers open no 
 
 
 def with_children(kind: pa.DataType, changed: Callable[[pa.Field], pa.Field]) -> pa.DataType:
-    """A nested type with other fields in place of its own; any other type as it is."""
+    """A nested type whose fields are replaced by `changed(field)`; other types are returned unchanged."""
     if pa.types.is_struct(kind):
         return pa.struct([changed(field) for field in kind])
     if pa.types.is_map(kind):
@@ -50,9 +50,9 @@ _LISTS = (
 
 
 def check_buffers(table: pa.Table, description: str) -> None:
-    """Raise InputError where the buffers of a column contradict each other: to read it could end the process.
+    """Raise InputError for a column with inconsistent buffers, which could crash the process when read.
 
-    Strings that are not UTF-8 are no such fault; they make a row unusable.
+    Strings that are not UTF-8 are accepted here; they make a row unusable.
     """
     try:
         _check_names(table.schema)
@@ -77,6 +77,7 @@ def _check_names(fields: Iterable[pa.Field]) -> None:
 
 
 def _validate(array: pa.Array) -> None:
+    """Raise Arrow's error for inconsistent buffers, but not for strings that are not UTF-8."""
     try:
         array.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -99,9 +100,9 @@ def _as_bytes(kind: pa.DataType) -> pa.DataType:
 
 
 def conformed(table: pa.Table, description: str) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """The table in types that Parquet and `datasets` have, and (column, line) for every one that had another.
+    """The table in types that Parquet and `datasets` support, and (column, note) for each converted column.
 
-    Values stay what they are. Raises InputError for a column that has no such type.
+    Values do not change. Raises InputError for a column without such a type.
     """
     notes = []
     for k, field in enumerate(table.schema):
@@ -126,18 +127,19 @@ def conformed(table: pa.Table, description: str) -> tuple[pa.Table, list[tuple[s
 
 
 class _NoTypeError(Exception):
-    """Why values cannot be kept, and what to do."""
+    """A type that cannot be stored; the message says why, and the remedy."""
 
 
 def _conform(kind: pa.DataType) -> pa.DataType:
+    """The type in which values of `kind` are stored. Raises _NoTypeError if there is none."""
     if isinstance(kind, pa.BaseExtensionType):
-        own = type(kind).__module__.partition(".")[0] == "datasets"
-        return kind if own else JSON if is_json(kind) else _conform(kind.storage_type)
+        from_datasets = type(kind).__module__.partition(".")[0] == "datasets"
+        return kind if from_datasets else JSON if is_json(kind) else _conform(kind.storage_type)
     if pa.types.is_run_end_encoded(kind):
         return _conform(kind.value_type)
     if pa.types.is_dictionary(kind):
         inner = _conform(kind.value_type)
-        if inner in (pa.string_view(), pa.binary_view()):  # whose words Arrow cannot look up
+        if inner in (pa.string_view(), pa.binary_view()):  # Arrow cannot decode dictionaries of views
             return pa.dictionary(kind.index_type, storable(inner), kind.ordered)
         return kind if inner == kind.value_type and not pa.types.is_nested(inner) else inner
     if pa.types.is_decimal(kind):
@@ -162,7 +164,7 @@ def _conform(kind: pa.DataType) -> pa.DataType:
 
 
 def _item(kind: pa.DataType) -> pa.DataType:
-    """As `_conform`, of the items of lists: Parquet's writer slices structs in lists, but cannot slice views."""
+    """Like `_conform`, for the items of lists: Parquet's writer slices structs in lists, but cannot slice views."""
     conformed = _conform(kind)
     return storable(conformed) if pa.types.is_struct(conformed) else conformed
 
@@ -193,7 +195,7 @@ def _levels(kind: pa.DataType) -> int:
 
 
 def _check_seconds(array: pa.Array) -> None:
-    """Parquet has no seconds, and milliseconds do not reach as far."""
+    """Raise _NoTypeError for timestamps in seconds that milliseconds, Parquet's coarsest unit, cannot hold."""
     if pa.types.is_timestamp(array.type) and array.type.unit == "s":
         try:
             array.cast(pa.timestamp("ms", array.type.tz))
@@ -204,6 +206,7 @@ def _check_seconds(array: pa.Array) -> None:
 
 
 def _parts(array: pa.Array) -> Iterator[pa.Array]:
+    """The fields of a struct array, or the items of a list array."""
     if pa.types.is_struct(array.type):
         yield from array.flatten()
     elif is_any_list(array.type):
@@ -211,12 +214,12 @@ def _parts(array: pa.Array) -> Iterator[pa.Array]:
 
 
 def is_any_list(kind: pa.DataType) -> bool:
-    """Whether values are lists, whatever their offsets; maps are not."""
+    """Whether a type is any kind of list; maps are not."""
     return any(is_kind(kind) for is_kind, _ in _LISTS) or bool(pa.types.is_fixed_size_list(kind))
 
 
 def _has_null_words(array: pa.Array) -> bool:
-    """Whether a dictionary inside has a null among its words, which Parquet cannot write."""
+    """Whether a dictionary at any depth has a null value, which Parquet cannot write."""
     if pa.types.is_dictionary(array.type):
         return bool(array.dictionary.null_count)
     if pa.types.is_struct(array.type):
@@ -225,22 +228,22 @@ def _has_null_words(array: pa.Array) -> bool:
 
 
 def _has_json_views(kind: pa.DataType) -> bool:
-    """Whether there is JSON whose text is stored as views: Arrow calls it equal to other JSON, and misreads it."""
+    """Whether JSON at any depth is stored as string views: Arrow treats its type as equal to JSON, and misreads it."""
     if is_json(kind):
         return bool(kind.storage_type == pa.string_view())
     return any(_has_json_views(kind.field(k).type) for k in range(kind.num_fields))
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    """The values of a run-end-encoded array, each as often as it counts; Arrow's own function knows few types."""
-    rows = np.arange(array.offset, array.offset + len(array))
-    runs = np.searchsorted(array.run_ends.to_numpy(), rows, side="right")
+    """Expand a run-end-encoded array; Arrow's own function supports few types."""
+    rows = np.arange(array.offset, array.offset + len(array))  # (n,)
+    runs = np.searchsorted(array.run_ends.to_numpy(), rows, side="right")  # (n,) run of each row
     values = array.values
     return converted(values, storable(values.type)).take(pa.array(runs, pa.int64()))
 
 
 def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The array in a type that `_conform` or `common_type` gives for its own."""
+    """Convert an array to a type that `_conform` or `common_type` returned for its own type."""
     if array.type == kind and not _has_null_words(array) and not _has_json_views(array.type):
         return array
     if isinstance(array, pa.ExtensionArray):
@@ -271,7 +274,7 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if not pa.types.is_nested(kind):
         return array.cast(kind)
     make, width = (pa.LargeListArray, pa.int64()) if pa.types.is_large_list(kind) else (pa.ListArray, pa.int32())
-    if _has_json_views(array.type):  # which list_flatten would cut off from their text
+    if _has_json_views(array.type):  # list_flatten would lose their text buffers
         ends = pa.array(array.offsets.to_numpy(), width)
         return make.from_arrays(ends, converted(array.values, kind.value_type), kind, mask=missing)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Find out what a model reads in a table: the columns with a role, by their names and types."""
+"""Recognize the roles of a table's columns by their names and types."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from curate.data.turns import ANSWERS, ASKS, CONTENT_KEYS, FURTHER_KEYS, ROLE_KE
 from curate.data.wording import listed, nearest, type_name
 from curate.errors import InputError
 
-ROLE_PREFIX = "role."  # of roles that say what a name of a speaker means
+ROLE_PREFIX = "role."  # "role.NAME" maps a speaker's name to a role of messages
 
 
 def known_names() -> frozenset[str]:
     """Every column name that recognition looks for."""
     tables = (*REQUIRED.values(), SURROUNDING_NAMES, OPTIONAL)
-    named = (name for table in tables for names in table.values() for name in names)
-    paired = (name for pair in PAIRS for names in pair for name in names)
-    return frozenset([*named, *paired, *INPUT, *CONVERSATIONS])
+    role_names = (name for table in tables for names in table.values() for name in names)
+    pair_names = (name for pair in PAIRS for names in pair for name in names)
+    return frozenset([*role_names, *pair_names, *INPUT, *CONVERSATIONS])
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """`prompt=question,completion=answer` as {role: column name}; "" for a role that is switched off, as in `system=`.
+    """Parse `prompt=question,completion=answer` into {role: column name}; "" disables a role, as in `system=`.
 
-    `role=from,content=value` name the keys of messages, `role.bot=assistant` says what a name of a speaker means.
-    Raises InputError for a piece that is not role=column, an unknown role or one given twice.
+    `role=from,content=value` names the keys of messages, `role.bot=assistant` maps a speaker's name to a role.
+    Raises InputError for a piece that is not role=column, and for an unknown or repeated role.
     """
     columns: dict[str, str] = {}
     for piece in text.split(","):
@@ -60,7 +60,7 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def parse_roles(pieces: Iterable[str]) -> dict[str, str]:
-    """`bot=assistant` and the like, several to a piece or one, as `parse_columns` gives them."""
+    """Parse pieces like `bot=assistant` or `bot=assistant,human=user` into {"role.bot": "assistant", ...}."""
     columns: dict[str, str] = {}
     for piece in (part for several in pieces for part in several.split(",")):
         name, equals, target = (part.strip() for part in piece.partition("="))
@@ -83,7 +83,7 @@ def _check_role(role: str, column: str = "") -> None:
 
 
 def may_be_pairs(names: Iterable[str], roles: Iterable[str], shape: str | None) -> bool:
-    """Whether names, roles or shape give reason to look for preference pairs or labeled completions."""
+    """Whether the names, roles or shape suggest preference pairs or labeled completions."""
     known = {*LABEL_NAMES, *(chosen for chosen, _ in PAIR_NAMES)}
     return shape in PAIR_SHAPES or not known.isdisjoint(map(str.casefold, names)) or any(r in PAIR_ROLES for r in roles)
 
@@ -104,61 +104,63 @@ def content_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:
 def recognize(
     schema: pa.Schema, columns: Mapping[str, str] | None = None, shape: str | None = None
 ) -> tuple[str, dict[str, str]]:
-    """Shape of the dataset, and {role: column name}.
+    """Recognize the shape of a dataset and its {role: column name}.
 
-    columns: roles the caller names; they win, and "" switches one off. shape: one of SHAPES, else the first whose
-    required columns are there. Prompts and completions that are both lists of messages are of shape messages.
+    columns: roles that the caller assigned; they take precedence, and "" disables one. shape: one of SHAPES; None = the
+    first one whose required columns exist. Prompts and completions that are both lists of messages have shape messages.
     Raises InputError for unknown roles, columns and shapes, for a column in two content roles or of the wrong type,
-    and where no shape fits.
+    and if no shape fits.
     """
-    given = dict(columns or {})
-    for role, name in given.items():
+    explicit = dict(columns or {})
+    for role, name in explicit.items():
         _check_role(role, name)
         if name and is_column_role(role) and name not in schema.names:
             raise InputError(
                 f"--columns {role}={name}: there is no column {name!r}{nearest(name, schema.names)}; "
                 f"columns are {listed(schema.names)}"
             )
-    _check_repeats(given)
+    _check_repeats(explicit)
     if shape is not None and shape not in SHAPES:
         raise InputError(f"unknown shape {shape!r}{nearest(shape, SHAPES)}; shapes are {', '.join(SHAPES)}")
     wrong: list[str] = []
-    keys = message_keys(given)
-    for candidate, found in _candidates(schema, given, shape):
-        fault = _fault(schema, candidate, found, keys)
+    keys = message_keys(explicit)
+    for candidate, matched in _candidates(schema, explicit, shape):
+        fault = _fault(schema, candidate, matched, keys)
         if fault is None:
-            first = schema.field(next(iter(found.values()))).type
+            first = schema.field(next(iter(matched.values()))).type
             conversational = candidate != "messages" and is_messages(first, keys)
             final = "messages" if conversational else candidate
-            found |= _surrounding(schema, final, given, found)
-            further = {role: name for role, name in given.items() if not is_column_role(role)}
-            return final, {**found, **_optional(schema, given, found), **further}
+            matched |= _surrounding(schema, final, explicit, matched)
+            further = {role: name for role, name in explicit.items() if not is_column_role(role)}
+            return final, {**matched, **_optional(schema, explicit, matched), **further}
         wrong.append(fault)
     if wrong:
         raise InputError(wrong[0])
     raise InputError(_no_fit(schema, shape))
 
 
-def _candidates(schema: pa.Schema, given: Mapping[str, str], shape: str | None) -> Iterator[tuple[str, dict[str, str]]]:
-    """(shape, columns of the roles that it requires) of all that fit by their names, the most certain first."""
+def _candidates(
+    schema: pa.Schema, explicit: Mapping[str, str], shape: str | None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """(shape, {role: column}) of all shapes that fit by column names, most specific first."""
     for candidate in SHAPES if shape is None else (shape,):
-        found = _fit(schema, candidate, given)
-        if found is not None:
-            yield candidate, found
+        matched = _fit(schema, candidate, explicit)
+        if matched is not None:
+            yield candidate, matched
     if shape in (None, "messages"):
-        found = _fit(schema, "messages", given, {"messages": CONVERSATIONS})
-        if found is not None and is_messages(schema.field(found["messages"]).type, message_keys(given)):
-            yield "messages", found
+        matched = _fit(schema, "messages", explicit, {"messages": CONVERSATIONS})
+        if matched is not None and is_messages(schema.field(matched["messages"]).type, message_keys(explicit)):
+            yield "messages", matched
     if shape in (None, "prompt_completion"):
         for prompts, completions in PAIRS:
-            found = _fit(schema, "prompt_completion", given, {"prompt": prompts, "completion": completions})
-            if found is not None:
-                yield "prompt_completion", found
+            matched = _fit(schema, "prompt_completion", explicit, {"prompt": prompts, "completion": completions})
+            if matched is not None:
+                yield "prompt_completion", matched
 
 
-def _check_repeats(given: Mapping[str, str]) -> None:
+def _check_repeats(explicit: Mapping[str, str]) -> None:
     roles: dict[str, str] = {}
-    for role, name in given.items():
+    for role, name in explicit.items():
         if role in OPTIONAL or not name or not is_column_role(role):
             continue  # what is trained on may be the final answer, and its source or id
         if name in roles:
@@ -170,11 +172,12 @@ def _check_repeats(given: Mapping[str, str]) -> None:
 
 
 def _plain_name(name: str) -> str:
+    """A column name in lower case with underscores, for comparison."""
     return name.casefold().replace(" ", "_").replace("-", "_")
 
 
 def _column(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str] = ()) -> str | None:
-    """The first of `names` that is a column, whatever its capitals, and not taken."""
+    """The first of `names` that is a column, ignoring case, and not taken."""
     return next(iter(_all_columns(schema, names, taken)), None)
 
 
@@ -187,27 +190,29 @@ def _all_columns(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str]
 def _fit(
     schema: pa.Schema,
     shape: str,
-    given: Mapping[str, str],
+    explicit: Mapping[str, str],
     names_of: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, str] | None:
+    """{role: column} of a shape by column names; None if it lacks a required role or `explicit` has a foreign one."""
     required = REQUIRED[shape] if names_of is None else names_of
     allowed = {*required, *OPTIONAL, *(["input"] if shape == "instruction" else [])}
     if shape != "text":
         allowed |= {*SURROUNDING}
-    if shape == "messages" and "prompt" in given and "completion" in given and "messages" not in given:
+    if shape == "messages" and "prompt" in explicit and "completion" in explicit and "messages" not in explicit:
         required, allowed = {"prompt": (), "completion": ()}, {"prompt", "completion", *SURROUNDING, *OPTIONAL}
-    if not allowed >= {role for role, name in given.items() if name and is_column_role(role)}:
+    if not allowed >= {role for role, name in explicit.items() if name and is_column_role(role)}:
         return None
-    taken = [name for role, name in given.items() if role not in OPTIONAL and is_column_role(role)]
-    found = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
+    taken = [name for role, name in explicit.items() if role not in OPTIONAL and is_column_role(role)]
+    matched = {role: explicit.get(role) or _column(schema, names, taken) for role, names in required.items()}
     if shape == "instruction":
-        found["input"] = given["input"] if "input" in given else _column(schema, INPUT, taken)
-    complete = {role: name for role, name in found.items() if name}
+        matched["input"] = explicit["input"] if "input" in explicit else _column(schema, INPUT, taken)
+    complete = {role: name for role, name in matched.items() if name}
     return complete if set(complete) >= set(required) else None
 
 
-def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str], keys: MessageKeys) -> str | None:
-    kinds = {role: schema.field(name).type for role, name in found.items()}
+def _fault(schema: pa.Schema, shape: str, matched: Mapping[str, str], keys: MessageKeys) -> str | None:
+    """Message about a column of the wrong type for its role; None if all types fit the shape."""
+    kinds = {role: schema.field(name).type for role, name in matched.items()}
 
     def conversations(kind: pa.DataType) -> bool:
         return is_messages(kind, keys)
@@ -220,7 +225,7 @@ def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str], keys: Messag
         if not valid(kind):
             keyed = " or name its keys with --columns role=KEY,content=KEY," if _is_objects(kind) else ""
             return (
-                f"column {found[role]!r} holds {type_name(kind)}, not {expected}; convert it,{keyed} or name another "
+                f"column {matched[role]!r} holds {type_name(kind)}, not {expected}; convert it,{keyed} or name another "
                 f"column with --columns {role}=COLUMN"
             )
     return None
@@ -230,21 +235,23 @@ def _is_objects(kind: pa.DataType) -> bool:
     return is_list(kind) and bool(pa.types.is_struct(kind.value_type))
 
 
-def _surrounding(schema: pa.Schema, shape: str, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
-    """The columns beside prompt and completion that a model sees, named by the caller or by their usual names."""
+def _surrounding(
+    schema: pa.Schema, shape: str, explicit: Mapping[str, str], matched: Mapping[str, str]
+) -> dict[str, str]:
+    """{role: column} of the columns besides prompt and completion that a model sees."""
     if shape == "text":
         return {}
     columns: dict[str, str] = {}
     for role, names in SURROUNDING_NAMES.items():
-        if role in given:
-            name = given[role] or None
+        if role in explicit:
+            name = explicit[role] or None
             if name is not None and not _can_be(role, schema.field(name).type):
                 raise InputError(
                     f"column {name!r} holds {type_name(schema.field(name).type)}, which cannot be {role}; name another "
                     "column"
                 )
         else:
-            taken = [*found.values(), *columns.values(), *(column for column in given.values() if column)]
+            taken = [*matched.values(), *columns.values(), *(column for column in explicit.values() if column)]
             fitting = (
                 column for column in _all_columns(schema, names, taken) if _can_be(role, schema.field(column).type)
             )
@@ -255,6 +262,7 @@ def _surrounding(schema: pa.Schema, shape: str, given: Mapping[str, str], found:
 
 
 def _can_be(role: str, kind: pa.DataType) -> bool:
+    """Whether a column of this type can be system, context, history or tools."""
     if pa.types.is_null(kind):
         return False  # nothing that a model could see
     if role in ("system", "context"):
@@ -265,20 +273,20 @@ def _can_be(role: str, kind: pa.DataType) -> bool:
     return objects or is_text(kind) or (is_list(kind) and (_can_be(role, kind.value_type) or holds_json(kind)))
 
 
-def remarks(schema: pa.Schema, shape: str, found: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """Lines about columns that could have been read otherwise, each with how to say so."""
+def remarks(schema: pa.Schema, shape: str, matched: Mapping[str, str], explicit: Mapping[str, str]) -> list[str]:
+    """Notes about columns that could be read in another way, each with the option that does so."""
     lines = []
-    used = {*found.values(), *given.values()}
+    used = {*matched.values(), *explicit.values()}
     names = REQUIRED[shape]
-    if shape == "prompt_completion" and _plain_name(found.get("prompt", "")) not in names["prompt"]:
-        pairs = (pair for pair in PAIRS if _plain_name(found.get("prompt", "")) in pair[0])
+    if shape == "prompt_completion" and _plain_name(matched.get("prompt", "")) not in names["prompt"]:
+        pairs = (pair for pair in PAIRS if _plain_name(matched.get("prompt", "")) in pair[0])
         names = next(({"prompt": asks, "completion": answers} for asks, answers in pairs), names)
     for role, candidates in names.items():
-        others = _all_columns(schema, candidates, used) if role in found and role not in given else []
+        others = _all_columns(schema, candidates, used) if role in matched and role not in explicit else []
         others = [name for name in others if is_text(schema.field(name).type) and role not in ("text", "messages")]
         if others:
             lines.append(
-                f"{role} is column {found[role]!r}; {listed([repr(name) for name in others])} may be it too: "
+                f"{role} is column {matched[role]!r}; {listed([repr(name) for name in others])} may be it too: "
                 f"--columns {role}={others[0]} takes that one"
             )
     if shape == "text":
@@ -286,17 +294,17 @@ def remarks(schema: pa.Schema, shape: str, found: Mapping[str, str], given: Mapp
         texts = [name for name in answers if is_text(schema.field(name).type)]
         if texts:
             lines.append(
-                f"column {found['text']!r} is all that a model reads; if {texts[0]!r} is what it is to answer, pass "
-                f"--columns prompt={found['text']},completion={texts[0]}"
+                f"column {matched['text']!r} is all that a model reads; if {texts[0]!r} is what it is to answer, pass "
+                f"--columns prompt={matched['text']},completion={texts[0]}"
             )
         return lines
     for usual, why in UNREAD:
         if usual[0] == "reasoning_content" and shape == "messages":
-            continue  # what stands beside whole conversations is said in them, or about them
+            continue  # reasoning beside whole conversations is part of them, or about them
         unread = (name for name in _all_columns(schema, usual, used) if not pa.types.is_null(schema.field(name).type))
         lines += [f"column {name!r} {why}" for name in unread]
     for role, usual in SURROUNDING_NAMES.items():
-        if role in found or role in given:
+        if role in matched or role in explicit:
             continue
         for name in _all_columns(schema, usual, used):
             kind = schema.field(name).type
@@ -305,18 +313,18 @@ def remarks(schema: pa.Schema, shape: str, found: Mapping[str, str], given: Mapp
     return lines
 
 
-def _optional(schema: pa.Schema, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+def _optional(schema: pa.Schema, explicit: Mapping[str, str], matched: Mapping[str, str]) -> dict[str, str]:
     columns = {}
     for role, names in OPTIONAL.items():
-        name = given[role] or None if role in given else _column(schema, names)
-        if role != "id" and name not in (given.get(role), "final_answer") and name in found.values():
+        name = explicit[role] or None if role in explicit else _column(schema, names)
+        if role != "id" and name not in (explicit.get(role), "final_answer") and name in matched.values():
             continue  # an `answer` that is already the completion is a worked answer, a `source` may be the prompt
         if name is None:
             continue
         kind = schema.field(name).type
         if is_text(kind) or pa.types.is_integer(kind) or (role != "id" and _is_written(kind)):
             columns[role] = name
-        elif role in given:
+        elif role in explicit:
             raise InputError(
                 f"column {name!r} holds {type_name(kind)}, which cannot be {role}; name a column of text or numbers"
             )
@@ -347,11 +355,11 @@ def _no_fit(schema: pa.Schema, shape: str | None) -> str:
     )
 
 
-# --- how messages are written ---
+# --- forms of messages ---
 
 
 def message_keys(columns: Mapping[str, str]) -> MessageKeys:
-    """What {role: column} says of messages: the roles `role` and `content` name keys, `role.NAME` maps NAME."""
+    """Keys and roles of messages from {role: column}: `role` and `content` name keys, `role.NAME` maps NAME."""
     roles = {name[len(ROLE_PREFIX) :]: target for name, target in columns.items() if name.startswith(ROLE_PREFIX)}
     if not roles and "role" not in columns and "content" not in columns:
         return USUAL
@@ -364,14 +372,14 @@ def is_column_role(role: str) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds strings (an all-null column does: its rows are the fault)."""
+    """Whether a column of this type holds strings; an all-null column counts, since its rows are reported instead."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind in (pa.string_view(), pa.null())
 
 
 def may_hold_conversations(table: pa.Table) -> bool:
-    """Whether a column of text, or of lists of text, begins with what may be JSON; of each, 64 cells are looked at."""
+    """Whether a text column may hold JSON, judged by 64 cells, or there is a list of texts."""
     for name in table.column_names:
         column = table[name].slice(0, 64)
         if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
@@ -384,7 +392,7 @@ def may_hold_conversations(table: pa.Table) -> bool:
 
 
 def may_hold_bare_turns(table: pa.Table, roles: Mapping[str, str]) -> bool:
-    """Whether there is a list of texts, or a list where a prompt is, which `curate.data.plain_turns` looks at."""
+    """Whether there is a list of texts, or a prompt that is a list, which `curate.data.plain_turns` may convert."""
     prompt = roles.get("prompt", "prompt")
     return any(
         is_list(field.type) and (field.name == prompt or is_text(field.type.value_type)) for field in table.schema
@@ -396,7 +404,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def is_messages(kind: pa.DataType, keys: MessageKeys = USUAL) -> bool:
-    """Whether a column of this type holds conversations; the rows of a list of JSON may be at fault."""
+    """Whether a column of this type holds conversations; lists of JSON count, their rows are checked later."""
     if not is_list(kind):
         return False
     item = kind.value_type
@@ -404,7 +412,7 @@ def is_messages(kind: pa.DataType, keys: MessageKeys = USUAL) -> bool:
 
 
 def holds_turns(kind: pa.DataType) -> bool:
-    """Whether a history of this type can be read: messages, or pairs of a question and its answer."""
+    """Whether a column of this type can be a history: messages, or pairs of a question and its answer."""
     if is_messages(kind) or is_text(kind) or holds_json(kind):
         return True
     item = kind.value_type if is_list(kind) else pa.int8()
@@ -413,7 +421,7 @@ def holds_turns(kind: pa.DataType) -> bool:
 
 def _keys(kind: pa.StructType, keys: MessageKeys) -> tuple[str, str] | None:
     """Names of the role and the content in a struct of this type."""
-    fields = {each.name: each.type for each in kind}
+    fields = {field.name: field.type for field in kind}
     role_keys = ROLE_KEYS if keys.role is None else (keys.role,)
     content_keys = CONTENT_KEYS if keys.content is None else (keys.content,)
     role = next((key for key in role_keys if key in fields and _speaks(fields[key])), None)
@@ -426,14 +434,14 @@ def _speaks(kind: pa.DataType, nested: bool = False) -> bool:
 
 
 def _is_exchange(kind: pa.StructType) -> bool:
-    texts = {each.name for each in kind if is_text(each.type)}
+    texts = {field.name for field in kind if is_text(field.type)}
     return not texts.isdisjoint(ASKS) and not texts.isdisjoint(ANSWERS)
 
 
 def plain_keys(kind: pa.DataType, keys: MessageKeys) -> tuple[str, str] | None:
-    """Role and content of messages that are no more than that; None where each has to be looked at."""
-    found = _keys(kind, keys) if pa.types.is_struct(kind) else None
-    if found is None or not all(is_text(kind.field(key).type) for key in found):
+    """Keys of role and content if messages have nothing else to read; None if each must be parsed by itself."""
+    own_keys = _keys(kind, keys) if pa.types.is_struct(kind) else None
+    if own_keys is None or not all(is_text(kind.field(key).type) for key in own_keys):
         return None
-    names = {each.name for each in kind if not pa.types.is_null(each.type)}
-    return None if names & (FURTHER_KEYS | {*ROLE_KEYS, *CONTENT_KEYS} - set(found)) else found
+    names = {field.name for field in kind if not pa.types.is_null(field.type)}
+    return None if names & (FURTHER_KEYS | {*ROLE_KEYS, *CONTENT_KEYS} - set(own_keys)) else own_keys

@@ -1,4 +1,4 @@
-"""CSV files as Arrow tables: a column has a type only if its cells can be read as nothing else."""
+"""Read CSV files as Arrow tables; a column is typed only if all its cells can be restored exactly."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ _SEPARATOR = re.compile(r'"?sep=([!#-~\t ])"?\r?\n')
 _BOOLEANS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 _INTEGER = r"-?(0|[1-9][0-9]*)"
 _NUMBER = r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|-?inf"
-# What other readers take for a number or a missing one.
+# Spellings that other readers parse as a number or a missing value.
 _LIKE_A_NUMBER = r"\s*([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[-+]?inf(inity)?|-?nan|#?n/?a|<na>|null|none)\s*"
 
 
 def read_csv(
     files: Iterable[tuple[Path, pa.Buffer, str]], text_columns: Sequence[str], delimiter: str | None = None
 ) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """Rows below a header, and (column, line) for every column that is text though it looks like something else.
+    """The rows below the header, and (column, note) for each text column that looks like another type.
 
-    files: the path, the content (UTF-8) and the usual delimiter of each. text_columns: columns of text beside those
-    that go by a known name. delimiter: of all files; without it each is divided by the usual one or, where that makes
-    no columns of its rows, by a semicolon, tab, bar or comma that does; ("", line) says so.
-    A column is integers, floating-point numbers or booleans if all cells of all files are that, spelled as they would
-    be written again (no leading zeros or plus signs, no spaces); an empty cell is null then. All others are text, with
-    the characters of the file. Raises InputError naming the line at fault.
+    files: path, content (UTF-8) and usual delimiter of each file. text_columns: columns to keep as text, besides those
+    with a known name. delimiter: of all files; None = the usual one or, if that does not divide the rows of a file, the
+    semicolon, tab, bar or comma that does; ("", note) reports it.
+    A column is integers, floats or booleans if all cells of all files are, in the spelling in which they would be
+    written again (no leading zeros, plus signs or spaces); its empty cells are null. All other columns are text, with
+    the characters of the file. Raises InputError with the line at fault.
     """
-    tables, found = [], set()
+    tables, unusual = [], set()
     for path, data, usual in files:
-        data, own = _divided(data, delimiter, usual)
-        tables.append(_texts(path, data, own))
-        found |= {own} - {usual, delimiter}
+        data, used = _divided(data, delimiter, usual)
+        tables.append(_texts(path, data, used))
+        unusual |= {used} - {usual, delimiter}
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
-    known = {name.casefold() for name in [*known_names(), *text_columns]}
+    text_names = {name.casefold() for name in [*known_names(), *text_columns]}
     columns = []
-    notes = [("", f"columns are divided by {_DIVIDERS.get(own, own)}") for own in sorted(found)]
+    notes = [("", f"columns are divided by {_DIVIDERS.get(used, used)}") for used in sorted(unusual)]
     for name, cells in zip(table.column_names, table.columns, strict=True):
-        column, note = (cells, None) if name.casefold() in known else _typed(cells)
+        column, note = (cells, None) if name.casefold() in text_names else _typed(cells)
         columns.append(column)
         notes += [] if note is None else [(name, f"column {name!r} is kept as text: {note}")]
     return pa.table(columns, names=table.column_names), notes
 
 
 def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
-    """All cells as strings."""
+    """The table of a file with all cells as strings. Raises InputError with the line at fault."""
     import pyarrow.csv as pv
 
     if not data.size:
@@ -94,26 +94,26 @@ def _one_batch(batch: pa.RecordBatch) -> pa.Table:
 
 
 def _divided(data: pa.Buffer, delimiter: str | None, usual: str) -> tuple[pa.Buffer, str]:
-    """The rows of a file and the character that divides their cells.
-
-    A first line `sep=;`, which spreadsheets write and understand, is not one of the rows.
-    """
+    """The rows of a file and its delimiter; a first line `sep=;`, a convention of spreadsheets, is removed."""
     head = data.slice(0, min(_SAMPLE, data.size)).to_pybytes().decode(errors="ignore")
-    named = _SEPARATOR.match(head)
-    if named:
-        return data.slice(len(named[0].encode())), delimiter or named[1]
+    separator_line = _SEPARATOR.match(head)
+    if separator_line:
+        return data.slice(len(separator_line[0].encode())), delimiter or separator_line[1]
     if delimiter is not None:
         return data, delimiter
-    widths = {each: _widths(head, each) for each in (usual, *(each for each in _DIVIDERS if each != usual))}
-    # The first that divides all rows alike; among others than the usual one, that of most columns.
+    widths = {
+        candidate: _widths(head, candidate)
+        for candidate in (usual, *(candidate for candidate in _DIVIDERS if candidate != usual))
+    }
+    # Candidates that give all rows the same number of cells; if the usual one does not, take that of most columns.
     alike = [width for width in widths if len(set(widths[width])) == 1 and widths[width][0] > 1]
     if usual in alike or not alike:
         return data, usual
-    return data, max(alike, key=lambda each: widths[each][0])
+    return data, max(alike, key=lambda candidate: widths[candidate][0])
 
 
 def _widths(head: str, delimiter: str) -> list[int]:
-    """Cells of each row of the beginning of a file, but for the last, which may be cut off."""
+    """Number of cells of each row at the beginning of a file, without the last row, which may be cut off."""
     try:
         rows = list(islice(filter(None, csv.reader(StringIO(head, newline=""), delimiter=delimiter)), _SAMPLE_ROWS))
     except csv.Error:
@@ -122,7 +122,7 @@ def _widths(head: str, delimiter: str) -> list[int]:
 
 
 def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -> None:
-    """Raise InputError where the last cell begins with a quote that nothing closes: its rest is missing then."""
+    """Raise InputError if the last cell begins with an unclosed quote: the file was probably cut off."""
     if not len(table):
         return
     cell = b'"' + table.column(table.num_columns - 1)[-1].as_py().encode().replace(b'"', b'""')
@@ -141,12 +141,14 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
 
 
 def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:
-    """The column in the type that all its cells have, or why it stays text though other readers take it for more."""
+    """The typed column, or the unchanged text and, if other readers would convert it, the reason for keeping text."""
     first = _first(cells, pc.equal(cells, ""))
     if first is None:
         return pa.chunked_array([pa.nulls(len(cells))]), None
-    if re.fullmatch(_LIKE_A_NUMBER, first, re.IGNORECASE) is None and not any(first in each for each in _BOOLEANS):
-        return cells, None  # spares a look at every cell of a text
+    if re.fullmatch(_LIKE_A_NUMBER, first, re.IGNORECASE) is None and not any(
+        first in spellings for spellings in _BOOLEANS
+    ):
+        return cells, None  # plain text, without a pass over all cells
     filled = cells.filter(pc.not_equal(cells, ""))
     if _are_booleans(filled):
         missing = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
@@ -160,7 +162,7 @@ def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:
 
 def _are_booleans(cells: pa.ChunkedArray) -> bool:
     first = cells[0].as_py()
-    spellings = next((each for each in _BOOLEANS if first in each), None)
+    spellings = next((candidates for candidates in _BOOLEANS if first in candidates), None)
     return spellings is not None and bool(pc.all(pc.is_in(cells, pa.array(spellings))).as_py())
 
 
@@ -175,13 +177,13 @@ def _matches(cells: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
 
 
 def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None]:
-    """int64, float64 or None for cells that are not empty, and a reason where they only look like numbers."""
+    """int64, float64 or None for non-empty cells, and the reason if they look like numbers but cannot be converted."""
     if re.fullmatch(_LIKE_A_NUMBER, cells[0].as_py(), re.IGNORECASE) is None:
         return None, None
-    strange = _first(cells, _matches(cells, _NUMBER))
-    if strange is not None:
+    misfit = _first(cells, _matches(cells, _NUMBER))
+    if misfit is not None:
         similar = pc.all(_matches(cells, _LIKE_A_NUMBER)).as_py()
-        return None, f"as a number, {strange[:40]!r} would change" if similar else None
+        return None, f"as a number, {misfit[:40]!r} would change" if similar else None
     whole = _matches(cells, _INTEGER)
     integers = cells.filter(whole)
     try:
@@ -190,16 +192,16 @@ def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None
         return None, "an integer does not fit 64 bits"
     if len(integers) == len(cells):
         return pa.int64(), None
-    strange = _first(integers, pc.less_equal(sizes, 2**53)) if len(sizes) else None
-    others = cells.filter(pc.invert(whole))
-    strange = strange or _first(others, _held(others))
-    if strange is None:
+    misfit = _first(integers, pc.less_equal(sizes, 2**53)) if len(sizes) else None
+    fractions = cells.filter(pc.invert(whole))
+    misfit = misfit or _first(fractions, _held(fractions))
+    if misfit is None:
         return pa.float64(), None
-    return None, f"a floating-point number does not hold {strange[:40]!r}"
+    return None, f"a floating-point number does not hold {misfit[:40]!r}"
 
 
 def _held(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which numbers are within the range of doubles."""
+    """(n,) whether each number is within the range of doubles, neither overflowing nor underflowing to zero."""
     numbers = cells.cast(pa.float64())
     is_zero = pc.and_(pc.equal(numbers, 0.0), _matches(cells, r"[^e]*[1-9].*"))
     is_infinite = pc.and_(pc.is_inf(numbers), pc.invert(_matches(cells, "-?inf")))

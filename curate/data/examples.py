@@ -1,4 +1,4 @@
-"""Examples: an Arrow table whose rows have an id, a shape and known column roles; ids and fingerprints are hashes."""
+"""Examples: an Arrow table with row ids, a shape and column roles, and their content hashes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ _HASHED_ROWS = 65_536  # at a time; bounds the copies alive while hashing; has n
 class Examples(Presented):
     """n rows of training data.
 
-    table: the input's columns, untouched. ids: (n,) unique strings. shape: one of
+    table: the input's columns, unchanged. ids: (n,) unique strings. shape: one of
     prompt_completion, instruction, question_answer, messages, text.
     columns: {role: column name}. Content roles by shape: prompt and completion (also of question_answer, and of
-    messages given in two columns); instruction, output and perhaps input; messages; text. Beside these perhaps system,
-    history, context and tools, which a model sees too. Perhaps also id, source and final_answer; and how messages are
-    written, see `curate.data.columns.message_keys`. Of preference pairs the completion or output is the chosen answer;
-    chosen and rejected are the columns of the input, see `curate.data.preferences`. Of labeled completions: label.
-    made: (n,) columns that roles may name beside those of the table, made of them, which no result has.
+    messages given in two columns); instruction, output and optionally input; messages; text. Optional roles that a
+    model sees too: system, history, context and tools. Other optional roles: id, source and final_answer; and the form
+    of messages, see `curate.data.columns.message_keys`. In preference pairs the completion or output is the chosen
+    answer; chosen and rejected are the columns of the input, see `curate.data.preferences`. Labeled completions have
+    the role label.
+    made: (n,) columns derived from the table that roles may refer to; they are not part of results.
     """
 
     table: pa.Table
@@ -68,7 +69,7 @@ class Examples(Presented):
         return Facts(f"Examples: {len(self):,} rows", self.facts())
 
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """What is to be said about the rows, as pairs of a label and a text."""
+        """Facts about the rows for a summary, pairs of a label and a text."""
         roles = ", ".join(f"{role}={name}" for role, name in self.columns.items() if is_column_role(role))
         return (
             ("shape", f"{self.shape}: {roles}" if roles else self.shape),
@@ -83,7 +84,7 @@ class Examples(Presented):
 
     @property
     def readable(self) -> pa.Table:
-        """The table with the columns that were made of it beside its own: every column that a role names."""
+        """The table with the derived columns appended: every column that a role refers to."""
         table, made = self.table, self.made
         if made is not None:
             for name in made.column_names:
@@ -92,7 +93,7 @@ class Examples(Presented):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Arguments of `curate.read` by which a file of the table is read as these examples are, ids aside."""
+        """Arguments with which `curate.read` reads a file of the table as these examples, except for ids."""
         if not self.paired:
             return {"columns": dict(self.columns), "shape": self.shape}
         made = () if self.made is None else self.made.column_names
@@ -106,21 +107,21 @@ class Examples(Presented):
         return "rejected" in self.columns
 
     def rejected(self) -> Examples:
-        """The same rows with the rejected answers in place of the chosen ones. Raises InputError where there are none.
+        """The same rows with the rejected answers as completions. Raises InputError if there are none.
 
-        They are examples like any others: no pairs.
+        The result is not paired.
         """
         if not self.paired:
             raise InputError("the rows have no rejected answers; name their column with --columns rejected=COLUMN")
         name = self.columns["rejected"]
         made = () if self.made is None else self.made.column_names
-        answer = next((each for each in made if each.startswith(f"{name} (")), name)
+        answer = next((made_name for made_name in made if made_name.startswith(f"{name} (")), name)
         role = "output" if "output" in self.columns else "completion"
-        columns = {each: column for each, column in self.columns.items() if each not in PAIR_ROLES}
+        columns = {own_role: column for own_role, column in self.columns.items() if own_role not in PAIR_ROLES}
         return replace(self, columns={**columns, role: answer})
 
     def take(self, rows: IntArray) -> Examples:
-        """The rows at the given positions (m,), in that order; none twice, since ids are unique."""
+        """The rows at the given positions (m,), in that order, without repeats, since ids are unique."""
         ids = self.ids.take(pa.array(rows, pa.int64()))
         table, made = (None if part is None else _taken(part, rows) for part in (self.table, self.made))
         return replace(self, table=table, ids=ids, made=made)
@@ -131,7 +132,7 @@ class Examples(Presented):
         return replace(self, table=table, ids=self.ids.slice(low, high - low), made=made)
 
     def column(self, role: str) -> pa.ChunkedArray:
-        """(n,) cells of a role, in the input's type. Raises InputError where no column has that role."""
+        """(n,) cells of a role, in the input's type. Raises InputError if no column has that role."""
         if role not in self.columns:
             raise InputError(f"no column has the role {role!r}; name one with --columns {role}=COLUMN")
         name = self.columns[role]
@@ -140,7 +141,7 @@ class Examples(Presented):
         return self.table[name]
 
     def sources(self) -> npt.NDArray[np.object_] | None:
-        """(n,) source labels as strings, None where the cell is null; None where there is no such column."""
+        """(n,) source labels as strings, None for null cells; None instead of an array if there is no source column."""
         if "source" not in self.columns:
             return None
         encoded = whole(self.column("source").cast(pa.large_string())).dictionary_encode()
@@ -150,8 +151,8 @@ class Examples(Presented):
     def texts(self, role: str, low: int, high: int) -> list[Any]:
         """Cells of rows low..high-1 as Python values; a conversation is a list of turns, see `curate.data.turns.Turn`.
 
-        For shape messages, "messages" is the whole conversation, with what other columns say of it, also where prompt
-        and completion hold its halves. Of the role "tools" a value is a list of tools or None, of "history" a list of
+        For shape messages, "messages" is the whole conversation including system, history and context, even if prompt
+        and completion hold its halves. Values of the role "tools" are a list of tools or None, of "history" a list of
         turns, of "context" and "system" a text or None.
         """
         if role in SURROUNDING:
@@ -163,14 +164,14 @@ class Examples(Presented):
         return self._turns(role, low, high)
 
     def surroundings(self, low: int, high: int) -> list[Surroundings]:
-        """What rows low..high-1 say to a model beside their prompt and completion."""
+        """System, history, context and tools of rows low..high-1."""
         columns = {role: self.column(role).slice(low, high - low) for role in SURROUNDING if role in self.columns}
         return surroundings_of(columns, message_keys(self.columns)) if columns else [NOTHING] * (high - low)
 
     def conversations(self, low: int, high: int) -> list[list[Turn]]:
-        """Rows low..high-1 as conversations, system, history and context among their turns; not of shape text.
+        """Rows low..high-1 as conversations that include system, history and context; not for shape text.
 
-        Of messages in two columns the completion alone is learned, as trainers learn it; the prompt is context.
+        For messages in two columns only the completion is learned, as trainers do; the prompt is context.
         """
         around = self.surroundings(low, high)
         if self.shape != "messages":
@@ -179,27 +180,29 @@ class Examples(Presented):
                 [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
                 for question, answer in pairs
             ]
-            around = [Surroundings(each.system, each.history, "", each.tools) for each in around]
+            around = [
+                Surroundings(surrounding.system, surrounding.history, "", surrounding.tools) for surrounding in around
+            ]
         else:
             *before, last = (self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns))
             spoken = [
-                [turn for half in asked for turn in as_context(half)] + said
-                for *asked, said in zip(*before, last, strict=True)
+                [turn for half in prompt_halves for turn in as_context(half)] + completion
+                for *prompt_halves, completion in zip(*before, last, strict=True)
             ]
-        return [surrounded(turns, each) for turns, each in zip(spoken, around, strict=True)]
+        return [surrounded(turns, surrounding) for turns, surrounding in zip(spoken, around, strict=True)]
 
     def questions(self, low: int, high: int) -> list[str]:
-        """What rows low..high-1 ask, with their context or input; not of shape messages or text."""
+        """Prompts of rows low..high-1 with their context or input; not for shapes messages and text."""
         role = "instruction" if self.shape == "instruction" else "prompt"
-        asked = self._cells(role, low, high)
+        questions = self._cells(role, low, high)
         if "input" in self.columns:
             inputs = self._cells("input", low, high)
-            asked = [f"{text}\n{more}" if more else text for text, more in zip(asked, inputs, strict=True)]
+            questions = [f"{text}\n{more}" if more else text for text, more in zip(questions, inputs, strict=True)]
         around = self.surroundings(low, high)
-        return [question_with(each.context, text) for each, text in zip(around, asked, strict=True)]
+        return [question_with(surrounding.context, text) for surrounding, text in zip(around, questions, strict=True)]
 
     def answers(self, low: int, high: int) -> list[str]:
-        """The completions of rows low..high-1; not of shape messages or text."""
+        """Completions of rows low..high-1; not for shapes messages and text."""
         return self._cells("output" if self.shape == "instruction" else "completion", low, high)
 
     def _turns(self, role: str, low: int, high: int) -> list[list[Turn]]:
@@ -212,9 +215,9 @@ class Examples(Presented):
         return cells
 
     def fingerprint(self) -> str:
-        """32 hex digits over ids and content in row order: what a proxy run depends on.
+        """32 hex digits, a hash of ids and content in row order: what a proxy run depends on.
 
-        Independent of chunks and of how strings are stored. Source and final answer are not part of it.
+        Independent of chunks and of the storage of strings. Source and final answer are not part of it.
         """
         return self._fingerprint
 
@@ -224,16 +227,21 @@ class Examples(Presented):
         return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
 
     def _read_anew(self) -> list[tuple[str, pa.Array]]:
-        """How conversations are read, where that decides what a model reads of their cells."""
-        said = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
+        """Column to hash with the content if conversations are read differently than by earlier releases.
+
+        Without it, cached work on the same cells, but on other turns, would be reused.
+        """
+        message_options = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
         columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
         keys = message_keys(self.columns)
-        found = ["2", *said] if said or any(is_read_anew(column, keys) for column in columns) else []
-        found += ["the prompt is context"] if self._answers_in_prompt() else []
-        return [("reading", pa.array(found, pa.string()))] if found else []
+        reading = (
+            ["2", *message_options] if message_options or any(is_read_anew(column, keys) for column in columns) else []
+        )
+        reading += ["the prompt is context"] if self._answers_in_prompt() else []
+        return [("reading", pa.array(reading, pa.string()))] if reading else []
 
     def _answers_in_prompt(self) -> bool:
-        """Whether the assistant speaks in the prompt half of messages in two columns, which is not learned."""
+        """Whether messages are in two columns and the prompt, which is not learned, has assistant turns."""
         if self.shape != "messages" or "prompt" not in spoken_roles(self.shape, self.columns):
             return False
         keys = message_keys(self.columns)
@@ -241,12 +249,12 @@ class Examples(Presented):
         return any(pc.any(pc.equal(name, "assistant")).as_py() for name in names)
 
     def labels_fingerprint(self) -> str:
-        """32 hex digits over what is said about each row in the columns of other roles: source and final answer."""
+        """32 hex digits, a hash of the columns with other roles, such as source and final answer."""
         roles = sorted(role for role in self.columns.keys() - {*self.content_roles, "id"} if is_column_role(role))
         return hash_columns([(role, self.column(role)) for role in roles])
 
     def table_fingerprint(self) -> str:
-        """32 hex digits over every column, its name, type and role: what the result of a run depends on."""
+        """32 hex digits, a hash of every column, its name, type and role: what the result of a run depends on."""
         return self._table_fingerprint
 
     @cached_property
@@ -254,8 +262,8 @@ class Examples(Presented):
         kinds = [f"{column.name}: {column.type}" for column in self.table.schema]
         roles = [f"{role}={self.columns[role]}" for role in sorted(self.columns)]
         head = pa.array([self.shape, *kinds, *roles], pa.string())
-        every = [(name, self.table[name]) for name in self.table.column_names]
-        return hash_columns([("", head), ("", self.ids), *every])
+        all_columns = [(name, self.table[name]) for name in self.table.column_names]
+        return hash_columns([("", head), ("", self.ids), *all_columns])
 
 
 def _taken(table: pa.Table, rows: IntArray) -> pa.Table:
@@ -263,10 +271,10 @@ def _taken(table: pa.Table, rows: IntArray) -> pa.Table:
 
 
 def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: bool) -> tuple[pa.Array, str | None]:
-    """Ids (n,) as strings, and a note where an `id` column was found but could not serve.
+    """Ids (n,) as strings, and a note if there is an `id` column that could not be used.
 
-    The id column if it is unique and has no nulls, else `content_ids`. named: the caller chose the column, so that
-    repeats and nulls are an InputError instead.
+    The id column if it is unique and has no nulls, else `content_ids`. named: the caller chose the column, so repeats
+    and nulls raise InputError instead.
     """
     if "id" not in columns:
         return content_ids(table, shape, columns), None
@@ -288,12 +296,12 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
 
 
 def _codes(values: pa.Array) -> IntArray:
-    """(n,) small integers, equal where the values are."""
+    """(n,) small integers that are equal for equal values."""
     return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
-    """The earliest row whose id was seen before, as (earlier row, that row)."""
+    """The first row that repeats an earlier id, as (earlier row, row); None if ids are unique."""
     rows = repeated(ids)
     if not len(rows):
         return None
@@ -306,10 +314,10 @@ def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
 
 
 def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Array:
-    """Ids (n,) made of what a model reads: 32 hex digits of BLAKE2b over the content cells.
+    """Ids (n,) computed from what a model reads: 32 hex digits of BLAKE2b over the content cells.
 
-    Column names, column order, other columns and other content have no part in it. Of rows with equal content the
-    first gets the bare hash and the k-th, in row order, the suffix `-k` (k = 2, 3, ...).
+    Column names, column order and other columns do not matter. Among rows with equal content the first gets the bare
+    hash and the k-th, in row order, the suffix `-k` (k = 2, 3, ...).
     """
     roles = ("instruction", "input", "output") if shape == "instruction" else spoken_roles(shape, columns)
     keys = message_keys(columns)
@@ -331,10 +339,12 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
 
 
 def _with_surroundings(hashes: pa.Array, around: Sequence[Surroundings]) -> pa.Array:
-    """The hashes (n,) with what surrounds the rows in them; a row that nothing surrounds keeps its own."""
+    """The hashes (n,), rehashed with system, history, context and tools for rows that have any."""
     digests = [
-        text if not any(each) else hashlib.blake2b(f"{text}{json.dumps(each)}".encode(), digest_size=16).hexdigest()
-        for text, each in zip(hashes.to_pylist(), around, strict=True)
+        text
+        if not any(surrounding)
+        else hashlib.blake2b(f"{text}{json.dumps(surrounding)}".encode(), digest_size=16).hexdigest()
+        for text, surrounding in zip(hashes.to_pylist(), around, strict=True)
     ]
     return pa.array(digests, pa.string())
 
@@ -344,7 +354,7 @@ def _joined_turns(parts: list[Any]) -> Any:
 
 
 def _strings(parts: Sequence[pa.Array]) -> pa.Array:
-    """The strings end to end, with 64-bit offsets only where they hold 2 GiB or more."""
+    """Concatenate arrays of strings, with 64-bit offsets only if they hold 2 GiB or more."""
     kind = pa.string() if sum(part.nbytes for part in parts) < 1 << 31 else pa.large_string()
     strings = pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
     pa.default_memory_pool().release_unused()
@@ -352,11 +362,12 @@ def _strings(parts: Sequence[pa.Array]) -> pa.Array:
 
 
 def _number_repeats(hashes: pa.Array) -> pa.Array:
-    rows = repeated(hashes)
+    """Append `-k` to the k-th occurrence of a repeated hash, k = 2, 3, ..."""
+    rows = repeated(hashes)  # (m,) positions of all repeated hashes
     if not len(rows):
         return hashes
-    codes = _codes(hashes.take(pa.array(rows)))
-    order = np.argsort(codes, kind="stable")
+    codes = _codes(hashes.take(pa.array(rows)))  # (m,)
+    order = np.argsort(codes, kind="stable")  # (m,) groups equal hashes, each in row order
     _, first, sizes = np.unique(codes[order], return_index=True, return_counts=True)
     number = np.empty(len(rows), np.int64)  # 1 for the first of its kind
     number[order] = np.arange(len(rows)) - np.repeat(first, sizes) + 1
@@ -372,7 +383,7 @@ def _number_repeats(hashes: pa.Array) -> pa.Array:
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The column as one array. Strings and bytes get 64-bit offsets, so that 2 GiB are no limit."""
+    """The column as one array. Strings and bytes get 64-bit offsets, so they may exceed 2 GiB."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -397,7 +408,7 @@ def _lengths(array: pa.Array) -> IntArray:
 
 
 def _framed(array: pa.Array) -> pa.Array:
-    """(n,) large_binary: 8 bytes of length (-1 for null), then the value; frames in a row stay unambiguous."""
+    """(n,) large_binary: 8 bytes of length (-1 for null), then the value, so that concatenation stays unambiguous."""
     values = array.cast(pa.large_binary())
     heads = _large_binary(np.arange(len(values) + 1) * 8, _lengths(values).tobytes())
     empty = pa.scalar(b"", pa.large_binary())
@@ -425,7 +436,7 @@ def _row_digests(columns: Sequence[pa.Array], row_offsets: IntArray | None = Non
 
 
 def hash_columns(columns: Sequence[tuple[str, pa.ChunkedArray | pa.Array]]) -> str:
-    """32 hex digits over named columns, in the order given. Raises InputError for a type that cannot be hashed."""
+    """32 hex digits, a hash of named columns in the given order. Raises InputError for an unsupported type."""
     total = hashlib.blake2b(digest_size=16)
     for name, column in columns:
         total.update(f"{len(name)}:{name}:".encode())
@@ -445,7 +456,10 @@ def _slices(column: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
 
 
 def _feed(array: pa.Array, streams: dict[str, Any], path: str, column: str) -> None:
-    """Append the values to one hash per kind of number, so that where an array was cut leaves no trace."""
+    """Update the hashes of a column with an array of its values.
+
+    streams: {path: hash}, one per nesting path and kind of buffer, so that the result does not depend on chunks.
+    """
 
     def put(kind: str, data: Any) -> None:
         if kind not in streams:

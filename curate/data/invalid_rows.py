@@ -1,4 +1,4 @@
-"""Rows that cannot be used, found and left out before anything is computed from them."""
+"""Detect unusable rows and leave them out before anything is computed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Mask = BoolArray
 
 @dataclass(frozen=True)
 class BadRow:
-    """row: position in the table given; column: the cell at fault; reason: reads on from "column 'x'"."""
+    """An unusable row. row: position in the table. column: of the cell at fault. reason: continues "column 'x'"."""
 
     row: int
     column: str
@@ -35,9 +35,8 @@ def _bad_rows(
 ) -> list[BadRow]:
     """One BadRow for every unusable row, ascending; the first fault in column order counts.
 
-    A needed cell is null; any cell is not UTF-8. An empty string is no fault.
-    odd: {column: {row: reason}} of content cells at fault for what a table cannot tell, as a conversation without an
-    assistant's turn.
+    A row is unusable if a required cell is null or any cell is not UTF-8; an empty string is fine.
+    odd: {column: {row: reason}} of faults that were detected before, such as a conversation without an assistant turn.
     """
     faults: dict[int, BadRow] = {}
 
@@ -58,7 +57,7 @@ def _bad_rows(
 
 
 def not_utf8(column: pa.ChunkedArray) -> _Mask:
-    """(n,) true where text in a cell, at any depth, is not UTF-8."""
+    """(n,) whether text in a cell, at any depth, is not UTF-8."""
     parts = [np.zeros(0, np.bool_)]
     for chunk in column.chunks:
         mask = np.zeros(len(chunk), np.bool_)
@@ -68,7 +67,7 @@ def not_utf8(column: pa.ChunkedArray) -> _Mask:
 
 
 def _invalid(array: pa.Array, start: int) -> Iterator[int]:
-    """Positions of invalid cells; halving, so that a clean array costs one pass."""
+    """Positions of invalid cells, by bisection, so that a valid array costs one pass. start: position of the array."""
     try:
         array.validate(full=True)
         return
@@ -95,8 +94,8 @@ def without_bad_rows(
 ) -> tuple[pa.Table, IntArray, list[dict[str, Any]]]:
     """The usable rows, their positions in the input, and records of the others.
 
-    rows: (m,) position of each row of `table` in the input; odd: as of `_bad_rows`. on_bad_row: drop leaves bad rows
-    out; otherwise the first is an InputError.
+    rows: (m,) position of each row of `table` in the input. odd: see `_bad_rows`. on_bad_row: "drop" leaves bad rows
+    out; "error" raises InputError for the first.
     """
     _check_answers(table, shape, columns)
     bad = _bad_rows(table, shape, columns, odd)
@@ -104,11 +103,11 @@ def without_bad_rows(
         return table, rows, []
     first = bad[0]
     if on_bad_row == "error":
-        others = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
+        more = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
         role = "output" if shape == "instruction" else "completion"
         answers = first.column == columns.get(role) != "final_answer" and "final_answer" in table.column_names
         raise InputError(
-            f"row {rows[first.row]} (counted from 0 in the input): column {first.column!r} {first.reason}{others}; "
+            f"row {rows[first.row]} (counted from 0 in the input): column {first.column!r} {first.reason}{more}; "
             "fix the data, or leave such rows out with --on-bad-row drop"
             + (f", or train on the final answers with --columns {role}=final_answer" if answers else "")
         )
@@ -122,7 +121,7 @@ def without_bad_rows(
 
 
 def _with_words_in_use(table: pa.Table) -> pa.Table:
-    """The table without words in its dictionaries that no row has any more: some may not be UTF-8."""
+    """The table with its dictionaries rebuilt: unused values may be those of dropped rows, and not UTF-8."""
     for k, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             chunks = [chunk.dictionary_decode().dictionary_encode().cast(field.type) for chunk in table[k].chunks]
@@ -131,7 +130,7 @@ def _with_words_in_use(table: pa.Table) -> pa.Table:
 
 
 def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> None:
-    """Raise InputError where no row has a completion but another column may be it."""
+    """Raise InputError if all completions are null but there is a column of final answers."""
     role = "output" if shape == "instruction" else "completion"
     name = columns.get(role)
     if name is not None and table[name].null_count == len(table) and "final_answer" in table.column_names:
@@ -141,16 +140,16 @@ def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> N
 
 
 def _rejected_record(table: pa.Table, bad: BadRow, shape: str, columns: Mapping[str, str], row: int) -> dict[str, Any]:
-    """What is kept of a row that is left out at reading; `row`: its position in the input as read."""
-    shown = {}
+    """Record of a row that is left out when reading. row: its position in the input."""
+    content = {}
     for role in content_roles(shape, columns):
-        shown[columns[role]] = _short(_cell(table[columns[role]].slice(bad.row, 1)))
+        content[columns[role]] = _short(_cell(table[columns[role]].slice(bad.row, 1)))
     return {
         "row": row,
         "example_id": None,
         "stage": "read",
         "reason": f"column {bad.column!r} {bad.reason}",
-        "content": json.dumps(shown, ensure_ascii=False),
+        "content": json.dumps(content, ensure_ascii=False),
     }
 
 
@@ -182,5 +181,5 @@ _REJECTED = pa.schema(
 
 
 def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
-    """Records of rows that were left out, as tables/rejected.parquet has them."""
+    """Records of dropped rows in the schema of tables/rejected.parquet."""
     return pa.Table.from_pylist([{name: record.get(name) for name in _REJECTED.names} for record in records], _REJECTED)

@@ -1,4 +1,4 @@
-"""Rows of several tables joined where a type holds the values of both as they are."""
+"""Concatenate tables whose column types can be widened without changing a value."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from curate.errors import InputError
 
 
 def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
-    """The rows of the tables of files; types may differ in what does not change a value.
+    """Concatenate the tables of several files; types may differ if a common type holds all values exactly.
 
-    Raises InputError naming the column whose type changes between files.
+    Raises InputError with the column whose types cannot be joined.
     """
-    known: dict[str, pa.DataType] = {}
+    types: dict[str, pa.DataType] = {}
     for table, path in zip(tables, paths, strict=True):
         for field in table.schema:
-            before = known.setdefault(field.name, field.type)
-            kind = common_type(before, field.type)
+            earlier = types.setdefault(field.name, field.type)
+            kind = common_type(earlier, field.type)
             if kind is None:
-                here, there = type_name(field.type), type_name(before)
+                type_here, type_before = type_name(field.type), type_name(earlier)
                 raise InputError(
-                    f"{path}: column {field.name!r} holds {here}, but {there} in the files before; "
+                    f"{path}: column {field.name!r} holds {type_here}, but {type_before} in the files before; "
                     "write both with one type"
                 )
-            known[field.name] = kind
+            types[field.name] = kind
     try:
-        return pa.concat_tables([_widened(table, known) for table in tables], promote_options="default")
+        return pa.concat_tables([_widened(table, types) for table in tables], promote_options="default")
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InputError(f"{paths[0].parent}: the files cannot be joined ({first_line(error)})") from error
 
@@ -46,7 +46,7 @@ def _widened(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    """A type that holds the values of both as they are, so that joining changes none and adds no keys; else None."""
+    """A type that holds the values of both exactly, without adding keys to objects; None if there is none."""
     if first == second or pa.types.is_null(second):
         return first
     if pa.types.is_null(first):

@@ -1,4 +1,4 @@
-"""Columns of JSON as JSON text, for readers that lack the type, and conversations that come as such text."""
+"""Convert JSON columns to JSON text, and conversations in JSON text to lists of messages."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LOOKED_AT = 64  # cells that tell whether a column of text may be one of conver
 
 
 def json_columns(table: pa.Table) -> list[str]:
-    """Names of the columns that hold JSON, at whatever depth."""
+    """Names of the columns that hold JSON at any depth."""
     return [field.name for field in table.schema if holds_json(field.type)]
 
 
 def as_text(table: pa.Table, names: Collection[str]) -> pa.Table:
-    """The table with the named columns as text: each cell the JSON text of its value, null where the cell is null.
+    """The table with the named columns as text: each cell is the JSON text of its value, or null.
 
-    What stands as JSON in a cell keeps its characters. A column that also holds what JSON has not, such as points in
-    time, keeps its type, and only the JSON inside of it becomes text.
+    JSON inside a cell keeps its characters. A column that also holds values without a JSON type, such as timestamps,
+    keeps its type, and only the JSON inside it becomes text.
     """
     for k, field in enumerate(table.schema):
         if field.name not in names or is_text(field.type):
@@ -46,7 +46,7 @@ def as_text(table: pa.Table, names: Collection[str]) -> pa.Table:
 
 
 def _without_feature(metadata: dict[bytes, bytes] | None, name: str) -> dict[bytes, bytes] | None:
-    """A schema's metadata, in which `datasets` is told to take the column for the text that it is."""
+    """A schema's metadata in which the feature of `datasets` for this column is text."""
     try:
         info = json.loads((metadata or {})[_FEATURES])
         info["info"]["features"][name] = {"dtype": "large_string", "_type": "Value"}
@@ -56,7 +56,7 @@ def _without_feature(metadata: dict[bytes, bytes] | None, name: str) -> dict[byt
 
 
 def _is_written(kind: pa.DataType) -> bool:
-    """Whether JSON has values for all of a type."""
+    """Whether all values of a type can be written as JSON."""
     if is_json(kind) or is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         return True
     nested = pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
@@ -81,25 +81,25 @@ def json_texts(array: pa.Array) -> list[str | None]:
         texts = ("[" + ", ".join(next(items) for _ in range(length)) + "]" for length in lengths)
     else:
         return [None if value is None else dumps(value) for value in array.to_pylist()]
-    return [text if there else None for text, there in zip(texts, present, strict=True)]
+    return [text if is_present else None for text, is_present in zip(texts, present, strict=True)]
 
 
 def _or_null(text: str | None) -> str:
     return "null" if text is None else text
 
 
-# --- conversations that came as text -----------------------------------------------------------------------------
+# --- conversations in text ---------------------------------------------------------------------------------------
 
 
 def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
-    """The table with JSON in place of text whose cells are lists of messages, and those columns as they were.
+    """The table with text columns of JSON conversations converted to JSON, and {name: original column}.
 
-    So conversations come in CSV files, and where a program wrote them with `json.dumps`; as lists of texts, one for
-    each message, where a library has no JSON type.
+    Conversations are such text in CSV files and in files written with `json.dumps`; libraries without a JSON type
+    write lists of texts, one for each message.
     """
-    came: dict[str, pa.ChunkedArray] = {}
+    originals: dict[str, pa.ChunkedArray] = {}
     if not may_hold_conversations(table):
-        return table, came
+        return table, originals
     for k, field in enumerate(table.schema):
         column = table.column(k)
         listed = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
@@ -109,14 +109,14 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
             kind = with_children(field.type, lambda item: item.with_type(JSON))
         else:
             continue
-        came[field.name] = column
-        opened = pa.chunked_array([_as_json(chunk, kind) for chunk in column.chunks], kind)
-        table = table.set_column(k, field.with_type(kind), opened)
-    return table, came
+        originals[field.name] = column
+        parsed = pa.chunked_array([_as_json(chunk, kind) for chunk in column.chunks], kind)
+        table = table.set_column(k, field.with_type(kind), parsed)
+    return table, originals
 
 
 def _as_json(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Text, or lists of text, as JSON or lists of it."""
+    """Text as JSON, or lists of text as lists of JSON."""
     if kind == JSON:
         return pa.ExtensionArray.from_storage(JSON, array.cast(pa.string()))
     return array.cast(with_json_as(kind, pa.string())).cast(kind)
@@ -127,7 +127,7 @@ def _items(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _are_json(column: pa.ChunkedArray, bracket: str, is_one: Callable[[Any], bool]) -> bool:
-    """Whether all of a column of text begins with a bracket, and the cells looked into are what `is_one` accepts."""
+    """Whether all cells of a text column begin with `bracket`, and `is_one` accepts the first `_LOOKED_AT` values."""
     first = next((cell for cell in _texts(column) if cell), None)
     if first is None or not first.lstrip().startswith(bracket):
         return False
@@ -141,7 +141,7 @@ def _are_json(column: pa.ChunkedArray, bracket: str, is_one: Callable[[Any], boo
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
-    """The cells, one by one; those that are not UTF-8 as text that is no JSON."""
+    """The cells one by one; bytes that are not UTF-8 are replaced, which makes the cell invalid JSON."""
     for chunk in column.chunks:
         for low in range(0, len(chunk), _LOOKED_AT):
             raw = chunk.slice(low, _LOOKED_AT).cast(pa.large_string()).cast(pa.large_binary()).to_pylist()

@@ -1,4 +1,4 @@
-"""Columns of JSON text (extension arrow.json): what a model reads of them, and what their readers would lose."""
+"""JSON columns (extension arrow.json): convert those that a model reads, and find values that readers would change."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ def with_json_opened(
     content: Sequence[str],
     notes: Sequence[tuple[str, str]],
 ) -> tuple[pa.Table, dict[str, dict[int, str]], list[tuple[str, str]]]:
-    """The table with JSON columns as they can be used, {column: {row: fault}} of the content, and notes on columns.
+    """Convert JSON columns to usable types; returns the table, {column: {row: fault}} and notes on columns.
 
-    What a model reads becomes text or messages. Other JSON that `datasets` would not open as what it says becomes text.
-    rows: (m,) position of each row of `table` in the input. content: the columns that a model reads. notes: what was
-    said of columns before.
+    Content becomes text or messages. Other JSON that `datasets` would not load unchanged becomes text.
+    rows: (m,) position of each row of `table` in the input. content: the columns that a model reads. notes: earlier
+    notes as (column, note).
     """
     odd: dict[str, dict[int, str]] = {}
-    said = list(notes)
+    lines = list(notes)
     for k, field in enumerate(table.schema):
         if not holds_json(field.type):
             continue
         column = table.column(k)
         faults = json_faults(column, digits=field.name not in content)
         if field.name in content:
-            column, strange = opened(column)
-            odd[field.name] = strange | faults
+            column, unopened = opened(column)
+            odd[field.name] = unopened | faults
         elif faults:
             column = column.cast(with_json_as(field.type, pa.string()))
             row, why = next(iter(faults.items()))
-            said.append((field.name, f"column {field.name!r} is kept as text: as JSON, row {rows[row]} {why}"))
+            lines.append((field.name, f"column {field.name!r} is kept as text: as JSON, row {rows[row]} {why}"))
         if column.type != field.type:
             table = table.set_column(k, field.with_type(column.type), column)
             if not holds_json(column.type):
-                said = [(name, line) for name, line in said if name != field.name or "kept as JSON" not in line]
-    return table, odd, said
+                lines = [(name, line) for name, line in lines if name != field.name or "kept as JSON" not in line]
+    return table, odd, lines
 
 
 def with_json_as(kind: pa.DataType, target: pa.DataType) -> pa.DataType:
-    """`kind` with another type in place of arrow.json, at every level; columns can be cast to it."""
+    """`kind` with arrow.json replaced by `target` at every level; columns can be cast to it."""
     if is_json(kind):
         return target
     return with_children(kind, lambda field: field.with_type(with_json_as(field.type, target)))
 
 
 def _texts(array: pa.Array) -> list[str | None]:
-    """The texts of a JSON array; bytes that are not UTF-8 become half surrogate pairs, which are a fault."""
+    """The texts of a JSON array; bytes that are not UTF-8 become lone surrogates, which are reported as a fault."""
     raw = array.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
     return [None if text is None else text.decode(errors="surrogateescape") for text in raw]
 
 
 def described(table: pa.Table) -> pa.Schema:
-    """The schema as recognition of shapes needs it: JSON columns as text or lists of messages where some cells are."""
+    """The schema for recognizing shapes: JSON columns count as text or lists of messages if some cells are."""
     return pa.schema([field.with_type(_content_type(table[field.name])) for field in table.schema])
 
 
@@ -78,9 +78,9 @@ def _content_type(column: pa.ChunkedArray) -> pa.DataType:
 
 
 def opened(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]]:
-    """A column that a model reads, in the type that `described` gives for it, and {row: why it is null there}.
+    """A content column in its type of `described`, and {row: fault} of the cells that became null.
 
-    JSON strings become text and JSON lists lists of JSON; what is inside a message stays as it is.
+    JSON strings become text, and JSON lists become lists of JSON; messages themselves are not converted.
     """
     kind = _content_type(column)
     if kind == pa.string() and is_json(column.type):
@@ -136,7 +136,7 @@ def _items(text: str) -> list[str | None] | None:
 
 
 def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """(n,) large strings: what is said in JSON strings, and other values as their JSON text."""
+    """(n,) large strings: the content of JSON strings, and other values as their JSON text."""
 
     def spoken(text: str | None) -> str | None:
         if text is None or not text.startswith('"'):
@@ -148,11 +148,11 @@ def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.large_string())
 
 
-# --- what `datasets` cannot read in it ---------------------------------------------------------------------------
+# --- values that `datasets` cannot load --------------------------------------------------------------------------
 
 
 def json_faults(column: pa.ChunkedArray, digits: bool = True) -> dict[int, str]:
-    """{row: reason} for the JSON, at any depth, that `datasets` would not open as what it says; see `fault_of`."""
+    """{row: reason} for JSON, at any depth, that `datasets` would not load unchanged; see `fault_of`."""
     faults: dict[int, str] = {}
     start = 0
     for chunk in column.chunks:
@@ -166,7 +166,7 @@ def json_faults(column: pa.ChunkedArray, digits: bool = True) -> dict[int, str]:
 
 
 def _leaves(array: pa.Array, rows: Rows) -> Iterator[tuple[Rows, list[str | None]]]:
-    """Rows and texts of every JSON array inside one of m values; rows: (m,) the row that each belongs to."""
+    """(row numbers, texts) of every JSON array inside an array of m values. rows: (m,) row number of each value."""
     kind = array.type
     if is_json(kind):
         yield rows, _texts(array)

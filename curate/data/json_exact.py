@@ -1,4 +1,4 @@
-"""JSON Lines and JSON files read value by value, whatever is in them."""
+"""Read JSON Lines and JSON files value by value in Python: slower than pyarrow, but exact."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _BLANKS = " \t\r\n"
 
 @dataclass(frozen=True)
 class _Rows:
-    """records: the objects of a file. texts: gives the text of each."""
+    """The rows of a file. records: its objects. texts: returns the JSON text of each."""
 
     records: list[dict[str, Any]]
     texts: Callable[[], list[str]]
 
 
 def exact(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """As `curate.data.json_files.read_json`, in Python: slower, and right about every text."""
+    """Like `curate.data.json_files.read_json`, in Python: slower, and correct for every text."""
     parts = [_rows(path, data.to_pybytes().decode()) for path, data in files]
     records = [record for part in parts for record in part.records]
     names = list(dict.fromkeys(name for record in records for name in record))
@@ -39,8 +39,8 @@ def exact(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple
         return [members_of(text) for part in parts for text in part.texts()]
 
     def texts(name: str) -> list[str | None]:
-        found = (row.get(name) for row in members())
-        return [None if text == "null" else text for text in found]
+        member_texts = (row.get(name) for row in members())
+        return [None if text == "null" else text for text in member_texts]
 
     columns, notes = [], []
     for name in names:
@@ -96,7 +96,7 @@ def _lines(path: Path, text: str) -> _Rows:
 
 
 def _spread(path: Path, text: str) -> _Rows | None:
-    """The rows of a text that writes its objects over several lines; None where it does not."""
+    """The rows of a text whose objects span several lines; None if it is not such a text."""
     records: list[dict[str, Any]] = []
     places = [0]
     try:

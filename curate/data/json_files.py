@@ -1,4 +1,4 @@
-"""JSON Lines and JSON files as Arrow tables: fast where pyarrow's parser is right, and right everywhere."""
+"""Read JSON Lines and JSON files as Arrow tables, with pyarrow's parser if its result is exact."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _Places = IntArray
 
 
 def read_json(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """Rows of one object per line, or of a list of objects, and (column, line) for what has another form than usual.
+    """The rows of one object per line, or of a list of objects, and (column, note) for unusual columns.
 
-    Types are those that fit the rows of all files. files: the path and the content, UTF-8, of each.
-    Raises InputError naming the line or item at fault.
+    Types fit the rows of all files. files: path and content (UTF-8) of each.
+    Raises InputError with the line or item at fault.
     """
     rows = [_plain_rows(path, data) for path, data in files]
-    found = None if None in rows else _parsed([data for _, data in files], sum(row or 0 for row in rows))
-    if found is None:
+    parsed = None if None in rows else _parsed([data for _, data in files], sum(row or 0 for row in rows))
+    if parsed is None:
         return exact(files)
-    table, dated = found
+    table, dated = parsed
     return table, [(name, f"column {name!r} is kept as text, though it looks like dates") for name in dated]
 
 
@@ -66,39 +66,44 @@ def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
 
 
 def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]] | None:
-    """The rows of texts for which `plain_rows` is not None, and the columns in which dates stay text.
+    """Parse texts for which `plain_rows` is not None; returns the table and the columns whose dates are kept as text.
 
-    None where the table might hold something else than the texts: where a key may be missing or a number rounded, and
-    where values are of several kinds. rows: how many there are.
+    None if the table might differ from the texts: if a key may be missing, a number rounded, or a column of several
+    types. rows: expected number of rows.
     """
     pieces = [piece for data in files for piece in _pieces(data)]
     tables = _tables(pieces, None)
     if tables is None:
         return None
-    read = [table.schema for table in tables]
-    schema = _union(read)
+    schemas = [table.schema for table in tables]
+    schema = _union(schemas)
     if schema is None:
         return None
-    others = [k for k, each in enumerate(read) if not each.equals(schema)]
-    again = _tables([pieces[k] for k in others], schema)
-    if again is None:
+    others = [k for k, piece_schema in enumerate(schemas) if not piece_schema.equals(schema)]
+    retried = _tables([pieces[k] for k in others], schema)
+    if retried is None:
         return None
-    for k, table in zip(others, again, strict=True):
+    for k, table in zip(others, retried, strict=True):
         tables[k] = table
     whole = pa.concat_tables([table.select(schema.names) for table in tables])
     if len(whole) != rows or not all(_is_certain(chunk) for column in whole.columns for chunk in column.chunks):
         return None
     if any(_holds_doubles(field.type) for field in schema):
-        held = sum(_long_integers(chunk) for column in whole.columns for chunk in column.chunks)
-        found = [long_integers(np.frombuffer(data, np.uint8)) for data in files]
-        if None in found or sum(count or 0 for count in found) != held:
+        in_table = sum(_long_integers(chunk) for column in whole.columns for chunk in column.chunks)
+        in_files = [long_integers(np.frombuffer(data, np.uint8)) for data in files]
+        if None in in_files or sum(count or 0 for count in in_files) != in_table:
             return None
-    dated = {name for each in read for name in each.names if _undated(each.field(name).type) != each.field(name).type}
+    dated = {
+        name
+        for piece_schema in schemas
+        for name in piece_schema.names
+        if _undated(piece_schema.field(name).type) != piece_schema.field(name).type
+    }
     return whole, [name for name in schema.names if name in dated]
 
 
 def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
-    """The text in pieces of whole lines: pyarrow dies on some texts whose types differ between its own blocks."""
+    """Cut a text into pieces of whole lines: pyarrow crashes on some texts whose types differ between its blocks."""
     content = np.frombuffer(data, np.uint8)
     low = 0
     while low < len(content):
@@ -113,7 +118,7 @@ def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
 
 
 def _tables(pieces: Sequence[pa.Buffer], schema: pa.Schema | None) -> list[pa.Table] | None:
-    """A table of each piece; None where one cannot be parsed."""
+    """Parse pieces in parallel, one table each; None if one cannot be parsed."""
     parsed: list[bool] = []
 
     def tables() -> Iterator[pa.Table]:
@@ -126,16 +131,16 @@ def _tables(pieces: Sequence[pa.Buffer], schema: pa.Schema | None) -> list[pa.Ta
             release()
 
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
-        kept = spilled(tables())
-    return kept if len(parsed) == len(pieces) else None
+        spilled_tables = spilled(tables())
+    return spilled_tables if len(parsed) == len(pieces) else None
 
 
 def _table(piece: pa.Buffer, schema: pa.Schema | None) -> pa.Table | None:
     import pyarrow.json as pj
 
-    read = pj.ReadOptions(use_threads=False, block_size=piece.size + 1)
+    options = pj.ReadOptions(use_threads=False, block_size=piece.size + 1)
     try:
-        table = pj.read_json(pa.BufferReader(piece), read, pj.ParseOptions(explicit_schema=schema))
+        table = pj.read_json(pa.BufferReader(piece), options, pj.ParseOptions(explicit_schema=schema))
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
@@ -146,7 +151,7 @@ def _table(piece: pa.Buffer, schema: pa.Schema | None) -> pa.Table | None:
 
 
 def _union(schemas: Sequence[pa.Schema]) -> pa.Schema | None:
-    """Types that hold the values of all pieces; None where there are none."""
+    """A schema that holds the values of all pieces; None if there is none."""
     kinds: dict[str, pa.DataType | None] = {}
     for schema in schemas:
         for field in schema:
@@ -170,7 +175,7 @@ def _common(first: pa.DataType | None, second: pa.DataType) -> pa.DataType | Non
 
 
 def _undated(kind: pa.DataType) -> pa.DataType:
-    """The type with strings where a parser took text for a point in time: the text is the data."""
+    """The type with strings in place of timestamps, which the parser infers from text that must not change."""
     if pa.types.is_temporal(kind):
         return pa.string()
     if pa.types.is_list(kind):
@@ -185,7 +190,7 @@ def _holds_doubles(kind: pa.DataType) -> bool:
 
 
 def _is_certain(array: pa.Array) -> bool:
-    """Whether the values can be no other than those of the file: no key was added, no number was cut."""
+    """Whether values are certainly those of the file: no key was added and no number is infinite."""
     if pa.types.is_struct(array.type):
         parts = array.flatten()
         return bool(parts) and all(part.null_count == array.null_count and _is_certain(part) for part in parts)
@@ -206,7 +211,7 @@ def _long_integers(array: pa.Array) -> int:
     return _long_integers(pc.list_flatten(array)) if pa.types.is_list(array.type) else 0
 
 
-# --- whether it may be trusted with a text -------------------------------------------------------------------------
+# --- whether pyarrow's parser is safe for a text -------------------------------------------------------------------
 
 
 class TooDeep(ValueError):
@@ -218,10 +223,10 @@ class TooDeep(ValueError):
 
 
 def plain_rows(data: Bytes, most_levels: int) -> int | None:
-    """Number of rows, if every line that is not empty is one whole object and no list begins with null; else None.
+    """Number of rows if every non-empty line is one whole object and no list begins with null; else None.
 
-    pyarrow's parser ends the process, or moves values to other rows, on some data where this is None.
-    data: (n,) bytes of UTF-8. Raises TooDeep where lists and objects nest deeper than `most_levels`.
+    On some data for which this is None, pyarrow's parser crashes or moves values to other rows.
+    data: (n,) bytes of UTF-8. Raises TooDeep if lists and objects nest deeper than `most_levels`.
     """
     rows, level, in_string = 0, 0, False
     plain = _start_lines(data, np.zeros(1, np.int64))
@@ -254,7 +259,7 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
 
 
 def _at(data: Bytes, places: _Places) -> Bytes:
-    """(m,) the bytes at places, a newline behind the end."""
+    """(m,) the bytes at m positions; a newline for positions after the end."""
     characters = np.full(len(places), _NEWLINE, np.uint8)
     inside = places < len(data)
     characters[inside] = data[places[inside]]
@@ -262,18 +267,19 @@ def _at(data: Bytes, places: _Places) -> Bytes:
 
 
 def _start_lines(data: Bytes, places: _Places) -> bool:
-    """Whether at each place either an object begins or the line ends."""
+    """Whether an object begins or the line ends at each position."""
     return bool((_at(data, places) == _OBJECT).all()) or _end_lines(data, places[_at(data, places) != _OBJECT])
 
 
 def _end_lines(data: Bytes, places: _Places) -> bool:
+    """Whether the line ends at each position, with or without a carriage return."""
     characters = _at(data, places)
     returns = characters == _RETURN
     return bool((returns | (characters == _NEWLINE)).all() and (_at(data, places[returns] + 1) == _NEWLINE).all())
 
 
 def _begin_with_null(data: Bytes, places: _Places) -> bool:
-    """Whether the first value of a list is null, for the places behind the brackets; yes where that is hard to say."""
+    """Whether some list begins with null. places: positions after the brackets. True after 16 spaces, to stay fast."""
     for _ in range(16):
         characters = _at(data, places)
         if (characters == ord("n")).any():
@@ -287,7 +293,7 @@ def _begin_with_null(data: Bytes, places: _Places) -> bool:
 def _unescaped(data: Bytes, quotes: _Places) -> _Places:
     """The quotes that no backslash escapes: those with an even number of backslashes before them."""
     escaped = np.zeros(len(quotes), np.bool_)
-    left = np.arange(len(quotes))  # those whose run of backslashes has not ended yet
+    left = np.arange(len(quotes))  # quotes whose run of backslashes has not ended yet
     for length in range(1, 17):
         left = left[(quotes[left] >= length) & (data[quotes[left] - length] == _BACKSLASH)]
         if not len(left):
@@ -310,9 +316,9 @@ def _backslashes(data: Bytes, place: int) -> int:
 
 
 def long_integers(data: Bytes) -> int | None:
-    """How many integers of the text lie beyond 2^53; None where a double may not hold a number for its exponent.
+    """Number of integers in the text beyond 2^53; None if some number may underflow a double.
 
-    A few strings may count as numbers.
+    Digits inside strings may be counted.
     """
     count = 0
     for low in range(0, len(data), _BLOCK):

@@ -1,4 +1,4 @@
-"""JSON texts: read with every digit, taken apart, written, and what `datasets` would not read in them."""
+"""Parse JSON texts exactly, split them into the texts of their members, and check what `datasets` would change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RepeatedKey(ValueError):
 
 
 class Unheld:
-    """A number that no Python number holds: beyond the range of doubles, or of thousands of digits."""
+    """A number that is kept as text: beyond the range of doubles, or of thousands of digits."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -61,7 +61,7 @@ def loads(text: str) -> Any:
 
 
 def loads_from(text: str, place: int) -> tuple[Any, int]:
-    """The value that begins at `place`, blanks aside, and the place of the next one; errors as of `loads`."""
+    """The value that begins at `place` and the position of the next one, skipping blanks; raises as `loads`."""
     value, place = _DECODER.raw_decode(text, _skip(text, place))
     return value, _skip(text, place)
 
@@ -72,7 +72,7 @@ def _skip(text: str, place: int) -> int:
 
 
 def members_of(text: str) -> dict[str, str]:
-    """{key: text of the value} of the text of an object."""
+    """Split the text of an object into {key: text of the value}."""
     members = {}
     place = _skip(text, text.index("{") + 1)
     while text[place] != "}":
@@ -86,7 +86,7 @@ def members_of(text: str) -> dict[str, str]:
 
 
 def items_of(text: str) -> list[str]:
-    """Texts of the values of the text of a list."""
+    """Split the text of a list into the texts of its values."""
     items = []
     place = _skip(text, text.index("[") + 1)
     while text[place] != "]":
@@ -98,13 +98,13 @@ def items_of(text: str) -> list[str]:
 
 
 def dumps(value: Any) -> str:
-    """JSON text of a Python value. Raises TypeError for what JSON has not."""
+    """JSON text of a Python value. Raises TypeError for values without a JSON type."""
     text = json.dumps(value, ensure_ascii=False)
     return text if encodable([text]) else json.dumps(value)  # half a surrogate pair can only be an escape
 
 
 def encodable(texts: Sequence[str]) -> bool:
-    """Whether no text holds half a surrogate pair."""
+    """Whether all texts can be encoded as UTF-8: none holds a lone surrogate."""
     try:
         for low in range(0, len(texts), _JOINED):
             "".join(texts[low : low + _JOINED]).encode()
@@ -113,7 +113,7 @@ def encodable(texts: Sequence[str]) -> bool:
     return True
 
 
-# --- what `datasets` cannot open -------------------------------------------------------------------------------
+# --- values that `datasets` cannot load ------------------------------------------------------------------------
 
 
 class _Fault(ValueError):
@@ -144,7 +144,7 @@ def _check_digits(text: str) -> float:
 
 @lru_cache(maxsize=1 << 16)
 def _keeps(text: str) -> bool:
-    """Whether `datasets`, which has a parser of its own, reads a number as others do."""
+    """Whether the JSON parser of `datasets` reads a number like Python's."""
     from datasets import Json
 
     return bool(Json().decode_example(text) == float(text))
@@ -157,9 +157,9 @@ _CHECKERS = {
 
 
 def fault_of(text: str, digits: bool = True) -> str | None:
-    """Why `datasets` would not open a JSON text as the value it stands for; None where it does.
+    """Why `datasets` would not load a JSON text as its value; None if it does.
 
-    digits: whether the last digits of floating-point numbers count.
+    digits: whether the last digits of floating-point numbers matter.
     """
     try:
         value = _CHECKERS[digits].decode(text)

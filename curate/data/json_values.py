@@ -1,4 +1,4 @@
-"""JSON values as Arrow columns that hold them exactly: what no plain type holds is kept as its JSON text."""
+"""Convert JSON values to Arrow columns exactly; values that no plain type holds are kept as JSON text."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def holds_json(kind: pa.DataType) -> bool:
 def column_of(
     name: str, values: list[Any], texts: Callable[[], list[str | None]] | None = None
 ) -> tuple[pa.ChunkedArray, list[str]]:
-    """A column of JSON values, None for null, and a line for every part of it that has another form than usual.
+    """An Arrow column of JSON values (None for null), and a note for each part that is kept as text or JSON.
 
-    texts: gives the JSON text of each value; without it, those of `dumps`.
-    What all values have in common decides. Numbers that neither int64 nor a double holds are text, with their
-    characters. Objects with different keys, empty ones and values of different kinds are JSON, at the level where
-    `datasets` puts it (a missing key counts as different, a null value does not); all of the column is JSON where
-    `datasets` would not open its parts as what they say.
-    Raises InputError for values that neither JSON nor Arrow has, or nested too deep for Parquet.
+    texts: returns the JSON text of each value; None = `dumps`.
+    The type fits all values. Numbers that neither int64 nor a double holds are kept as text, with their characters.
+    Objects with different keys, empty objects and mixed types are JSON, at the level where `datasets` puts it (a
+    missing key counts as different, a null value does not); the whole column is JSON if `datasets` would not load its
+    parts unchanged.
+    Raises InputError for values without a JSON or Arrow type, and for nesting too deep for Parquet.
     """
     notes: list[str] = []
     texts = texts or (lambda: _dumped(name, values))
@@ -64,10 +64,10 @@ def column_of(
             return _chunked(values, kind, _array), notes
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:  # of values that JSON has not
             raise InputError(f"column {name!r} holds values without a common type ({error}); use one type") from error
-    written = texts()
-    if kind != JSON and any(fault_of(text) for text in written if text is not None):
+    json_texts = texts()
+    if kind != JSON and any(fault_of(text) for text in json_texts if text is not None):
         kind = JSON
-    return _chunked(written, kind, _array_of_texts), notes
+    return _chunked(json_texts, kind, _array_of_texts), notes
 
 
 def _kinds(values: Iterable[Any]) -> set[str]:
@@ -75,7 +75,7 @@ def _kinds(values: Iterable[Any]) -> set[str]:
 
 
 def _unheld(values: Iterable[Any]) -> str | None:
-    """Why numbers fit neither int64 nor doubles, by the first that does not."""
+    """Why numbers fit neither int64 nor doubles, citing the first that does not; None if they fit."""
     types = set(map(type, values)) - {type(None)}
     if types == {int}:
         value_at_fault = next((value for value in values if value is not None and not -(2**63) <= value < 2**63), None)
@@ -156,7 +156,7 @@ def _chunked(cells: list[Any], kind: pa.DataType, build: Callable[[list[Any], pa
 
 
 def _halved(cells: list[Any], kind: pa.DataType, build: Callable[[list[Any], pa.DataType], Any]) -> Iterator[pa.Array]:
-    """The cells as one array, or as several where one would pass 2 GiB."""
+    """The cells as one array, or as several if one would exceed 2 GiB."""
     try:
         array = build(cells, kind)
     except (pa.ArrowCapacityError, _TooLarge):
@@ -182,7 +182,7 @@ def _array(cells: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _array_of_texts(texts: list[str | None], kind: pa.DataType) -> pa.Array:
-    """Array of the values of JSON texts; None, and null in a text, are null."""
+    """Array of the values of JSON texts; None and the text null become null."""
     texts = [None if text == "null" else text for text in texts]
     if kind == JSON:
         return pa.ExtensionArray.from_storage(JSON, _array(texts, pa.string()))

@@ -1,4 +1,4 @@
-"""Turns written the way the messages of a column are written."""
+"""Write conversations with the keys, roles and types of an existing column of messages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _LOOKED_AT = 64  # conversations
 def written_like(
     conversations: Sequence[Sequence[Turn]], given: pa.ChunkedArray, keys: MessageKeys = USUAL
 ) -> pa.Array:
-    """(n,) conversations of role and content alone in the type of `given`, with its keys and its names of speakers.
+    """(n,) conversations in the type of the column `given`, with its keys and speaker names.
 
-    A conversation of exchanges has pairs of user and assistant, perhaps behind the system.
+    conversations: turns of role and content only. If `given` holds exchanges (objects of a question and its answer),
+    turns must be pairs of user and assistant, optionally after a system message.
     """
     sample = values_of(given.slice(0, _LOOKED_AT).combine_chunks())
-    messages = [message for each in sample for message in each or () if isinstance(message, dict)]
+    messages = [message for conversation in sample for message in conversation or () if isinstance(message, dict)]
     first: dict[str, Any] = messages[0] if messages else {}
     role = keys.role or next((key for key in ROLE_KEYS if key in first), "")
     content = keys.content or next((key for key in CONTENT_KEYS if key in first), CONTENT_KEYS[0])
@@ -72,5 +73,5 @@ def _encoded(value: Any, kind: pa.DataType) -> Any:
     if is_list(kind):
         return [_encoded(item, kind.value_type) for item in value]
     if pa.types.is_struct(kind):
-        return {each.name: _encoded(value[each.name], each.type) for each in kind if each.name in value}
+        return {member.name: _encoded(value[member.name], member.type) for member in kind if member.name in value}
     return value

@@ -1,4 +1,4 @@
-"""Columns of conversations: which types hold them, their turns as arrays, and what is wrong with them."""
+"""Read columns of conversations: their turns as arrays, and their faults."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from curate.data.wording import short
 from curate.errors import InputError
 from curate.types import IntArray
 
-# (n + 1,) int64 offsets of the rows, then role of every turn and what is said in it as large_string arrays.
+# (n + 1,) int64 offsets of the rows, then role and content of every turn (t,) as large_string arrays.
 Turns = tuple[IntArray, pa.Array, pa.Array]
 
-_EXPLAINED = 1000  # rows without an answer of which it is said who speaks in them
+_EXPLAINED = 1000  # rows without an answer whose faults list the speakers
 _EARLIER = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 # --- arrays ------------------------------------------------------------------------------------------------------
 
 
 def turns(array: pa.Array, keys: MessageKeys = USUAL) -> Turns:
-    """Turns of n conversations (no chunks); a null conversation has none. Role names are OpenAI's.
+    """Turns of n conversations; a null conversation has none. Role names are OpenAI's.
 
-    What is said in a turn is its content; with tool calls, reasoning and the like, all of it as JSON text. It is null
-    where there is nothing, and so are both in the one turn of a conversation that cannot be read.
+    The content of a turn with tool calls, reasoning and the like is JSON text of all of it. Content is null if there is
+    none; a conversation that cannot be read has one turn with null role and content.
     """
     plain = plain_keys(array.type.value_type, keys)
     if plain is None:
@@ -59,7 +59,7 @@ def turns(array: pa.Array, keys: MessageKeys = USUAL) -> Turns:
 def _turns_one_by_one(array: pa.Array, keys: MessageKeys) -> Turns:
     lengths: list[int] = []
     roles: list[str | None] = []
-    said: list[str | None] = []
+    contents: list[str | None] = []
     for messages in values_of(array):
         try:
             conversation = read_turns(messages or [], keys)
@@ -68,9 +68,9 @@ def _turns_one_by_one(array: pa.Array, keys: MessageKeys) -> Turns:
         lengths.append(len(conversation))
         for turn in conversation:
             roles.append(turn["role"])
-            said.append(_said(turn))
+            contents.append(_said(turn))
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return offsets, pa.array(roles, pa.large_string()), pa.array(said, pa.large_string())
+    return offsets, pa.array(roles, pa.large_string()), pa.array(contents, pa.large_string())
 
 
 def _said(turn: Turn) -> str | None:
@@ -79,12 +79,12 @@ def _said(turn: Turn) -> str | None:
 
 
 def values_of(array: pa.Array) -> list[Any]:
-    """(n,) Python values, JSON at any depth opened; members of objects that are null are left out."""
+    """(n,) Python values with JSON parsed at any depth; null members of objects are omitted."""
     kind = array.type
     if is_json(kind):
         return [None if text is None else _loaded(text) for text in _strings(array)]
     if pa.types.is_struct(kind):
-        columns = [(each.name, values_of(part)) for each, part in zip(kind, array.flatten(), strict=True)]
+        columns = [(member.name, values_of(part)) for member, part in zip(kind, array.flatten(), strict=True)]
         valid = array.is_valid().to_pylist()
         return [
             {name: column[k] for name, column in columns if column[k] is not None} if valid[k] else None
@@ -101,7 +101,7 @@ def values_of(array: pa.Array) -> list[Any]:
 
 
 def _strings(array: pa.Array) -> list[str | None]:
-    """Strings as Python has them; bytes that are not UTF-8 become half surrogate pairs, which are a fault."""
+    """Python strings; bytes that are not UTF-8 become lone surrogates, which are reported as a fault."""
     try:
         texts: list[str | None] = array.cast(pa.large_string()).to_pylist()
         return texts
@@ -113,12 +113,12 @@ def _strings(array: pa.Array) -> list[str | None]:
 def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):  # a row at fault, which is found for that elsewhere
+    except (ValueError, RecursionError):  # the row check reports it
         return None
 
 
 def decoded(names: pa.Array) -> list[str]:
-    """Strings as Python has them; bytes that are not UTF-8 become U+FFFD, since the row check reports them."""
+    """Python strings; bytes that are not UTF-8 become U+FFFD, since the row check reports them."""
     return [raw.decode(errors="replace") for raw in names.cast(pa.large_binary()).to_pylist()]
 
 
@@ -144,7 +144,7 @@ def concatenated_turns(first: Turns, second: Turns) -> Turns:
 
 
 def is_read_anew(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
-    """Whether more is read of conversations than by earlier releases, so that what they computed does not hold."""
+    """Whether conversations are read differently than by earlier releases, whose cached work is then invalid."""
     plain = plain_keys(column.type.value_type, keys)
     if plain is None or plain not in (("role", "content"), ("from", "value")):
         return True
@@ -156,15 +156,15 @@ def _roles(array: pa.Array, key: str) -> pa.Array:
     return pc.struct_field(pc.list_flatten(array), key).cast(pa.large_string())
 
 
-# --- what is wrong with conversations, and what is to be said of them ----------------------------------------------
+# --- faults of conversations, and notes about them -----------------------------------------------------------------
 
 
 @dataclass
 class Survey:
-    """What was found in the conversations of a column.
+    """Result of checking the conversations of a column.
 
-    faults: {row: reason}, read on from "column 'x'". unseen: {kind of part: rows} of parts of messages that are no
-    text. unknown: roles that no template has, by turns.
+    faults: {row: reason}; reasons continue "column 'x'". unseen: {kind of part: rows} of message parts that are not
+    text. unknown: {role: turns} of roles that chat templates do not have.
     """
 
     faults: dict[int, str] = field(default_factory=dict)
@@ -189,19 +189,19 @@ UNANSWERED = "has no assistant turn"  # a fault of a conversation
 
 
 def survey(column: pa.ChunkedArray, keys: MessageKeys, answered: bool) -> Survey:
-    """Look at every conversation of a column; a null one is no fault here. answered: it needs an assistant's turn."""
-    found = Survey()
+    """Check every conversation of a column; null is no fault here. answered: whether an assistant turn is required."""
+    result = Survey()
     start = 0
     for chunk in column.chunks:
         if plain_keys(chunk.type.value_type, keys) is None:
-            _survey_one_by_one(chunk, keys, answered, start, found)
+            _survey_one_by_one(chunk, keys, answered, start, result)
         else:
-            _survey_plain(chunk, keys, answered, start, found)
+            _survey_plain(chunk, keys, answered, start, result)
         start += len(chunk)
-    return found
+    return result
 
 
-def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int, found: Survey) -> None:
+def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int, result: Survey) -> None:
     offsets, roles, contents = turns(array, keys)
     n = len(array)
     lengths = np.diff(offsets)
@@ -210,7 +210,7 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
 
     def mark(mask: Any, reason: str) -> None:
         for row in np.flatnonzero(mask & present).tolist():
-            found.faults.setdefault(start + row, reason)
+            result.faults.setdefault(start + row, reason)
 
     def any_turn(mask: Any) -> Any:
         return np.bincount(rows[mask], minlength=n) > 0
@@ -220,17 +220,17 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
     mark(any_turn(pc.is_null(contents).to_numpy(zero_copy_only=False)), "has a message without content")
     counts = pc.value_counts(roles.drop_null())
     names = dict(zip(decoded(counts.field("values")), counts.field("counts").to_pylist(), strict=True))
-    found.unknown.update({name: count for name, count in names.items() if not keys.is_known(name)})
+    result.unknown.update({name: count for name, count in names.items() if not keys.is_known(name)})
     if answered:
         assistant = pc.fill_null(pc.equal(roles, "assistant"), False).to_numpy(zero_copy_only=False)
         silent = np.flatnonzero(~any_turn(assistant) & present).tolist()
-        for row in silent[:_EXPLAINED] if found.unknown else ():
+        for row in silent[:_EXPLAINED] if result.unknown else ():
             spoken = decoded(pc.unique(roles.slice(int(offsets[row]), int(lengths[row])).drop_null()))
             mark(np.arange(n) == row, _unanswered(spoken, keys))
         mark(~any_turn(assistant), UNANSWERED)
 
 
-def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start: int, found: Survey) -> None:
+def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start: int, result: Survey) -> None:
     for row, messages in enumerate(values_of(array), start):
         if messages is None:
             continue
@@ -238,17 +238,17 @@ def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start
         try:
             conversation = reader.read(messages)
         except BadTurn as error:
-            found.faults[row] = str(error)
+            result.faults[row] = str(error)
             continue
-        found.unseen.update(reader.unseen)
+        result.unseen.update(reader.unseen)
         roles = [turn["role"] for turn in conversation]
-        found.unknown.update(role for role in roles if not keys.is_known(role))
+        result.unknown.update(role for role in roles if not keys.is_known(role))
         if not conversation:
-            found.faults[row] = "has no messages"
+            result.faults[row] = "has no messages"
         elif answered and "assistant" not in roles:
-            found.faults[row] = _unanswered(roles, keys)
+            result.faults[row] = _unanswered(roles, keys)
         elif not encodable(strings_in(conversation)):
-            found.faults[row] = "is not valid UTF-8"
+            result.faults[row] = "is not valid UTF-8"
 
 
 def strings_in(value: Any) -> list[str]:
@@ -256,8 +256,8 @@ def strings_in(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
-        return [text for pair in value.items() for each in pair for text in strings_in(each)]
-    return [text for each in value for text in strings_in(each)] if isinstance(value, list) else []
+        return [text for pair in value.items() for item in pair for text in strings_in(item)]
+    return [text for item in value for text in strings_in(item)] if isinstance(value, list) else []
 
 
 def _unanswered(roles: Iterable[str], keys: MessageKeys) -> str:

@@ -1,4 +1,4 @@
-"""Rows by their ids: the only ones, or all but these, as a file of ids names them."""
+"""Select or exclude rows by a file of ids."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from curate.types import BoolArray
 
 
 def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None = None) -> Loaded:
-    """The rows whose ids `include` names, without those that `exclude` names; the others are on record as rejected.
+    """Keep the rows listed in `include` and drop those listed in `exclude`; dropped rows are recorded as rejected.
 
-    The files hold an example id per line, as `curate view` saves them; that of a copy (`id#1`) names its row. Raises
-    InputError for a file that cannot be read or names none of the rows, and where no row is left.
+    The files hold one example id per line, as `curate view` saves them; the id of a copy (`id#1`) stands for its row.
+    Raises InputError for a file that cannot be read or lists none of the rows, and if no row is left.
     """
     keep = np.ones(len(loaded.examples), np.bool_)
     reason = np.full(len(keep), "", dtype=object)
     notes = list(loaded.notes)
     for path, wanted in ((include, True), (exclude, False)):
         if path is not None:
-            named, unknown = _named(loaded.examples.ids, path)
-            out = ~named if wanted else named
+            matches, unknown = _named(loaded.examples.ids, path)
+            out = ~matches if wanted else matches
             reason[keep & out] = f"{'not in' if wanted else 'in'} {path.name}"
             keep &= ~out
-            notes.append(f"{path}: {int(named.sum()):,} rows named" + (f", {unknown:,} ids unknown" if unknown else ""))
+            notes.append(
+                f"{path}: {int(matches.sum()):,} rows named" + (f", {unknown:,} ids unknown" if unknown else "")
+            )
     if keep.all():
         return replace(loaded, notes=notes)
     if not keep.any():
@@ -45,17 +47,17 @@ def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None
 
 
 def _named(ids: pa.Array, path: Path) -> tuple[BoolArray, int]:
-    """(n,) which rows the file names, and how many of its lines name none."""
+    """(n,) whether the file lists each row, and the number of its ids that are not rows."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a file of ids ({error}); write one example id per line") from error
     wanted = dict.fromkeys(line.strip() for line in lines if line.strip())
     known = set(ids.to_pylist())
-    rows = {each if each in known else each.rpartition("#")[0] for each in wanted}
-    named = pc.is_in(ids, value_set=pa.array(sorted(rows), ids.type)).to_numpy(zero_copy_only=False)
-    if not named.any():
+    rows = {example_id if example_id in known else example_id.rpartition("#")[0] for example_id in wanted}
+    matches = pc.is_in(ids, value_set=pa.array(sorted(rows), ids.type)).to_numpy(zero_copy_only=False)
+    if not matches.any():
         raise InputError(
             f"{path} names none of the {len(ids):,} rows; ids are those of example_id, such as {ids[0].as_py()}"
         )
-    return named, len(rows - known)
+    return matches, len(rows - known)

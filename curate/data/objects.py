@@ -1,4 +1,4 @@
-"""Datasets that other libraries hold or fetch, as Arrow tables: pandas, datasets and the hub."""
+"""Convert objects of pandas and datasets, and datasets of the hub, to Arrow tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def from_pandas(frame: Any) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """The rows of a DataFrame, and (column, line) for every column that is kept in another form than usual."""
+    """The rows of a DataFrame, and (column, note) for each column that is kept as text or JSON."""
     names = list(frame.columns)
     if any(not isinstance(name, str) for name in names):
         raise InputError(
@@ -56,18 +56,18 @@ def _of_dtype(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
 
 
 def plain_value(name: str, value: Any, nan: float | None = None) -> Any:
-    """A cell of a column of objects as JSON would give it, so far as it has a counterpart there; missing is None.
+    """A cell of dtype object as a plain Python value, as from JSON if it has a JSON type; missing values are None.
 
-    nan: what a floating-point number that is none counts as.
+    nan: the value for a float NaN.
     """
     if isinstance(value, str | bool | int | None):
         return value
     if isinstance(value, dict):
         if any(not isinstance(key, str) for key in value):
             raise InputError(f"column {name!r} holds a dict with keys that are not strings; make them strings")
-        return {key: plain_value(name, each, nan) for key, each in value.items()}
+        return {key: plain_value(name, item, nan) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_value(name, each, nan) for each in value]
+        return [plain_value(name, item, nan) for item in value]
     if isinstance(value, set | frozenset):
         raise InputError(f"column {name!r} holds a set, whose items have no order; make it a list")
     if type(value).__module__ == "numpy":
@@ -85,7 +85,7 @@ def from_dataset(dataset: Any) -> pa.Table:
 
 
 def from_dataset_dict(data: Any, split: str | None) -> tuple[pa.Table, str, str | None]:
-    """The rows of one split of a DatasetDict, the name of the split, and a note where there are others.
+    """The rows of one split of a DatasetDict, the name of the split, and a note if there are others.
 
     split: see `curate.data.repositories.choose_split`.
     """
@@ -96,7 +96,7 @@ def from_dataset_dict(data: Any, split: str | None) -> tuple[pa.Table, str, str 
 
 
 def from_disk(path: Path, split: str | None) -> tuple[pa.Table, str | None, str | None]:
-    """As `from_dataset_dict`, of a folder that `save_to_disk` wrote; its split is None where it holds one Dataset."""
+    """Like `from_dataset_dict`, for a folder that `save_to_disk` wrote; the split is None for a single Dataset."""
     from datasets import DatasetDict, load_from_disk
 
     try:
@@ -111,9 +111,9 @@ def from_disk(path: Path, split: str | None) -> tuple[pa.Table, str | None, str 
 
 
 def from_hub(name: str, split: str | None, config: str | None) -> tuple[pa.Table, str, str, str | None]:
-    """The rows of a dataset of the Hugging Face hub, what was read, of which split, and a note where there are others.
+    """Rows of a dataset of the Hugging Face hub, its description, the split, and a note if there are others.
 
-    config, split: those that `load_dataset` takes; where it wants them named, as for a folder, see
+    config, split: as `load_dataset` takes them; if it requires them, they are chosen as for a folder, see
     `curate.data.repositories`.
     """
     import datasets
@@ -129,9 +129,9 @@ def from_hub(name: str, split: str | None, config: str | None) -> tuple[pa.Table
 
 
 def _on_hub(name: str, config: str | None, split: str | None, error: ValueError) -> tuple[str, str, str | None]:
-    """Config and split of a dataset that `load_dataset` did not load for want of them, and a note on the others.
+    """Config and split of a dataset that `load_dataset` did not load without them, and a note on the others.
 
-    Raises InputError, naming what there is, for one that is not there, and `error` where neither is the reason.
+    Raises InputError with the available ones for a missing config or split, and `error` if neither is the reason.
     """
     import datasets
 
@@ -143,12 +143,12 @@ def _on_hub(name: str, config: str | None, split: str | None, error: ValueError)
         if isinstance(cause, InputError):
             raise
         raise error from cause
-    taken = choose_split(splits, split, name)
-    if (chosen, taken) == (config, split or "train"):
+    chosen_split = choose_split(splits, split, name)
+    if (chosen, chosen_split) == (config, split or "train"):
         raise error
     notes = [note] if note else []
-    notes += [f"split {taken} of {listed(splits)}; --split takes another"] if len(splits) > 1 else []
-    return chosen, taken, ". ".join(notes) or None
+    notes += [f"split {chosen_split} of {listed(splits)}; --split takes another"] if len(splits) > 1 else []
+    return chosen, chosen_split, ". ".join(notes) or None
 
 
 def _described(name: str, config: str | None, split: str) -> str:
@@ -157,7 +157,7 @@ def _described(name: str, config: str | None, split: str) -> str:
 
 @contextmanager
 def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
-    """What goes wrong on the hub as an error of ours, with what can be done."""
+    """Turn errors of the hub into InputError or ExternalError with a remedy."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 

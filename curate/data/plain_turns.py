@@ -1,4 +1,4 @@
-"""Conversations whose turns are bare texts: lists of texts in turn, and the answer to a list of messages."""
+"""Convert bare texts to messages: lists of alternating texts, and text completions of conversations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from curate.data.column_names import CONVERSATIONS, REQUIRED
 from curate.data.columns import is_list, is_messages, is_text
 
-# Of the names of conversations those under which a list of texts is one; "turns" and the like may be all of one side.
+# Column names under which a list of texts is a conversation; lists named "turns" may be of one speaker.
 _IN_TURN = (*REQUIRED["messages"]["messages"], *(n for n in CONVERSATIONS if n.startswith(("chat", "dialog", "utter"))))
 _MESSAGE = pa.struct([("role", pa.large_string()), ("content", pa.large_string())])
 
@@ -19,21 +19,23 @@ _MESSAGE = pa.struct([("role", pa.large_string()), ("content", pa.large_string()
 def with_turns_made(
     table: pa.Table, roles: Mapping[str, str]
 ) -> tuple[pa.Table, dict[str, pa.ChunkedArray], list[str]]:
-    """The table with messages in place of bare texts, those columns as they were, and lines that say so.
+    """The table with bare texts converted to messages, {name: original column}, and notes.
 
-    roles: columns by role, as the user names them.
+    roles: {role: column} as assigned by the user.
     """
-    came: dict[str, pa.ChunkedArray] = {}
+    originals: dict[str, pa.ChunkedArray] = {}
     lines = []
-    given = roles.get("messages")
-    if name := next((each for each in ([given] if given else _IN_TURN) if _texts_in_turn(table, each)), None):
-        came[name] = table[name]
+    explicit = roles.get("messages")
+    if name := next(
+        (candidate for candidate in ([explicit] if explicit else _IN_TURN) if _texts_in_turn(table, candidate)), None
+    ):
+        originals[name] = table[name]
         table = _with(table, name, [_in_turn(chunk) for chunk in table[name].chunks])
         lines.append(f"column {name!r} holds texts in turn: read as user, assistant, user, assistant, ...")
     elif name := _answer(table, roles):
-        came[name] = table[name]
+        originals[name] = table[name]
         table = _with(table, name, [_answers(chunk) for chunk in table[name].chunks])
-    return table, came, lines
+    return table, originals, lines
 
 
 def _texts_in_turn(table: pa.Table, name: str) -> bool:
@@ -44,15 +46,15 @@ def _texts_in_turn(table: pa.Table, name: str) -> bool:
 
 
 def _answer(table: pa.Table, roles: Mapping[str, str]) -> str | None:
-    """The column of text that answers a column of lists of messages; None where there is none."""
+    """The text column that answers a prompt of messages; None if there is none."""
     names, schema = table.column_names, table.schema
     prompt = roles.get("prompt", "prompt")
     if prompt not in names or not is_messages(schema.field(prompt).type):
         return None
     answers = [roles["completion"]] if "completion" in roles else REQUIRED["prompt_completion"]["completion"]
-    found = next((name for name in answers if name in names), None)
-    is_answer = found is not None and is_text(schema.field(found).type)
-    return found if is_answer and not pa.types.is_null(schema.field(found).type) else None
+    answer = next((name for name in answers if name in names), None)
+    is_answer = answer is not None and is_text(schema.field(answer).type)
+    return answer if is_answer and not pa.types.is_null(schema.field(answer).type) else None
 
 
 def _with(table: pa.Table, name: str, chunks: list[pa.Array]) -> pa.Table:
@@ -62,16 +64,16 @@ def _with(table: pa.Table, name: str, chunks: list[pa.Array]) -> pa.Table:
 
 
 def _in_turn(array: pa.Array) -> pa.Array:
-    """Lists of texts as lists of messages, the user's first."""
+    """Lists of texts as lists of messages of user and assistant, alternating."""
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    turn = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    turn = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)  # (t,) number of each text in its list
     speakers = pa.array(["user", "assistant"], pa.large_string()).take(pa.array(turn % 2))
     return _lists(array, offsets, speakers, pc.list_flatten(array))
 
 
 def _answers(array: pa.Array) -> pa.Array:
-    """Texts as lists of one message of the assistant."""
+    """Texts as lists of one assistant message; null stays null."""
     present = array.is_valid().to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(present, dtype=np.int64)])
     return _lists(array, offsets, pa.repeat(pa.scalar("assistant", pa.large_string()), offsets[-1]), array.drop_null())

@@ -1,8 +1,8 @@
-"""Preference pairs and labeled completions: which columns they are, and what of a pair is learned.
+"""Recognize preference pairs and labeled completions.
 
-A pair is read as its prompt and its chosen answer, with the rejected one beside it. Where it does not say its prompt
-(both answers are whole conversations or texts), or answers are single messages, prompt and answers are made here as
-columns of their own, which no result has: the columns of the input stay as they are.
+A pair is read as its prompt and its chosen answer, with the rejected one in another column. If it has no prompt column
+(both answers are whole conversations or texts), or answers are single messages, prompt and answers are derived here as
+additional columns, which results do not contain: the columns of the input are unchanged.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _CONVERSATIONS = ("messages", "conversations", "conversation")
 class Pairs:
     """Preference pairs of a table.
 
-    chosen, rejected: their columns. roles: {role: column} of what is learned, of the table with `made` beside it.
-    made: columns made of those of the table, none where the table has prompt and answers as they are read. answer: the
-    column of the rejected answer as it is read, in the table or in `made`.
+    chosen, rejected: columns of the input. roles: {role: column} of prompt and chosen answer, in the table or in
+    `made`. made: derived columns, empty if prompt and answers can be read from the table directly. answer: the column
+    of the rejected answer as it is read, in the table or in `made`.
     """
 
     chosen: str
@@ -51,36 +51,36 @@ class Pairs:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Roles of a pair, beside those of what is learned."""
+        """Roles of a pair in addition to `roles`."""
         return {"chosen": self.chosen, "rejected": self.rejected}
 
     @property
     def read(self) -> tuple[str, str, str]:
-        """The columns of both answers, and that of the rejected ones as they are read."""
+        """The input columns of both answers, and the column that rejected answers are read from."""
         return self.chosen, self.rejected, self.answer
 
     @property
     def learned(self) -> str:
-        """The column of the chosen answer as it is read."""
+        """The column that chosen answers are read from."""
         return self.roles["output" if "output" in self.roles else "completion"]
 
     def added_to(self, table: pa.Table) -> pa.Table:
-        """The table with the columns that were made beside its own."""
+        """The table with the derived columns appended."""
         for name, column in self.made.items():
             table = table.append_column(name, column)
         return table
 
     def taken_from(self, table: pa.Table) -> tuple[pa.Table, pa.Table | None]:
-        """Its own columns, and those that were made, where there are any."""
+        """Split a table into the input's columns and the derived ones, None if there are none."""
         made = list(self.made)
         return (table.drop_columns(made), table.select(made)) if made else (table, None)
 
     def notes(self, shape: str, found: Mapping[str, str]) -> list[str]:
-        """How the pairs were read: shape, roles of what is learned, and what becomes of the other answer."""
-        shown = {role: name for role, name in found.items() if role not in ("completion", "output")}
-        if shown.get("prompt") in self.made and "(prompt)" in shown["prompt"]:
-            shown["prompt"] = "what both begin with"
-        roles = ", ".join(f"{role}={name}" for role, name in shown.items())
+        """Notes on how the pairs were read: shape, roles, and the use of the rejected answer."""
+        displayed = {role: name for role, name in found.items() if role not in ("completion", "output")}
+        if displayed.get("prompt") in self.made and "(prompt)" in displayed["prompt"]:
+            displayed["prompt"] = "what both begin with"
+        roles = ", ".join(f"{role}={name}" for role, name in displayed.items())
         return [
             f"shape preference ({shape}): {roles}",
             f"column {self.chosen!r} is learned and scored; {self.rejected!r} is kept beside it, and the scorer "
@@ -89,38 +89,38 @@ class Pairs:
 
 
 def without_pair_roles(roles: Mapping[str, str]) -> dict[str, str]:
-    """The roles of what is learned alone."""
+    """The roles without chosen, rejected and label."""
     return {role: name for role, name in roles.items() if role not in PAIR_ROLES}
 
 
 def find_pairs(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> Pairs | None:
-    """The preference pairs of a table; None where it holds none, or something else is asked for.
+    """The preference pairs of a table; None if it has none, or the caller asks for something else.
 
-    roles: those that the caller named; shape: that which was asked for. Raises InputError where pairs are asked for and
-    there are none.
+    roles: {role: column} that the caller assigned. shape: the shape that the caller asked for. Raises InputError if the
+    caller asks for pairs and there are none.
     """
     if "" in (roles.get("chosen"), roles.get("rejected")):
         return None
-    asked = shape == PREFERENCE or "chosen" in roles or "rejected" in roles
+    requested = shape == PREFERENCE or "chosen" in roles or "rejected" in roles
     learned = {"completion", "output", "messages", "text"} & roles.keys()
-    if not asked and (shape is not None or learned):
+    if not requested and (shape is not None or learned):
         return None
     names = _pair_of(table.column_names, roles)
     if names is None or not _fit(described(table.select(names)), names):
-        if asked:
+        if requested:
             raise InputError(_no_pairs(table.schema, names))
         return None
     chosen, rejected = names
-    given = without_pair_roles(roles)
+    explicit = without_pair_roles(roles)
     if is_text(described(table.select([chosen])).field(chosen).type):
-        return _of_texts(table, chosen, rejected, given)
-    return _of_messages(table, chosen, rejected, given)
+        return _of_texts(table, chosen, rejected, explicit)
+    return _of_messages(table, chosen, rejected, explicit)
 
 
 def as_learned(
     table: pa.Table, roles: Mapping[str, str], shape: str | None
 ) -> tuple[pa.Table, dict[str, str], str | None]:
-    """Table, roles and shape under which `curate.data.columns.recognize` finds what is learned, of pairs or not."""
+    """Table, roles and shape for `curate.data.columns.recognize`: for pairs, those of prompt and chosen answer."""
     pairs = find_pairs(table, roles, shape)
     if pairs is not None:
         return pairs.added_to(table), pairs.roles, None
@@ -128,35 +128,35 @@ def as_learned(
 
 
 def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None) -> str | None:
-    """The column that says of a completion whether it is desirable; None where there is none, or not asked for."""
+    """The boolean column that marks desirable completions; None if there is none, or another shape is asked for."""
     wanted = roles.get("label")
     if wanted == "" or (wanted is None and shape not in (None, KTO)):
         return None
     names = [wanted] if wanted else [name for name in LABEL_NAMES if name in schema.names]
-    found = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
-    if found is None and (wanted or shape == KTO):
+    label = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
+    if label is None and (wanted or shape == KTO):
         where = f"column {wanted!r} holds {type_name(schema.field(wanted).type)}" if wanted else "there is no column"
         raise InputError(
             f"shape kto takes a column of true and false that says which completions are desirable, but {where}; name "
             "one with --columns label=COLUMN"
         )
-    return found
+    return label
 
 
 def labels_note(column: pa.ChunkedArray, name: str) -> str:
-    """What is said of completions with labels: all are scored."""
-    wanted = int(pc.sum(column).as_py() or 0)
-    others = len(column) - wanted
-    if not others:
-        return f"kind kto: all {wanted:,} completions have {name}=true"
+    """Note on labeled completions: all of them are scored."""
+    desirable = int(pc.sum(column).as_py() or 0)
+    undesirable = len(column) - desirable
+    if not undesirable:
+        return f"kind kto: all {desirable:,} completions have {name}=true"
     return (
-        f"kind kto: completions of both labels are scored and learned, {wanted:,} with {name}=true and {others:,} "
-        f"without; --where {name}=true keeps those that are desirable"
+        f"kind kto: completions of both labels are scored and learned, {desirable:,} with {name}=true and "
+        f"{undesirable:,} without; --where {name}=true keeps those that are desirable"
     )
 
 
 def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
-    """A line where completions have labels of 0 and 1, which may be those of KTO data but are not read as such."""
+    """A note if there is a column of labels 0 and 1, which may be KTO data but is not read as such."""
     for name in LABEL_NAMES if "label" not in roles else ():
         if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
             column = table[name]
@@ -170,7 +170,7 @@ def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
 
 
 def unpaired(pairs: Pairs, table: pa.Table) -> dict[int, str]:
-    """{row: reason} of rows without a rejected answer, read on from "column 'chosen'"."""
+    """{row: reason} of rows without a rejected answer; reasons continue "column 'chosen'"."""
     column = table[pairs.answer]
     missing = pc.is_null(column).to_numpy()
     if is_messages(column.type):
@@ -196,8 +196,8 @@ def _fit(schema: pa.Schema, names: tuple[str, str]) -> bool:
 
 def _are_messages(kind: pa.DataType) -> bool:
     """Whether a column of this type holds conversations, or one message per cell."""
-    one = is_json(kind) or (pa.types.is_struct(kind) and is_messages(pa.list_(kind)))
-    return bool(one or is_messages(kind))
+    single = is_json(kind) or (pa.types.is_struct(kind) and is_messages(pa.list_(kind)))
+    return bool(single or is_messages(kind))
 
 
 def _no_pairs(schema: pa.Schema, names: tuple[str, str] | None) -> str:
@@ -213,29 +213,29 @@ def _no_pairs(schema: pa.Schema, names: tuple[str, str] | None) -> str:
 # --- texts -------------------------------------------------------------------------------------------------------
 
 
-def _of_texts(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+def _of_texts(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
     schema = table.schema
-    prompt = given.get("prompt") or given.get("instruction") or _first(schema, _PROMPTS, is_text)
+    prompt = explicit.get("prompt") or explicit.get("instruction") or _first(schema, _PROMPTS, is_text)
     if prompt is None:
         conversation = _first(schema, _CONVERSATIONS, is_messages)
         if conversation is not None:
-            return _texts_behind_messages(table, chosen, rejected, {**given, "prompt": conversation})
-        return _texts_without_prompt(table, chosen, rejected, given)
+            return _texts_behind_messages(table, chosen, rejected, {**explicit, "prompt": conversation})
+        return _texts_without_prompt(table, chosen, rejected, explicit)
     if is_messages(schema.field(prompt).type):
-        return _texts_behind_messages(table, chosen, rejected, {**given, "prompt": prompt})
-    if "prompt" not in given and ("instruction" in given or prompt == _name(schema, "instruction")):
-        return Pairs(chosen, rejected, rejected, {**given, "instruction": prompt, "output": chosen})
-    return Pairs(chosen, rejected, rejected, {**given, "prompt": prompt, "completion": chosen})
+        return _texts_behind_messages(table, chosen, rejected, {**explicit, "prompt": prompt})
+    if "prompt" not in explicit and ("instruction" in explicit or prompt == _name(schema, "instruction")):
+        return Pairs(chosen, rejected, rejected, {**explicit, "instruction": prompt, "output": chosen})
+    return Pairs(chosen, rejected, rejected, {**explicit, "prompt": prompt, "completion": chosen})
 
 
-def _texts_behind_messages(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+def _texts_behind_messages(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
     made = {f"{name} (message)": as_messages(table[name], "assistant") for name in (chosen, rejected)}
-    answer, other = made
-    return Pairs(chosen, rejected, other, {**given, "completion": answer}, made)
+    answer, rejected_answer = made
+    return Pairs(chosen, rejected, rejected_answer, {**explicit, "completion": answer}, made)
 
 
-def _texts_without_prompt(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
-    """What both texts begin with is the prompt."""
+def _texts_without_prompt(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
+    """Pairs of texts whose common beginning is the prompt."""
     names = [f"{chosen} (prompt)", f"{chosen} (answer)", f"{rejected} (answer)"]
     chunks: list[list[pa.Array]] = [[], [], []]
     for batch in table.select([chosen, rejected]).to_batches():
@@ -243,16 +243,16 @@ def _texts_without_prompt(table: pa.Table, chosen: str, rejected: str, given: di
         for parts, cells in zip(chunks, zip(*rows, strict=True), strict=True):
             parts.append(pa.array(cells, pa.large_string()))
     made = {name: pa.chunked_array(parts, pa.large_string()) for name, parts in zip(names, chunks, strict=True)}
-    return Pairs(chosen, rejected, names[2], {**given, "prompt": names[0], "completion": names[1]}, made)
+    return Pairs(chosen, rejected, names[2], {**explicit, "prompt": names[0], "completion": names[1]}, made)
 
 
 # --- messages ----------------------------------------------------------------------------------------------------
 
 
-def _of_messages(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+def _of_messages(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
     schema = described(table)
     answers = [as_conversations(table[name]) for name in (chosen, rejected)]
-    prompt = given.get("prompt") or _first(schema, ("prompt", *_CONVERSATIONS), is_messages)
+    prompt = explicit.get("prompt") or _first(schema, ("prompt", *_CONVERSATIONS), is_messages)
     prompt = prompt or _first(schema, _PROMPTS, is_text)
     batches = pa.table(answers, names=["chosen", "rejected"]).to_batches()
     shared = [shared_messages(*batch.columns) for batch in batches]
@@ -265,7 +265,7 @@ def _of_messages(table: pa.Table, chosen: str, rejected: str, given: dict[str, s
             pieces[1].append(part_of_messages(first, lengths, begin=False))
             pieces[2].append(part_of_messages(second, lengths, begin=False))
         made = {name: pa.chunked_array(parts) for name, parts in zip(names, pieces, strict=True)}
-        return Pairs(chosen, rejected, names[2], {**given, "prompt": names[0], "completion": names[1]}, made)
+        return Pairs(chosen, rejected, names[2], {**explicit, "prompt": names[0], "completion": names[1]}, made)
     made, names = {}, [chosen, rejected]
     if any(answer.type != table[name].type for answer, name in zip(answers, names, strict=True)):
         names = [f"{name} (message)" for name in names]
@@ -273,14 +273,14 @@ def _of_messages(table: pa.Table, chosen: str, rejected: str, given: dict[str, s
     if is_text(schema.field(prompt).type):
         made[f"{prompt} (message)"] = as_messages(opened(table[prompt])[0], "user")
         prompt = f"{prompt} (message)"
-    return Pairs(chosen, rejected, names[1], {**given, "prompt": prompt, "completion": names[0]}, made)
+    return Pairs(chosen, rejected, names[1], {**explicit, "prompt": prompt, "completion": names[0]}, made)
 
 
 def _name(schema: pa.Schema, name: str) -> str | None:
-    return next((each for each in schema.names if each.casefold() == name), None)
+    return next((column for column in schema.names if column.casefold() == name), None)
 
 
 def _first(schema: pa.Schema, names: Iterable[str], fits: Any) -> str | None:
     """The first of these columns whose type fits."""
-    found = (_name(schema, name) for name in names)
-    return next((name for name in found if name is not None and fits(schema.field(name).type)), None)
+    columns = (_name(schema, name) for name in names)
+    return next((name for name in columns if name is not None and fits(schema.field(name).type)), None)

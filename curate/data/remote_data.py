@@ -1,4 +1,4 @@
-"""Datasets behind URLs: which objects are the data, and copies of these on this machine."""
+"""Datasets at URLs: choose their data files and download them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
 
 @dataclass(frozen=True)
 class Copies:
-    """Copies of the objects of one split.
+    """Local copies of the files of one split.
 
-    files: those that hold the rows; saved: the folder, where `save_to_disk` wrote it. addresses: {copy: its URL}.
+    files: the data files. saved: the folder instead, if `save_to_disk` wrote it. addresses: {local path: URL}.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Copies:
     addresses: Mapping[Path, str] = field(default_factory=dict)
 
     def addressed(self, message: str) -> str:
-        """A message about these copies, with their URLs."""
+        """A message with local paths replaced by URLs."""
         for path, address in self.addresses.items():
             message = message.replace(str(path), address)
         return message
@@ -41,7 +41,7 @@ class Copies:
 def copies(
     place: Remote, suffixes: Sequence[str], format_of: FormatOf, config: str | None, split: str | None
 ) -> Copies:
-    """Copies of what a file, pattern or folder behind a URL holds; of a folder only the files of the split read.
+    """Download the data of a file, pattern or folder at a URL; of a folder only the files of the split.
 
     suffixes, format_of, config, split: as for `split_files`.
     """
@@ -58,14 +58,14 @@ def copies(
     with temporary_folder("curate-names-") as names:
         _names(place, items, names)
         try:
-            found = split_files(names, suffixes, format_of, config, split)
+            selection = split_files(names, suffixes, format_of, config, split)
         except InputError as error:
             raise InputError(str(error).replace(str(names.resolve()), str(place))) from error
-        chosen = [path.relative_to(names.resolve()).as_posix() for path in found.files]
+        chosen = [path.relative_to(names.resolve()).as_posix() for path in selection.files]
         card = local_card(names)
     by_name = {item.name: item for item in items}
     files = {fetched(place, by_name[name]): str(place.join(name)) for name in chosen}
-    return Copies([*files], split=found.split, note=found.note, card=card, addresses=files)
+    return Copies([*files], split=selection.split, note=selection.note, card=card, addresses=files)
 
 
 def _check_single(place: Remote, config: str | None, split: str | None) -> None:
@@ -75,19 +75,19 @@ def _check_single(place: Remote, config: str | None, split: str | None) -> None:
 
 
 def _matching(place: Remote, format_of: FormatOf, suffixes: Sequence[str]) -> Copies:
-    places = [each for each in place.matching() if format_of(Path(each.name))]
+    places = [source for source in place.matching() if format_of(Path(source.name))]
     if not places:
         raise InputError(f"{place} matches no data file; check the pattern (data files end in {', '.join(suffixes)})")
-    formats = sorted({format_of(Path(each.name)) for each in places})
+    formats = sorted({format_of(Path(source.name)) for source in places})
     if len(formats) > 1:
         raise InputError(f"{place} matches {' and '.join(formats)} files; give a pattern for files of one format")
-    files = {fetched(each, listing(each)[0]): str(each) for each in places}
-    note = f"{len(places):,} files: {listed([each.name for each in places])}"
+    files = {fetched(source, listing(source)[0]): str(source) for source in places}
+    note = f"{len(places):,} files: {listed([source.name for source in places])}"
     return Copies([*files], note=note, addresses=files)
 
 
 def _names(place: Remote, items: Sequence[Item], folder: Path) -> None:
-    """Empty files of all names, with the card as it is: names and card decide which files are a split's."""
+    """Create empty files with the names of `items`, and the real card: these decide which files belong to a split."""
     for item in items:
         path = folder / item.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def _names(place: Remote, items: Sequence[Item], folder: Path) -> None:
 
 
 def _saved(place: Remote, items: Sequence[Item], config: str | None, split: str | None) -> Copies:
-    """A folder that `save_to_disk` wrote: its files side by side, as they refer to each other."""
+    """Download a folder that `save_to_disk` wrote, whole, since its files refer to each other."""
     if config is not None:
         raise InputError(f"config={config}: {place} was saved without configs; leave it out")
     folder = fetched_folder(place, items)

@@ -1,4 +1,4 @@
-"""Configurations and splits of a folder of data, as `datasets.load_dataset` resolves them."""
+"""Resolve configurations and splits of a data folder like `datasets.load_dataset`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from curate.storage.temporary import temporary_folder
 
 CARD = "README.md"
 _SHOWN_FILES = 3  # of a split, in a note
-# Files and folders in a folder of data; more is a place such as / or a home folder, which takes minutes to search.
+# Most files and folders in a data folder; larger ones, such as / or a home folder, would take minutes to search.
 MOST_ENTRIES = 100_000
-# Files that lie beside the data of a folder and describe it.
+# Files in a data folder that describe the data.
 DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
 
-# The format of a file by its name; "" where it is none that can be read.
+# Maps a path to the format of its file by name; "" if it cannot be read.
 FormatOf = Callable[[Path], str]
 
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split of a folder, the name of the split, and a line for the user where there is more."""
+    """The files of one split of a folder. note: a line for the user about other configs, splits and files."""
 
     files: list[Path]
     split: str
@@ -37,9 +37,9 @@ def split_files(
 ) -> SplitFiles:
     """The files that `load_dataset(folder, config, split=split)` reads.
 
-    suffixes: of the formats that can be read, compression aside. config, split: see `choose_config`, `choose_split`.
-    Raises InputError, naming what there is, for a config or split that is not there, for a folder without data files
-    or with more than MOST_ENTRIES entries, and for files of several formats where nothing says which are the data.
+    suffixes: of readable formats, without compression. config, split: see `choose_config`, `choose_split`.
+    Raises InputError for a missing config or split, for a folder without data files or with more than MOST_ENTRIES
+    entries, and for a split with files of several formats.
     """
     folder = folder.resolve()  # as `datasets` does, so that both call a file by the same name
     _check_size(folder)
@@ -87,9 +87,10 @@ def _check_size(folder: Path) -> None:
 
 
 def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: str = "--split NAME") -> str:
-    """The wanted split; else train, the only one, or one whose name begins with train: with sft in it, or the first.
+    """The wanted split; else train, the only one, or one whose name begins with train, preferring those with sft.
 
-    what: has these splits, for messages; option: how one is named. Raises InputError where there is none of these.
+    what, option: for messages, the name of the dataset and the option that chooses a split. Raises InputError if there
+    is no such split.
     """
     if wanted is not None and wanted not in splits:
         near = nearest(wanted, splits)
@@ -97,7 +98,7 @@ def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: s
     if wanted is not None or "train" in splits or len(splits) == 1:
         return wanted or ("train" if "train" in splits else splits[0])
     begin = [name for name in splits if name.startswith("train")]
-    # What is generated or preferred has splits of its own beside the one to fine-tune on, as in UltraChat.
+    # Some datasets, such as UltraChat, have train splits for fine-tuning, generation and preferences.
     chosen = next((name for name in begin if "sft" in name), begin[0] if begin else None)
     if chosen is None:
         raise InputError(f"{what} has the splits {listed(splits)} and none is train; choose one with {option}")
@@ -105,7 +106,7 @@ def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: s
 
 
 def choose_config(configs: Sequence[str], default: str | None, wanted: str | None, what: str) -> tuple[str, str | None]:
-    """The wanted configuration; else the default one, or the first; and a note where there are others."""
+    """The wanted configuration, else the default, else the first; and a note if there are others."""
     if wanted is not None and wanted not in configs:
         near = nearest(wanted, configs)
         raise InputError(
@@ -117,7 +118,7 @@ def choose_config(configs: Sequence[str], default: str | None, wanted: str | Non
 
 
 def card_metadata(folder: Path) -> dict[str, Any]:
-    """The front matter of a folder's card; empty where there is none. Raises InputError where it is not YAML."""
+    """The front matter of a folder's card; empty if there is none. Raises InputError if it is not YAML."""
     if not (folder / CARD).is_file():
         return {}
     from huggingface_hub.repocard import metadata_load
@@ -132,20 +133,20 @@ _CARRIED = ("license", "license_name", "license_link", "language", "task_categor
 
 
 def carried_over(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a card's front matter holds for the rows wherever they go: license, language and task."""
+    """The part of a card's front matter that still applies to derived data: license, language and task."""
     return {name: metadata[name] for name in _CARRIED if isinstance(metadata.get(name), str | list)}
 
 
 def local_card(folder: Path) -> dict[str, Any]:
-    """`carried_over` of the card in a folder; empty where there is none."""
+    """`carried_over` of the card in a folder; empty if there is none."""
     try:
         return carried_over(card_metadata(folder))
-    except InputError:  # what lies beside a file need not be a card
+    except InputError:  # a README.md beside a data file need not be a dataset card
         return {}
 
 
 def hub_card(name: str) -> dict[str, Any]:
-    """`carried_over` of the card of a hub dataset; empty where there is none, or it cannot be had."""
+    """`carried_over` of the card of a hub dataset; empty if there is none or it is not available."""
     import huggingface_hub
 
     try:
@@ -155,7 +156,7 @@ def hub_card(name: str) -> dict[str, Any]:
 
 
 def _splits_by_card(folder: Path, config: str | None) -> tuple[dict[str, list[Path]], str | None]:
-    """The files of each split of one configuration, and a note where there are several."""
+    """The files of each split of one configuration of the card, and a note if there are several configurations."""
     import datasets
 
     try:
@@ -172,7 +173,7 @@ def _splits_by_card(folder: Path, config: str | None) -> tuple[dict[str, list[Pa
 
 
 def _splits_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-    """The files of each split where the names of files and folders alone tell."""
+    """The files of each split by the names of files and folders."""
     from datasets.data_files import DataFilesDict, get_data_patterns
 
     try:
@@ -185,7 +186,7 @@ def _splits_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Pat
 
 
 def _paths(folder: Path, data_files: Mapping[Any, Sequence[str]]) -> dict[str, list[Path]]:
-    """In the order of `datasets`; a file that two patterns match counts once."""
+    """{split: paths} in the order of `datasets`, without repeats. Raises InputError for files outside the folder."""
     for path in (path for paths in data_files.values() for path in paths):
         if "://" in path:
             raise InputError(f"folder {folder}: {CARD} names files elsewhere ({path}); download them, and name them")
@@ -198,14 +199,14 @@ def _unresolved(folder: Path, error: Exception) -> InputError:
 
 
 def _unnamed(folder: Path, suffixes: Sequence[str], splits: Mapping[str, list[Path]]) -> list[Path]:
-    """Data files beside those of the splits, in their folders, that belong to none."""
-    named = {path for files in splits.values() for path in files}
-    places = {path.parent for path in named} | {folder}
+    """Data files in the folders of the splits that belong to no split."""
+    assigned = {path for files in splits.values() for path in files}
+    places = {path.parent for path in assigned} | {folder}
     beside = (path for place in sorted(places) for path in sorted(place.iterdir()))
     return [
         path
         for path in beside
-        if path not in named
+        if path not in assigned
         and path.is_file()
         and path.name.endswith(tuple(suffixes))
         and not path.name.startswith(".")
@@ -214,5 +215,5 @@ def _unnamed(folder: Path, suffixes: Sequence[str], splits: Mapping[str, list[Pa
 
 
 def _names(folder: Path, files: Sequence[Path]) -> str:
-    shown = [path.relative_to(folder).as_posix() for path in files[:_SHOWN_FILES]]
-    return ", ".join(shown) + (", ..." if len(files) > _SHOWN_FILES else "")
+    names = [path.relative_to(folder).as_posix() for path in files[:_SHOWN_FILES]]
+    return ", ".join(names) + (", ..." if len(files) > _SHOWN_FILES else "")

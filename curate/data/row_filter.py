@@ -1,4 +1,4 @@
-"""Rows chosen by conditions on columns, `split=train,level!=5`."""
+"""Filter rows by conditions on columns, such as `split=train,level!=5`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
 
 
 def matching_rows(table: pa.Table, where: str, description: str) -> IntArray:
-    """(m,) int64 positions of the rows that fulfill every condition."""
+    """(m,) int64 positions of the rows that satisfy every condition. Raises InputError if there are none."""
     keep = np.ones(table.num_rows, np.bool_)
     for name, equal, value in _conditions(where):
         if name not in table.column_names:
@@ -31,8 +31,8 @@ def matching_rows(table: pa.Table, where: str, description: str) -> IntArray:
         cells = _as_text(table[name], where)
         matches = pc.fill_null(pc.equal(cells, value), False).to_numpy()
         if equal and not matches.any():
-            shown = ", ".join(repr(short(text)) for text in decoded(pc.unique(cells.drop_null())[:5]))
-            raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
+            examples = ", ".join(repr(short(text)) for text in decoded(pc.unique(cells.drop_null())[:5]))
+            raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {examples}, ...")
         keep &= matches if equal else ~matches
     if not keep.any():
         raise InputError(f"--where {where}: no row of {description} fulfills all conditions; loosen one")
@@ -62,7 +62,7 @@ def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
 
 
 def warn_of_splits(table: pa.Table, where: str | None) -> None:
-    """Warn where rows of several splits, by a column `split`, are used together without a condition that says so."""
+    """Warn if a column `split` has several values and no condition selects among them."""
     if "split" not in table.column_names or any(name == "split" for name, _, _ in _conditions(where)):
         return
     try:
@@ -73,9 +73,9 @@ def warn_of_splits(table: pa.Table, where: str | None) -> None:
     counts = dict(zip(decoded(counted.field("values")), counted.field("counts").to_pylist(), strict=True))
     if len(counts) > 1:
         best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
-        shown = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])
+        values = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])
         warnings.warn(
-            f"column 'split' has several values ({shown}) and all rows are used; --where split={best} takes one",
+            f"column 'split' has several values ({values}) and all rows are used; --where split={best} takes one",
             DataWarning,
             stacklevel=3,
         )

@@ -1,7 +1,7 @@
-"""Many rows put in any order by way of the disk, with every file read from its beginning to its end.
+"""Reorder tables larger than memory with an external merge sort.
 
-As a merge sort does it: stretches of the input are ordered one by one and written aside ("runs"), and then a part of
-each run after the other makes up the output. Nothing is looked up in the whole.
+Stretches of the input are sorted by output position and written to files ("runs"); each slice of the output is then
+merged from a slice of every run, so that all files are read sequentially.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from curate.data.row_store import RowStore, in_types
 from curate.storage.mapped import release, write_stream
 from curate.types import IntArray
 
-IN_MEMORY = 512 << 20  # bytes of rows that are taken from where they are
+IN_MEMORY = 512 << 20  # bytes of rows up to which they are gathered directly, without runs
 _RUN_BYTES = 256 << 20
 
 
 def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[pa.Table]:
-    """The rows at `index` (m,) as consecutive tables, as `RowStore.slices`.
+    """The rows at `index` (m,) as consecutive tables, like `RowStore.slices`.
 
-    folder: an empty one that runs may be written to; None = never. Whether there are any has no influence on the rows.
+    folder: an empty folder for runs; None = no runs. Runs do not affect the result.
     """
     few = store.nbytes <= IN_MEMORY or len(index) <= store.slice_rows
     if folder is None or few or bool((index[1:] >= index[:-1]).all()):
@@ -32,7 +32,7 @@ def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[
             release()
         return
     store.check(index)
-    slots = np.argsort(index, kind="stable")  # (m,) where in the output each row goes, by its place in the input
+    slots = np.argsort(index, kind="stable")  # (m,) output positions, in input order
     size = max(store.slice_rows, int(_RUN_BYTES * len(store) / store.nbytes))
     bounds = range(0, len(slots), size)
     runs: list[pa.Table] = []

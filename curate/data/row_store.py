@@ -1,7 +1,7 @@
-"""Rows of Arrow tables by position, in any order and with repeats, without one copy of the whole.
+"""Take rows of Arrow tables by position in bounded memory.
 
-`Table.take` glues all chunks of a column together first, which doubles memory and fails once the strings of a
-column pass 2 GiB. Here rows are taken chunk by chunk, a bounded number at a time.
+`Table.take` concatenates all chunks of a column first, which doubles memory and fails once the strings of a column
+exceed 2 GiB. Here rows are taken chunk by chunk, a bounded number at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SLICE_BYTES = 256 << 20  # well under the 2 GiB that 32-bit offsets reach, so t
 class RowStore:
     """n rows to take from, held as record batches.
 
-    batches: the rows, in order; starts: (number of batches + 1,) int64 position of the first row of each, then n.
-    stored: types of the batches, schema: of the rows handed out. slice_rows: rows taken at a time; has no influence on
-    the result. nbytes: of all rows.
+    batches: the rows, in order. starts: (number of batches + 1,) int64 position of the first row of each, then n.
+    stored: schema of the batches. schema: schema of the returned rows. slice_rows: rows taken at a time, without effect
+    on the result. nbytes: size of all rows.
     """
 
     batches: list[Any]
@@ -59,7 +59,7 @@ class RowStore:
             yield self._slice(index[low : low + self.slice_rows])
 
     def take(self, index: IntArray) -> pa.Table:
-        """The rows at `index` (m,) int64, as one table of several chunks; of many rows, in a file that is mapped."""
+        """The rows at `index` (m,) int64, as one table of several chunks; large results are memory-mapped."""
         tables = spilled(self._released(np.asarray(index, np.int64)))
         return pa.concat_tables(tables) if tables else self.schema.empty_table()
 
@@ -69,9 +69,10 @@ class RowStore:
             release()
 
     def _slice(self, index: IntArray) -> pa.Table:
-        owner = np.searchsorted(self.starts, index, side="right") - 1
-        order = np.argsort(owner, kind="stable")
-        numbers, first = np.unique(owner[order], return_index=True)
+        """The rows at `index` (m,) as one table: taken batch by batch, then put in order."""
+        batch_of_row = np.searchsorted(self.starts, index, side="right") - 1  # (m,)
+        order = np.argsort(batch_of_row, kind="stable")  # (m,) positions in index, grouped by batch
+        numbers, first = np.unique(batch_of_row[order], return_index=True)
         pieces = []
         for number, rows in zip(numbers, np.split(order, first[1:]), strict=True):
             pieces.append(self.batches[number].take(pa.array(index[rows] - self.starts[number])))
@@ -84,7 +85,7 @@ class RowStore:
 
 
 def row_store(tables: Sequence[pa.Table]) -> RowStore:
-    """The rows of tables of one schema, end to end; shares their memory."""
+    """The concatenated rows of tables of one schema; shares their memory."""
     schema = tables[0].schema
     storable_schema = pa.schema([field.with_type(storable(field.type)) for field in schema])
     batches: list[Any] = []
@@ -98,16 +99,16 @@ def row_store(tables: Sequence[pa.Table]) -> RowStore:
 
 
 def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
-    """The rows at ascending positions (m,), none twice; the table itself where that is all of it."""
+    """The rows at ascending positions (m,) without repeats; the table itself if these are all rows."""
     if len(rows) == table.num_rows:
         return table
     return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
 
 
 def in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table in the types of `schema`; only columns of other types are cast, for Arrow breaks some that are equal.
+    """The table in the types of `schema`; only columns of other types are cast.
 
-    (A slice of lists of nulls, cast to lists of nulls, has offsets beyond its items.)
+    Arrow breaks some arrays when casting to the same type: a slice of lists of nulls gets offsets beyond its items.
     """
     columns = [
         column if column.type == field.type else column.cast(field.type)

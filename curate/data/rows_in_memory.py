@@ -1,4 +1,4 @@
-"""Rows that a program holds as Python values, or that another library hands out as Arrow, as Arrow tables."""
+"""Convert rows of Python values, and objects with Arrow's C interface, to Arrow tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _Read = tuple[pa.Table, list[tuple[str, str]]]
 
 
 def from_rows(rows: Sequence[Any]) -> _Read:
-    """The rows of a list of dicts, and (column, line) for every column that is kept in another form than usual.
+    """The rows of a list of dicts, and (column, note) for each column that is kept as text or JSON.
 
-    A key that a row lacks is null in it, as in a file of one object per line.
+    A missing key is null, as in JSON Lines.
     """
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
@@ -31,7 +31,7 @@ def from_rows(rows: Sequence[Any]) -> _Read:
 
 
 def from_columns(columns: Mapping[str, Any]) -> _Read:
-    """The rows of a dict of lists, arrays or series of one length, and lines as of `from_rows`."""
+    """The rows of a dict of lists, arrays or series of equal length, and notes as from `from_rows`."""
     cells: dict[str, Any] = {}
     for name, values in columns.items():
         if isinstance(values, pa.Array | pa.ChunkedArray):
@@ -68,12 +68,12 @@ def _table(names: list[Any], cells: Mapping[str, Any]) -> _Read:
 
 
 def hands_out_arrow(data: Any) -> bool:
-    """Whether an object is a table for others through Arrow's C interface, as those of polars and duckdb are."""
+    """Whether an object exports Arrow's C interface, as tables of polars and duckdb do."""
     return any(callable(getattr(data, name, None)) for name in ("__arrow_c_stream__", "__arrow_c_array__"))
 
 
 def from_arrow(data: Any) -> pa.Table:
-    """The rows of such an object; a stream is read to its end."""
+    """The rows of an object with Arrow's C interface; a stream is consumed."""
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
     try:
         return pa.table(data)

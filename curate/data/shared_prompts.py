@@ -1,4 +1,4 @@
-"""Conversations from single messages and texts, and the prompt that two texts or conversations begin with."""
+"""Build conversations from messages and texts, and split off the common prompt of two answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curate.data.json_columns import opened
 from curate.data.json_values import holds_json
 from curate.types import IntArray
 
-# Where an answer begins in a dialogue that is written as one text.
+# Marks the beginning of an answer in a dialogue that is one text.
 _ANSWER = re.compile(r"\n\n(?:Assistant|assistant|ASSISTANT|AI):|\nAssistant:")
 
 
@@ -34,7 +34,7 @@ def as_messages(texts: pa.ChunkedArray, role: str) -> pa.ChunkedArray:
 
 
 def as_conversations(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Conversations; a single message becomes a conversation of one."""
+    """The column as conversations; a single message becomes a conversation of one message."""
     if holds_json(column.type):
         column, _ = opened(column)
     if is_messages(column.type):
@@ -49,36 +49,36 @@ def _lists(items: pa.Array, offsets: IntArray, null: pa.Array) -> pa.Array:
 
 
 def divided_texts(chosen: str | None, rejected: str | None) -> tuple[str | None, str | None, str | None]:
-    """The shared beginning, and what is left of each; no word is cut, and no answer of a dialogue in text."""
+    """(prompt, rest of chosen, rest of rejected): the common prefix, cut at the last answer mark or a word boundary."""
     if chosen is None or rejected is None:
         return None, chosen, rejected
-    same = (first == second for first, second in zip(chosen, rejected, strict=False))
-    shared = chosen[: sum(1 for _ in takewhile(bool, same))]
+    equal = (first == second for first, second in zip(chosen, rejected, strict=False))
+    shared = chosen[: sum(1 for _ in takewhile(bool, equal))]
     marks = [match.end() for match in _ANSWER.finditer(shared)]
     if marks:
         length = marks[-1]
     else:
         whole = len(shared) in (len(chosen), len(rejected))
         length = len(shared.rstrip()) if whole else len(shared)
-        while length and not shared[length - 1].isspace():  # a word that both may only begin with
+        while length and not shared[length - 1].isspace():  # back to a word boundary
             length -= 1
         length = len(shared[:length].rstrip())
     return chosen[:length], chosen[length:], rejected[length:]
 
 
 def shared_messages(first: pa.Array, second: pa.Array) -> IntArray:
-    """(n,) how many messages two conversations begin with in common, leaving one of each at least."""
+    """(n,) number of common first messages of two conversations, leaving at least one message of each."""
     codes, lengths, starts = [], [], []
     flat = [pc.list_flatten(array) for array in (first, second)]
     both = list(_codes([*flat]))
-    for array, own in zip((first, second), both, strict=True):
+    for array, own_codes in zip((first, second), both, strict=True):
         sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        codes.append(own)
+        codes.append(own_codes)
         lengths.append(sizes)
         starts.append(np.cumsum(sizes) - sizes)
-    most = np.maximum(np.minimum(*lengths) - 1, 0)  # (n,)
+    most = np.maximum(np.minimum(*lengths) - 1, 0)  # (n,) upper bound
     shared = np.zeros(len(first), np.int64)  # (n,)
-    rows = np.flatnonzero(most > 0)  # that agree so far
+    rows = np.flatnonzero(most > 0)  # rows that agree up to `depth`
     depth = 0
     while len(rows):
         same = codes[0][starts[0][rows] + depth] == codes[1][starts[1][rows] + depth]
@@ -90,7 +90,7 @@ def shared_messages(first: pa.Array, second: pa.Array) -> IntArray:
 
 
 def _codes(arrays: list[pa.Array]) -> Iterator[IntArray]:
-    """For each array (m,) integers that are equal where items are, across the arrays."""
+    """For each array, (m,) integers that are equal for equal items, also across the arrays."""
     known: dict[str, int] = {}
     for array in arrays:
         texts = map(_canonical, array.to_pylist())
@@ -102,7 +102,7 @@ def _canonical(item: Any) -> str:
 
 
 def part_of_messages(array: pa.Array, shared: IntArray, *, begin: bool) -> pa.Array:
-    """The first `shared` (n,) messages of each conversation, or the others."""
+    """The first `shared` (n,) messages of each conversation if `begin`, else the others."""
     sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     starts = np.cumsum(sizes) - sizes + (0 if begin else shared)
     counts = shared if begin else sizes - shared

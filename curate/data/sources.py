@@ -1,4 +1,4 @@
-"""Whatever names or holds a dataset, opened as one Arrow table; local files are read here."""
+"""Open any supported data source as one Arrow table."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _FORMATS = {
     "arrow": (".arrow", ".feather", ".ipc"),
     "text": (".txt",),
 }
-_PIECE, _PIECE_ROWS = 64 << 20, 65_536  # bytes and rows of a Parquet file that are read at a time
+_PIECE, _PIECE_ROWS = 64 << 20, 65_536  # bytes and rows of a Parquet file to read at a time
 SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text files (JSON, CSV, lines) are decoded and CSV is divided; what is None is found.
+    """Encoding of text files (JSON, CSV, lines) and delimiter of CSV files; None = detected.
 
-    encoding: as Python names it. delimiter: one character, `\\t` for a tab.
+    encoding: Python's name of it. delimiter: one character, `\\t` for a tab.
     """
 
     encoding: str | None = None
@@ -66,11 +66,11 @@ class TextOptions:
 
     @property
     def separator(self) -> str | None:
-        """The delimiter as the character that it is."""
+        """The delimiter as one character."""
         return "\t" if self.delimiter == "\\t" else self.delimiter
 
     def check_of_use(self, kind: str) -> None:
-        """Raise InputError where an option is given that data of this kind does not know."""
+        """Raise InputError for an option that does not apply to this kind of data."""
         if self.encoding is not None and kind not in ("json", "csv", "text"):
             raise InputError(f"--encoding {self.encoding} is for JSON, CSV and text files; leave it out")
         if self.delimiter is not None and kind != "csv":
@@ -81,11 +81,11 @@ class TextOptions:
 class Opened:
     """The rows of one input before any filter.
 
-    original: the object that came in, None for files and the hub. split: name of the split that was read, where
-    there are several. note: a line to show to the user. column_notes: columns that are kept in another form than
-    usual, each with a line that says so. files: that were read, where there are several. plain: every column holds
-    text, numbers, or lists and objects of these, and all text is UTF-8; then nothing in it needs to be opened, and no
-    cell is at fault but for being null. card: what its card says of license and the like.
+    original: the object that was passed, None for files and the hub. split: name of the split that was read, if there
+    are several. note: a line to show to the user. column_notes: (column, note) for columns that were converted.
+    files: the files that were read, if there are several. plain: whether every column holds text, numbers, or lists
+    and objects of these, and all text is UTF-8; then nothing needs conversion, and a cell can be at fault only by being
+    null. card: license and similar metadata of the dataset card.
     """
 
     table: pa.Table
@@ -103,9 +103,9 @@ class Opened:
 def open_data(
     data: Any, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions | None = None
 ) -> Opened:
-    """All rows of `data`, see `curate.data.readers.read`, in columns that the result can hold.
+    """All rows of `data` (see `curate.data.readers.read`) in column types that results can hold.
 
-    roles: columns of CSV named here are text.
+    roles: {role: column}; in CSV files, these columns are text.
     """
     text = text or TextOptions()
     opened = _open(data, roles, split, config, text)
@@ -133,7 +133,7 @@ def _is_plain(table: pa.Table) -> bool:
 
 
 def _is_plain_type(kind: pa.DataType, levels: int = 8) -> bool:
-    """levels: how deep lists and objects may nest, well within what Parquet takes."""
+    """Whether a type is plain, see `Opened`. levels: most nesting, well within the limit of Parquet."""
     if not kind.num_fields:
         return kind in _PLAIN
     fields = [kind.field(k) for k in range(kind.num_fields)]
@@ -146,12 +146,13 @@ def _is_plain_type(kind: pa.DataType, levels: int = 8) -> bool:
 
 
 def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
+    """Dispatch on the type of `data`; column types are those of the source."""
     if isinstance(data, str | Path):
         return _open_name(data, roles, split, config, text)
     text.check_of_use("data in memory")
     if config is not None:
         raise InputError(f"config={config} is for folders and hub datasets; leave it out")
-    # Whoever passes such an object has imported its library; nobody else should wait for the import.
+    # An object of these libraries exists only if they are imported; others should not wait for the import.
     datasets, pandas = sys.modules.get("datasets"), sys.modules.get("pandas")
     if datasets is not None and isinstance(data, datasets.DatasetDict):
         table, chosen, note = from_dataset_dict(data, split)
@@ -192,7 +193,7 @@ def _open_name(
     if isinstance(data, str) and "://" in data and is_url(data):
         return _open_url(data, roles, split, config, text)
     name, path = str(data), Path(data)
-    # What is there by this very name needs neither to be expanded nor to be explained.
+    # A name that exists literally needs no expansion and no checks.
     if name.startswith("~") or not name.strip() or not os.path.exists(path):
         path = expanded(data)
     if not path.exists() and glob.has_magic(str(path)):
@@ -208,8 +209,8 @@ def _open_name(
         table, split, note = from_disk(path, split)
         return Opened(table, str(path), "file", split=split, note=note)
     if path.is_dir():
-        found = split_files(path, SUFFIXES, format_of, config, split)
-        files, split, note = found.files, found.split, found.note
+        selection = split_files(path, SUFFIXES, format_of, config, split)
+        files, split, note = selection.files, selection.split, selection.note
     elif config is not None:
         raise InputError(f"config={config} is for folders and hub datasets, but {name} is a file; leave it out")
     elif split is not None:
@@ -225,16 +226,16 @@ def _open_name(
 
 def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
     place = remote(url)
-    found = copies(place, SUFFIXES, format_of, config, split)
+    local = copies(place, SUFFIXES, format_of, config, split)
     notes: list[tuple[str, str]] = []
-    split, note = found.split, found.note
+    split, note = local.split, local.note
     try:
-        if found.saved is not None:
-            table, split, note = from_disk(found.saved, split)
+        if local.saved is not None:
+            table, split, note = from_disk(local.saved, split)
         else:
-            table, notes = read_files(found.files, list(roles.values()), text)
+            table, notes = read_files(local.files, list(roles.values()), text)
     except InputError as error:
-        raise InputError(found.addressed(str(error))) from error
+        raise InputError(local.addressed(str(error))) from error
     return Opened(
         table,
         str(place),
@@ -242,25 +243,27 @@ def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str
         split=split,
         note=note,
         column_notes=notes,
-        card=found.card,
-        files=found.files,
+        card=local.card,
+        files=local.files,
     )
 
 
 def _open_glob(
     pattern: Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
 ) -> Opened:
-    """The rows of all data files whose path matches, sorted by path."""
+    """Open all data files that match a glob pattern, sorted by path."""
     for name, value in (("config", config), ("split", split)):
         if value is not None:
             raise InputError(
                 f"{name}={value} is for folders and hub datasets; leave it out: {pattern} says which files"
             )
-    matching = sorted(Path(each) for each in glob.glob(str(pattern), recursive=True) if os.path.isfile(each))
+    matching = sorted(
+        Path(candidate) for candidate in glob.glob(str(pattern), recursive=True) if os.path.isfile(candidate)
+    )
     files = [path for path in matching if format_of(path)]
     if not files:
-        found = f"only files that are no data, such as {matching[0]}" if matching else "no file"
-        raise InputError(f"{pattern} matches {found}; check the pattern (data files end in {', '.join(SUFFIXES)})")
+        matched = f"only files that are no data, such as {matching[0]}" if matching else "no file"
+        raise InputError(f"{pattern} matches {matched}; check the pattern (data files end in {', '.join(SUFFIXES)})")
     formats = sorted({format_of(path) for path in files})
     if len(formats) > 1:
         raise InputError(f"{pattern} matches {' and '.join(formats)} files; give a pattern for files of one format")
@@ -283,24 +286,24 @@ def _looks_like_path(name: str) -> bool:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that tells the format, compression aside: `.jsonl` of `x.jsonl.gz`."""
+    """The suffix of the format, without compression: `.jsonl` for `x.jsonl.gz`."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return name.suffix.lower()
 
 
 def format_of(path: Path) -> str:
-    """The format that the name of a file stands for; "" where it is none that can be read."""
+    """The format of a file by its name; "" if it cannot be read."""
     return next((name for name, suffixes in _FORMATS.items() if suffix_of(path) in suffixes), "")
 
 
 def read_files(
     paths: Sequence[Path], text_columns: Sequence[str], options: TextOptions | None = None
 ) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """All rows of files of one format, in order, and (column, line) to say of columns; "" is the file itself.
+    """All rows of files of one format, in order, and (column, note) pairs; the column "" stands for the file.
 
-    text_columns: further columns of CSV that hold text.
-    Raises InputError naming the file (and the line, where there is one) that cannot be read, or the column whose type
-    changes between files.
+    text_columns: further text columns of CSV files.
+    Raises InputError with the file, and the line if known, that cannot be read, or the column whose types differ
+    between files.
     """
     options = options or TextOptions()
     for path in paths:
@@ -312,11 +315,11 @@ def read_files(
         case "json":
             return read_json([(path, _file_text(path, options.encoding)) for path in paths])
         case "csv":
-            # opened one by one, since of each only the cells are kept.
-            opened = (
+            # A generator, so that one file's text is in memory at a time.
+            sources = (
                 (path, _file_text(path, options.encoding), "\t" if suffix_of(path) == ".tsv" else ",") for path in paths
             )
-            return read_csv(opened, text_columns, options.separator)
+            return read_csv(sources, text_columns, options.separator)
         case "text":
             return read_text((path, _file_text(path, options.encoding)) for path in paths)
         case "parquet":
@@ -327,21 +330,21 @@ def read_files(
 
 
 _FILES_LOOKED_INTO = 32
-_LOOKED_INTO = 64 << 20  # bytes of a file of text whose columns are looked for
+_LOOKED_INTO = 64 << 20  # most bytes of a text file to read only for its columns
 
 
 def of_other_columns(paths: Sequence[Path]) -> str:
-    """What to add to a message about rows of several files: the first one with other columns than the one before."""
+    """Addition to a message about several files: the first file whose columns differ from those of `paths[0]`."""
     first = _columns_of(paths[0]) if paths else []
     for path in paths[1:_FILES_LOOKED_INTO]:
-        found = _columns_of(path)
-        if first and found and {*found} != {*first}:
-            return f"; {path.name} has the columns {listed(found)}, {paths[0].name} has {listed(first)}"
+        columns = _columns_of(path)
+        if first and columns and {*columns} != {*first}:
+            return f"; {path.name} has the columns {listed(columns)}, {paths[0].name} has {listed(first)}"
     return ""
 
 
 def _columns_of(path: Path) -> list[str]:
-    """Names of the columns of a file, empty where they are not to be had in short."""
+    """Column names of a file; empty if they cannot be read, or not quickly."""
     import pyarrow.parquet as pq
 
     try:
@@ -359,7 +362,7 @@ def _unknown(path: Path) -> str:
 
 
 def _of_files(paths: Sequence[Path], pieces: Callable[[Path], Iterator[pa.Table]]) -> list[pa.Table]:
-    """A table of each file, of all its pieces."""
+    """One table per file, concatenated from its pieces, which are spilled to disk if they are large."""
     counts: list[int] = []
 
     def every() -> Iterator[pa.Table]:
@@ -369,12 +372,12 @@ def _of_files(paths: Sequence[Path], pieces: Callable[[Path], Iterator[pa.Table]
                 counts[-1] += 1
                 yield piece
 
-    kept = iter(spilled(every()))
-    return [pa.concat_tables(islice(kept, count)) for count in counts]
+    tables = iter(spilled(every()))
+    return [pa.concat_tables(islice(tables, count)) for count in counts]
 
 
 def _parquet(path: Path) -> Iterator[pa.Table]:
-    """The rows, at once where they are few, else some rows of a group at a time."""
+    """The rows of a Parquet file, at once if it is small, else in batches."""
     import pyarrow.parquet as pq
 
     try:

@@ -1,4 +1,4 @@
-"""What stands beside the prompt and completion of a row and is shown to a model: system, history, context and tools."""
+"""System, history, context and tools: columns besides prompt and completion that a model sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ PREAMBLE = ("system", "developer")
 
 
 class Surroundings(NamedTuple):
-    """system, context: texts, "" where there is none. history: earlier turns. tools: as a chat template takes them."""
+    """What a model sees of a row besides prompt and completion.
+
+    system, context: texts, "" if there is none. history: earlier turns. tools: as a chat template takes them.
+    """
 
     system: str
     history: list[Turn]
@@ -29,16 +32,16 @@ NOTHING = Surroundings("", [], "", None)
 
 
 def surroundings_of(columns: Mapping[str, pa.ChunkedArray], keys: MessageKeys) -> list[Surroundings]:
-    """Of n rows. columns: {role: its cells}, at least one. Raises InputError for a cell that cannot be read."""
-    read = {role: [cell for chunk in column.chunks for cell in values_of(chunk)] for role, column in columns.items()}
-    n = len(next(iter(read.values())))
-    found: dict[str, list[Any]] = {}
-    for role, cells in read.items():
+    """(n,) surroundings of n rows. columns: {role: (n,) cells}, at least one. Raises InputError for an invalid cell."""
+    values = {role: [cell for chunk in column.chunks for cell in values_of(chunk)] for role, column in columns.items()}
+    n = len(next(iter(values.values())))
+    parsed: dict[str, list[Any]] = {}
+    for role, cells in values.items():
         try:
-            found[role] = [_value(role, cell, keys) for cell in cells]
+            parsed[role] = [_value(role, cell, keys) for cell in cells]
         except BadTurn as error:
             raise InputError(f"a cell of the {role} {error}; fix the data") from error
-    columns_of = [found.get(role, [getattr(NOTHING, role)] * n) for role in Surroundings._fields]
+    columns_of = [parsed.get(role, [getattr(NOTHING, role)] * n) for role in Surroundings._fields]
     return [Surroundings(*row) for row in zip(*columns_of, strict=True)]
 
 
@@ -51,13 +54,13 @@ def _value(role: str, cell: Any, keys: MessageKeys) -> Any:
 
 
 def joined_context(cell: Any) -> str:
-    """Text, or the texts of a list with a blank line between."""
+    """A text, or the texts of a list joined by blank lines."""
     texts = cell if isinstance(cell, list) else [cell]
     return "\n\n".join(text for text in texts if isinstance(text, str) and text)
 
 
 def faults_of(role: str, column: pa.ChunkedArray, keys: MessageKeys) -> dict[int, str]:
-    """{row: why it cannot be read}, read on from "column 'x'"."""
+    """{row: reason} of cells that cannot be read; reasons continue "column 'x'"."""
     faults = {}
     for row, cell in enumerate(cell for chunk in column.chunks for cell in values_of(chunk)):
         try:
@@ -68,16 +71,19 @@ def faults_of(role: str, column: pa.ChunkedArray, keys: MessageKeys) -> dict[int
 
 
 def checked_surroundings(
-    table: pa.Table, found: dict[str, str], given: Mapping[str, str]
+    table: pa.Table, columns: dict[str, str], explicit: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, dict[int, str]], list[str]]:
-    """The roles, {column: {row: fault}} of tools and histories, and lines about columns that are none after all."""
-    roles, odd, lines = dict(found), dict[str, dict[int, str]](), list[str]()
+    """Check columns of history and tools: returns the remaining roles, {column: {row: fault}}, and notes.
+
+    A recognized column is dropped, with a note, if most of its cells are at fault; an explicit one is kept.
+    """
+    roles, odd, lines = dict(columns), dict[str, dict[int, str]](), list[str]()
     for role in ("history", "tools"):
-        name = found.get(role)
-        faults = {} if name is None else faults_of(role, table[name], message_keys(found))
+        name = columns.get(role)
+        faults = {} if name is None else faults_of(role, table[name], message_keys(columns))
         if not faults or name is None:
             continue
-        if role in given or 2 * len(faults) <= len(table) - table[name].null_count:
+        if role in explicit or 2 * len(faults) <= len(table) - table[name].null_count:
             odd[name] = faults
             continue
         row, why = next(iter(faults.items()))
@@ -87,38 +93,38 @@ def checked_surroundings(
 
 
 def overruled(table: pa.Table, name: str, system: str, keys: MessageKeys) -> list[str]:
-    """A line where conversations of column `name` begin with a message of the system, and so do without the column."""
-    own = [
+    """A note if conversations in column `name` have a system message, which takes precedence over column `system`."""
+    from_turns = [
         turns is not None and bool(turns) and turns[0]["role"] in PREAMBLE
         for chunk in table[name].chunks
         for turns in conversations(chunk, keys)
     ]
-    said = [bool(cell) for chunk in table[system].chunks for cell in values_of(chunk)]
-    rows = sum(first and second for first, second in zip(own, said, strict=True))
+    from_column = [bool(cell) for chunk in table[system].chunks for cell in values_of(chunk)]
+    rows = sum(first and second for first, second in zip(from_turns, from_column, strict=True))
     if not rows:
         return []
     return [f"{rows:,} rows have a message of the system of their own, which is shown in place of column {system!r}"]
 
 
 def question_with(context: str, question: str) -> str:
-    """A question behind what it is about."""
+    """A question preceded by its context."""
     return f"{context}\n\n{question}" if context and question is not None else question
 
 
 def surrounded(turns: Sequence[Turn], around: Surroundings) -> list[Turn]:
-    """The turns behind system and history, and the context before the first thing that a user says.
+    """Turns preceded by system and history, with the context before the first user message.
 
-    A conversation that begins with a message of the system has its own.
+    A conversation's own system message takes precedence.
     """
-    found = list(turns)
+    result = list(turns)
     if around.context:
-        first = next((k for k, turn in enumerate(found) if turn["role"] == "user"), None)
+        first = next((k for k, turn in enumerate(result) if turn["role"] == "user"), None)
         if first is None:
-            found.insert(0, {"role": "user", "content": around.context})
+            result.insert(0, {"role": "user", "content": around.context})
         else:
-            found[first] = {**found[first], "content": question_with(around.context, found[first]["content"])}
-    begin = next((k for k, turn in enumerate(found) if turn["role"] not in PREAMBLE), len(found))
-    found[begin:begin] = around.history
-    if around.system and not (found and found[0]["role"] in PREAMBLE):
-        found.insert(0, {"role": "system", "content": around.system})
-    return found
+            result[first] = {**result[first], "content": question_with(around.context, result[first]["content"])}
+    begin = next((k for k, turn in enumerate(result) if turn["role"] not in PREAMBLE), len(result))
+    result[begin:begin] = around.history
+    if around.system and not (result and result[0]["role"] in PREAMBLE):
+        result.insert(0, {"role": "system", "content": around.system})
+    return result

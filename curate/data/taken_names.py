@@ -1,4 +1,4 @@
-"""Columns of the input whose names curation gives to columns of its own: they are kept under another name."""
+"""Rename input columns whose names are reserved for columns that curation adds."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ _PREFIX = "input_"
 
 
 def other_names(names: Sequence[str]) -> dict[str, str]:
-    """{name that is taken: the name it is kept under}, input_NAME or the first input_NAME_2, ... that is free."""
-    given: dict[str, str] = {}
+    """{reserved name: new name} of the columns; input_NAME, or the first of input_NAME_2, ... that is free."""
+    kept_as: dict[str, str] = {}
     for name in names:
         if name in RESERVED:
-            other, number = _PREFIX + name, 1
-            while other in names or other in given.values():
+            candidate, number = _PREFIX + name, 1
+            while candidate in names or candidate in kept_as.values():
                 number += 1
-                other = f"{_PREFIX}{name}_{number}"
-            given[name] = other
-    return given
+                candidate = f"{_PREFIX}{name}_{number}"
+            kept_as[name] = candidate
+    return kept_as
 
 
 def roles_here(roles: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """Roles by column, where a column is named as a result of this input has it, or this is a result that has it so."""
-    known = {other: name for name, other in other_names(names).items()}
-    known |= {name: _PREFIX + name for name in RESERVED if _PREFIX + name in names}
-    return {role: name if name in names else known.get(name, name) for role, name in roles.items()}
+    """Translate {role: column} between names before and after `other_names`, if the column is missing.
+
+    Users may refer to the name in the input or in a result, and read either.
+    """
+    original_names = {new_name: name for name, new_name in other_names(names).items()}
+    original_names |= {name: _PREFIX + name for name in RESERVED if _PREFIX + name in names}
+    return {role: name if name in names else original_names.get(name, name) for role, name in roles.items()}
 
 
 def renamed_columns(examples: Examples, names: Mapping[str, str]) -> Examples:
@@ -42,8 +45,8 @@ def renamed_columns(examples: Examples, names: Mapping[str, str]) -> Examples:
 
 
 def renaming_note(names: Mapping[str, str]) -> str:
-    """A line that says so."""
-    kept = ", ".join(f"{name} as {other}" for name, other in names.items())
+    """The note about renamed columns."""
+    kept = ", ".join(f"{name} as {new_name}" for name, new_name in names.items())
     return f"kept under another name, since results have columns of these names: {kept}"
 
 
@@ -57,9 +60,9 @@ def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
 
 def _features(description: bytes, names: Mapping[str, str]) -> bytes:
     try:
-        about: Any = json.loads(description)
-        features = about["info"]["features"]
-        about["info"]["features"] = {names.get(name, name): each for name, each in features.items()}
-        return json.dumps(about).encode()
+        content: Any = json.loads(description)
+        features = content["info"]["features"]
+        content["info"]["features"] = {names.get(name, name): feature for name, feature in features.items()}
+        return json.dumps(content).encode()
     except (ValueError, TypeError, KeyError, AttributeError):
         return description

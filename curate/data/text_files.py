@@ -1,4 +1,4 @@
-"""Text files as Arrow tables: one row per line, as `datasets` reads them."""
+"""Read text files as Arrow tables of one row per line, like `datasets`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from curate.errors import InputError
 
 
 def read_text(files: Iterable[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """A column `text` of the lines of all files, without their ends, and ("text", line) with what to say.
+    """A column `text` of the lines of all files, without line ends, and a note as ("text", note).
 
-    Lines end in \\n, \\r\\n or \\r. Those without a character are left out: there is nothing in them to learn.
-    files: the path and the content, UTF-8, of each. Raises InputError for a file without text.
+    Lines end in \\n, \\r\\n or \\r. Empty lines are dropped: there is nothing to learn.
+    files: path and content (UTF-8) of each. Raises InputError for a file without text.
     """
     chunks, empty = [], 0
     for path, data in files:

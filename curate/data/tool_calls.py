@@ -1,4 +1,4 @@
-"""Tools and the calls of them, in whatever form data has them, as chat templates take them."""
+"""Normalize tools and tool calls to the form that chat templates take."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 _SCHEMAS = ("parameters", "input_schema", "inputSchema", "arguments")
-_NOTHING = ("", "null")  # texts of it
-_LEVELS = 4  # JSON text within JSON text, as tools that were dumped twice
+_NOTHING = ("", "null")  # texts that stand for no tools
+_LEVELS = 4  # of JSON text within JSON text, from tools that were dumped twice
 
 
 class BadTurn(ValueError):
-    """A message that cannot be read; the text says why and reads on from "column 'x'"."""
+    """A message that cannot be read; the text is the reason, and continues "column 'x'"."""
 
 
 def parsed(value: Any) -> Any:
-    """The value of a JSON text of an object or list; any other value as it is."""
+    """Parse JSON text of an object or list; other values are returned unchanged."""
     for _ in range(_LEVELS):
         if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[", '"'):
             break
@@ -49,10 +49,10 @@ def _call(call: Any) -> dict[str, Any]:
     arguments: Any = next((body[key] for key in _ARGUMENTS if body.get(key) is not None), {})
     value = parsed(arguments)
     arguments = value if isinstance(value, dict) else {} if arguments == "" else arguments
-    made: dict[str, Any] = {"type": "function", "function": {"name": body["name"], "arguments": arguments}}
+    result: dict[str, Any] = {"type": "function", "function": {"name": body["name"], "arguments": arguments}}
     if isinstance(call.get("id"), str):
-        made["id"] = call["id"]
-    return made
+        result["id"] = call["id"]
+    return result
 
 
 def looks_like_call(value: Any) -> bool:
@@ -66,16 +66,16 @@ def looks_like_call(value: Any) -> bool:
 
 
 def tools_of(value: Any) -> list[dict[str, Any]] | None:
-    """Tools as `{"type": "function", "function": {"name", "description", "parameters"}}`; None where there are none.
+    """Tools as `{"type": "function", "function": {"name", "description", "parameters"}}`; None if there are none.
 
-    value: a list of tools or its JSON text; of each, with or without "function" around it, an object or JSON text, or
-    an object of them by name. Keys that are null say nothing. Raises BadTurn for anything else.
+    value: a list of tools, a mapping of names to tools, or JSON text of either; tools are objects or JSON text, with or
+    without "function" around them. Null keys are ignored. Raises BadTurn for anything else.
     """
     value = parsed(value)
     if isinstance(value, dict) and "name" not in value and "function" not in value:
         values = list(value.values())
-        if values and all(isinstance(each, dict) for each in values):
-            value = [each if "name" in each or "function" in each else {"name": k, **each} for k, each in value.items()]
+        if values and all(isinstance(tool, dict) for tool in values):
+            value = [tool if "name" in tool or "function" in tool else {"name": k, **tool} for k, tool in value.items()]
     if value in (None, {}, []) or (isinstance(value, str) and value.strip() in _NOTHING):
         return None
     tools = list(_tools(value if isinstance(value, list) else [value]))
@@ -91,11 +91,13 @@ def _tools(items: list[Any]) -> Iterator[dict[str, Any]]:
         if not isinstance(body, dict) or not isinstance(body.get("name"), str):
             raise BadTurn("holds a tool without a name")
         if isinstance(function, dict):
-            further = {key: each for key, each in item.items() if key not in ("type", "function") and each is not None}
+            further = {
+                key: value for key, value in item.items() if key not in ("type", "function") and value is not None
+            }
             yield {"type": item.get("type") or "function", "function": function, **further}
             continue
         schema = next((parsed(body[key]) for key in _SCHEMAS if body.get(key) is not None), None)
-        own = {key: each for key, each in body.items() if key not in (*_SCHEMAS, "type") and each is not None}
+        own = {key: value for key, value in body.items() if key not in (*_SCHEMAS, "type") and value is not None}
         if schema is not None:
             own["parameters"] = schema
         yield {"type": "function", "function": own}

@@ -1,4 +1,4 @@
-"""Rows written in the forms that trainers take."""
+"""Convert rows to the forms that trainers take: messages, prompt_completion, alpaca and sharegpt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROWS = 16_384  # at a time; bounds the Python objects alive at once
 _SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
 
 
-# What rows lose in a form, or what some trainers do with them, by a name for each.
+# Warnings about rows that a form cannot express fully, or that some trainers drop.
 _REMARKS = {
     "unlearned": "have turns of the assistant that are not to be learned, which this form cannot mark: trainers may "
     "learn them; --write-as messages keeps the mark, and prompt_completion the last answer alone",
@@ -35,7 +35,7 @@ _REMARKS = {
 
 
 def check_form(examples: Examples, form: WriteAs) -> None:
-    """Raise InputError where rows of this shape, or one of the rows, have no such form."""
+    """Raise InputError if rows of this shape, or one of the rows, cannot be written in this form."""
     if form not in FORMS:
         raise InputError(f"--write-as {form}: there is no such form; forms are {', '.join(FORMS)}")
     if form != "input" and examples.shape == "text":
@@ -46,57 +46,57 @@ def check_form(examples: Examples, form: WriteAs) -> None:
     if form == "input":
         return
     _check_parts(examples, form)
-    if form == "alpaca" or (form == "sharegpt" and examples.paired):  # before anything is trained for them
+    if form == "alpaca" or (form == "sharegpt" and examples.paired):  # convert all rows, to fail before training
         for low in range(0, len(examples), _ROWS):
             for _ in _rows(examples, form, low, Counter()):
                 pass
 
 
 def _check_parts(examples: Examples, form: WriteAs) -> None:
-    """InputError for messages with images and the like, which forms for text do not have."""
+    """Raise InputError for messages with images and the like, which text forms cannot hold."""
     if examples.shape != "messages":
         return
-    for each in [examples, examples.rejected()] if examples.paired else [examples]:
-        for role in spoken_roles(each.shape, each.columns):
-            unseen = survey(each.column(role), message_keys(each.columns), answered=False).unseen
+    for side in [examples, examples.rejected()] if examples.paired else [examples]:
+        for role in spoken_roles(side.shape, side.columns):
+            unseen = survey(side.column(role), message_keys(side.columns), answered=False).unseen
             if unseen:
                 kinds = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(unseen.items()))
                 raise InputError(
-                    f"--write-as {form}: column {each.columns[role]!r} has what is neither text nor a call ({kinds}), "
+                    f"--write-as {form}: column {side.columns[role]!r} has what is neither text nor a call ({kinds}), "
                     "which the form does not hold; leave --write-as out"
                 )
 
 
 def in_form(parts: Sequence[Examples], tables: Sequence[pa.Table], form: WriteAs) -> list[pa.Table]:
-    """The rows with what a model reads of them in this form, behind their other columns as they are in the tables.
+    """The tables with content columns replaced by those of a form.
 
-    parts: examples of one shape and roles, with a table each. Columns that a model reads, and others of the names that
-    the form needs, are left out. Raises InputError naming the row that the form cannot hold; a DataWarning says what
-    rows lose in it.
+    parts: examples of the same shape and roles, one for each table. Content columns, and others with a name that the
+    form uses, are dropped. Raises InputError with the row that the form cannot hold; a DataWarning reports rows that
+    it cannot express fully.
     """
     check_form(parts[0], form)
     if form == "input":
         return list(tables)
-    found_out: Counter[str] = Counter()
-    made = [_made(examples, form, found_out) for examples in parts]
-    for remark, rows in found_out.items():
+    remark_counts: Counter[str] = Counter()
+    form_tables = [_made(examples, form, remark_counts) for examples in parts]
+    for remark, rows in remark_counts.items():
         warnings.warn(f"--write-as {form}: {rows:,} rows {_REMARKS[remark]}", DataWarning, stacklevel=2)
-    names = {name for table in made for name in table.column_names}
+    names = {name for table in form_tables for name in table.column_names}
     examples = parts[0]
     read = {examples.columns[role] for role in content_roles(examples.shape, examples.columns)}
     read |= {examples.columns[role] for role in PAIR_ROLES if role in examples.columns}
     kept = [name for name in tables[0].column_names if name not in read and name not in names]
-    whole = pa.concat_tables(made, promote_options="permissive")
-    found, low = [], 0
+    whole = pa.concat_tables(form_tables, promote_options="permissive")
+    combined, low = [], 0
     for table in tables:
         piece = whole.slice(low, table.num_rows)
         low += table.num_rows
-        found.append(pa.table({**{name: table[name] for name in kept}, **{n: piece[n] for n in whole.column_names}}))
-    return found
+        combined.append(pa.table({**{name: table[name] for name in kept}, **{n: piece[n] for n in whole.column_names}}))
+    return combined
 
 
 def _made(examples: Examples, form: WriteAs, remarks: Counter[str]) -> pa.Table:
-    """The columns of a form alone."""
+    """The columns of a form. remarks: {name of a remark: rows}, updated."""
     blocks = []
     for low in range(0, max(len(examples), 1), _ROWS):
         rows = list(_rows(examples, form, low, remarks))
@@ -106,7 +106,7 @@ def _made(examples: Examples, form: WriteAs, remarks: Counter[str]) -> pa.Table:
 
 
 def _rows(examples: Examples, form: WriteAs, low: int, remarks: Counter[str]) -> Iterator[Row]:
-    """What the form has for the rows from `low` on. remarks: rows by what is to be said of them, added to."""
+    """`_ROWS` rows from `low` on in a form. remarks: {name of a remark: rows}, updated."""
     high = min(low + _ROWS, len(examples))
     make: Callable[..., Row] = {"alpaca": _alpaca, "sharegpt": _sharegpt}.get(form, _apart)
     if form == "messages" and not examples.paired and "label" not in examples.columns:
@@ -116,15 +116,15 @@ def _rows(examples: Examples, form: WriteAs, low: int, remarks: Counter[str]) ->
     labels = examples.column("label").slice(low, high - low).to_pylist() if "label" in examples.columns else None
     tools = _tools(examples, low, high)
     texts = form == "prompt_completion" and is_text_form(examples)
-    for k, ((asked, answer), other) in enumerate(zip(chosen, rejected, strict=True)):
+    for k, ((prompt_turns, answer), rejected_turns) in enumerate(zip(chosen, rejected, strict=True)):
         try:
-            row = make(asked, answer, None if other is None else other[1])
+            row = make(prompt_turns, answer, None if rejected_turns is None else rejected_turns[1])
         except _Unfit as error:
             where = examples.ids[low + k].as_py()
             raise InputError(
                 f"--write-as {form}: the row with id {where} {error}; write messages or sharegpt instead"
             ) from error
-        remarks.update(_remarks(examples, form, asked, row))
+        remarks.update(_remarks(examples, form, prompt_turns, row))
         if texts:
             row = {
                 name: _said(value) if name != "prompt" else _asked(value, examples.shape) for name, value in row.items()
@@ -136,9 +136,9 @@ def _rows(examples: Examples, form: WriteAs, low: int, remarks: Counter[str]) ->
         yield row
 
 
-def _remarks(examples: Examples, form: WriteAs, asked: Conversation, row: Row) -> Iterator[str]:
-    """Names of what is to be said of a row, see `_REMARKS`."""
-    spoken = [turn for turn in asked if turn["role"] == "assistant"]
+def _remarks(examples: Examples, form: WriteAs, prompt_turns: Conversation, row: Row) -> Iterator[str]:
+    """Names of the remarks that apply to a row, see `_REMARKS`."""
+    spoken = [turn for turn in prompt_turns if turn["role"] == "assistant"]
     if form == "alpaca" and "messages" in examples.columns and not all(map(is_learned, spoken)):
         yield "unlearned"
     if form == "prompt_completion" and "messages" in examples.columns and any(map(is_learned, spoken)):
@@ -154,15 +154,15 @@ class _Unfit(Exception):
 
 
 def _divided(examples: Examples, low: int, high: int) -> list[tuple[Conversation, Conversation]]:
-    """Prompt and answer of each row: the last thing of the assistant to be learned, or what the completion holds."""
-    found = examples.conversations(low, high)
+    """(prompt, answer) of each row; the answer is the completion, or the last learned turn of a conversation."""
+    conversations = examples.conversations(low, high)
     if examples.shape == "messages" and "messages" not in examples.columns:
         counts = [len(turns) for turns in examples.texts("completion", low, high)]
-        ends = [(len(turns) - count, len(turns)) for turns, count in zip(found, counts, strict=True)]
+        ends = [(len(turns) - count, len(turns)) for turns, count in zip(conversations, counts, strict=True)]
     else:
-        last = [last_learned(turns) for turns in found]
+        last = [last_learned(turns) for turns in conversations]
         ends = [(k, k + 1) for k in last]
-    return [(turns[:begin], turns[begin:end]) for turns, (begin, end) in zip(found, ends, strict=True)]
+    return [(turns[:begin], turns[begin:end]) for turns, (begin, end) in zip(conversations, ends, strict=True)]
 
 
 def _tools(examples: Examples, low: int, high: int) -> list[str | None]:
@@ -171,15 +171,15 @@ def _tools(examples: Examples, low: int, high: int) -> list[str | None]:
     return [json.dumps(tools, ensure_ascii=False) if tools else None for tools in examples.texts("tools", low, high)]
 
 
-def _whole(asked: Conversation, answer: Conversation, other: None) -> Row:
-    return {"messages": _plain([*asked, *answer])}
+def _whole(prompt_turns: Conversation, answer: Conversation, rejected_turns: None) -> Row:
+    return {"messages": _plain([*prompt_turns, *answer])}
 
 
-def _apart(asked: Conversation, answer: Conversation, other: Conversation | None) -> Row:
-    prompt = [{key: value for key, value in turn.items() if key != "train"} for turn in _plain(asked)]
-    if other is None:
+def _apart(prompt_turns: Conversation, answer: Conversation, rejected_turns: Conversation | None) -> Row:
+    prompt = [{key: value for key, value in turn.items() if key != "train"} for turn in _plain(prompt_turns)]
+    if rejected_turns is None:
         return {"prompt": prompt, "completion": _plain(answer)}
-    return {"prompt": prompt, "chosen": _plain(answer), "rejected": _plain(other)}
+    return {"prompt": prompt, "chosen": _plain(answer), "rejected": _plain(rejected_turns)}
 
 
 def _plain(turns: Conversation) -> Conversation:
@@ -202,20 +202,20 @@ def _said(turns: Conversation) -> str:
 
 
 def _with_reasoning(turn: Mapping[str, Any]) -> str:
-    """What is said in a turn behind its reasoning, which forms without a place for that have in <think>."""
+    """The content of a turn, preceded by its reasoning in <think>, for forms without a field for reasoning."""
     thought = turn.get("reasoning_content")
     content: str = turn["content"]
     return f"<think>\n{thought}\n</think>\n\n{content}" if thought else content
 
 
 def _asked(turns: Conversation, shape: str) -> str:
-    """The prompt as one text; where trainers would put the answer right behind a question, with a line break."""
+    """The prompt as one text, with a line break if trainers would otherwise append the answer directly."""
     text = "\n\n".join(turn["content"] for turn in turns)
     return text if shape == "prompt_completion" and len(turns) == 1 else text + "\n"
 
 
-def _alpaca(asked: Conversation, answer: Conversation, other: Conversation | None) -> Row:
-    system, turns = _without_system(asked)
+def _alpaca(prompt_turns: Conversation, answer: Conversation, rejected_turns: Conversation | None) -> Row:
+    system, turns = _without_system(prompt_turns)
     roles = [turn["role"] for turn in turns]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
         raise _Unfit("is no exchange of user and assistant in turn, which alpaca is")
@@ -223,19 +223,23 @@ def _alpaca(asked: Conversation, answer: Conversation, other: Conversation | Non
         raise _Unfit("has tool calls, which alpaca has not")
     said = [_with_reasoning(turn) for turn in turns]
     row: Row = {"instruction": said[-1], "input": ""}
-    row |= {"output": _said(answer)} if other is None else {"chosen": _said(answer), "rejected": _said(other)}
+    row |= (
+        {"output": _said(answer)}
+        if rejected_turns is None
+        else {"chosen": _said(answer), "rejected": _said(rejected_turns)}
+    )
     row |= {"system": system} if system else {}
     pairs = [said[k : k + 2] for k in range(0, len(said) - 1, 2)]
     return row | ({"history": pairs} if pairs else {})
 
 
-def _sharegpt(asked: Conversation, answer: Conversation, other: Conversation | None) -> Row:
-    system, turns = _without_system(asked)
+def _sharegpt(prompt_turns: Conversation, answer: Conversation, rejected_turns: Conversation | None) -> Row:
+    system, turns = _without_system(prompt_turns)
     row: Row = {"system": system} if system else {}
-    if other is None:
+    if rejected_turns is None:
         return {"conversations": _spoken([*turns, *answer])} | row
     prompt = [{key: value for key, value in turn.items() if key != "train"} for turn in turns]
-    first, second = _spoken(answer), _spoken(other)
+    first, second = _spoken(answer), _spoken(rejected_turns)
     if len(first) != 1 or len(second) != 1:
         raise _Unfit("has an answer of several messages, and sharegpt has one")
     return {"conversations": _spoken(prompt), "chosen": first[0], "rejected": second[0]} | row
@@ -247,20 +251,20 @@ def _without_system(turns: Conversation) -> tuple[str, Conversation]:
 
 
 def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Turns by from and value, and train where they are not learned; calls as JSON text of one, or of several."""
-    found: list[dict[str, Any]] = []
+    """Turns as ShareGPT messages: from, value, and train for turns that are not learned; calls are JSON text."""
+    messages: list[dict[str, Any]] = []
     for turn in turns:
-        begin = len(found)
+        begin = len(messages)
         said = _with_reasoning(turn)
         if said or "tool_calls" not in turn:
-            found.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": said})
+            messages.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": said})
         if "tool_calls" in turn:
             calls = [_named_call(call["function"]) for call in turn["tool_calls"]]
             value = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
-            found.append({"from": "function_call", "value": value})
+            messages.append({"from": "function_call", "value": value})
         if "train" in turn:
-            found[begin:] = [{**each, "train": turn["train"]} for each in found[begin:]]
-    return found
+            messages[begin:] = [{**message, "train": turn["train"]} for message in messages[begin:]]
+    return messages
 
 
 def _named_call(function: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Messages of a conversation, of any usual form, as the turns that a chat template takes."""
+"""Normalize messages of any common form to the turns that a chat template takes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from curate.data.tool_calls import BadTurn, calls_of, looks_like_call, parsed
 from curate.data.wording import short
 
-# Who speaks, and what is said.
+# Keys of the speaker and of the content of a message.
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
-# An object that holds a whole exchange instead of one message.
+# Keys of the question and of the answer in an object that holds a whole exchange instead of one message.
 ASKS = ("human", "user", "input", "prompt", "question", "instruction", "query")
 ANSWERS = ("assistant", "gpt", "bot", "chatbot", "model", "output", "response", "completion", "answer")
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -36,14 +36,14 @@ _NAMES = {
 TARGETS = ("user", "assistant", "system", "developer", "tool", CALL)
 _ROLES = {**{name: role for role, names in _NAMES.items() for name in names}, **{name: name for name in TARGETS}}
 
-# What a chat template takes: role and content (text, perhaps empty), and where there are any tool_calls, tool_call_id,
-# name and reasoning_content. Also "train": False in a turn that is not to be learned.
+# A message as a chat template takes it: role and content (text, may be empty), optionally tool_calls, tool_call_id,
+# name and reasoning_content. "train": False marks a turn that is not learned.
 Turn = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class MessageKeys:
-    """How the messages of a dataset are written, where it is not one of the usual ways.
+    """Keys and speaker names of messages that do not have one of the usual forms.
 
     role, content: keys of a message. roles: {name in the data: one of TARGETS}.
     """
@@ -53,13 +53,13 @@ class MessageKeys:
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def canonical(self, name: str) -> str:
-        """A role as chat templates call it; unknown ones as they are."""
+        """The name of a role in chat templates; unknown names are returned unchanged."""
         if name in self.roles:
             return self.roles[name]
         return _ROLES.get(name, _ROLES.get(name.strip().casefold(), name))
 
     def is_known(self, name: str) -> bool:
-        """Whether a role is one of a chat template."""
+        """Whether a role exists in chat templates."""
         return self.canonical(name) in TARGETS
 
 
@@ -67,13 +67,13 @@ USUAL = MessageKeys()
 
 
 def read_turns(messages: Sequence[Any], keys: MessageKeys = USUAL) -> list[Turn]:
-    """The messages of one conversation, as `values_of` gives them, as turns. Raises BadTurn for what is no message."""
+    """The turns of a conversation. messages: values from `values_of`. Raises BadTurn for an invalid message."""
     return TurnReader(keys).read(messages)
 
 
 @dataclass
 class TurnReader:
-    """unseen: kinds of parts that are no text."""
+    """Reads conversations. unseen: kinds of message parts that are not text, collected while reading."""
 
     keys: MessageKeys
     unseen: set[str] = field(default_factory=set)
@@ -92,11 +92,11 @@ class TurnReader:
             return
         if not isinstance(role, str):
             raise BadTurn("has a message without a role")
-        said = _first(message, CONTENT_KEYS if self.keys.content is None else (self.keys.content,))
-        yield from self._turn(self.keys.canonical(role), said, message)
+        content = _first(message, CONTENT_KEYS if self.keys.content is None else (self.keys.content,))
+        yield from self._turn(self.keys.canonical(role), content, message)
 
     def _exchange(self, message: dict[str, Any], ask: Any) -> Iterator[Turn]:
-        """An object that holds a question and its answer."""
+        """The turns of an object that holds a question and its answer."""
         if isinstance(message.get("system"), str) and message["system"]:
             yield {"role": "system", "content": message["system"]}
         answer = _first(message, ANSWERS)
@@ -105,15 +105,16 @@ class TurnReader:
         yield {"role": "user", "content": ask}
         yield {"role": "assistant", "content": answer} | self._learned(message)
 
-    def _turn(self, role: str, said: Any, message: dict[str, Any]) -> Iterator[Turn]:
+    def _turn(self, role: str, content: Any, message: dict[str, Any]) -> Iterator[Turn]:
+        """The turn of a message, preceded by the tool results among its parts."""
         parts = _Parts()
         if role == CALL:
             role = "assistant"
-            if looks_like_call(said):
-                parts.calls, said = calls_of(said), ""
-        if role == "tool" and not isinstance(said, str | list):
-            said = "" if said is None else json.dumps(said, ensure_ascii=False)
-        parts.add(said)
+            if looks_like_call(content):
+                parts.calls, content = calls_of(content), ""
+        if role == "tool" and not isinstance(content, str | list):
+            content = "" if content is None else json.dumps(content, ensure_ascii=False)
+        parts.add(content)
         yield from parts.results
         turn: Turn = {"role": role, "content": "".join(parts.texts)}
         empty = not parts.texts
@@ -146,7 +147,7 @@ class TurnReader:
         for key in WEIGHT_KEYS:
             value = message.get(key)
             if value is None or (key == "loss" and not isinstance(value, bool)):
-                continue  # a loss that is a number was measured
+                continue  # a numeric loss is a measurement, not a weight
             if not _weight(key, value):
                 return {"train": False}
         return {}
@@ -180,7 +181,7 @@ def _weight(key: str, value: Any) -> float:
 
 @dataclass
 class _Parts:
-    """What the content of a message comes to."""
+    """The parts of a message's content, sorted by kind."""
 
     texts: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -188,21 +189,29 @@ class _Parts:
     results: list[Turn] = field(default_factory=list)
     unseen: set[str] = field(default_factory=set)
 
-    def add(self, said: Any) -> None:
-        """Raises BadTurn for what is neither text nor a list of parts."""
-        if isinstance(said, str):
-            self.texts.append(said)
-        elif isinstance(said, list):
-            self.texts += [""] if not said else []
-            for part in said:
+    def add(self, content: Any) -> None:
+        """Add content: text, a part, or a list of parts. Raises BadTurn for anything else."""
+        if isinstance(content, str):
+            self.texts.append(content)
+        elif isinstance(content, list):
+            self.texts += [""] if not content else []
+            for part in content:
                 self._add_part(part)
-        elif isinstance(said, dict) and isinstance(said.get("parts"), list):
-            self.add(said["parts"])
-        elif isinstance(said, dict) and isinstance(said.get("text"), str):
-            self._add_part(said)
-        elif said is not None:
-            kind = "true or false" if isinstance(said, bool) else "an object" if isinstance(said, dict) else "a number"
-            raise BadTurn(f"has a message that holds {kind}, {short(json.dumps(said, ensure_ascii=False))}, not text")
+        elif isinstance(content, dict) and isinstance(content.get("parts"), list):
+            self.add(content["parts"])
+        elif isinstance(content, dict) and isinstance(content.get("text"), str):
+            self._add_part(content)
+        elif content is not None:
+            kind = (
+                "true or false"
+                if isinstance(content, bool)
+                else "an object"
+                if isinstance(content, dict)
+                else "a number"
+            )
+            raise BadTurn(
+                f"has a message that holds {kind}, {short(json.dumps(content, ensure_ascii=False))}, not text"
+            )
 
     def add_calls(self, value: Any) -> None:
         try:
@@ -244,7 +253,7 @@ def _first(message: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 def is_learned(turn: Turn) -> bool:
-    """Whether a turn is the assistant's, and has not the weight 0."""
+    """Whether a turn is an assistant turn that is not marked with weight 0."""
     return turn["role"] == "assistant" and bool(turn.get("train", True))
 
 
@@ -261,15 +270,15 @@ def said_characters(turn: Turn) -> int:
 
 
 def last_learned(turns: Sequence[Turn]) -> int:
-    """Number of the last turn of the assistant that is to be learned, else of its last one."""
+    """Index of the last learned assistant turn, else of the last assistant turn."""
     spoken = [k for k, turn in enumerate(turns) if turn["role"] == "assistant"]
     return max((k for k in spoken if is_learned(turns[k])), default=spoken[-1])
 
 
 def history_of(value: Any, keys: MessageKeys = USUAL) -> list[Turn]:
-    """Earlier turns, none of which is learned. Raises BadTurn for what is no history.
+    """Earlier turns of a conversation, none of which is learned. Raises BadTurn for an invalid history.
 
-    value: messages, pairs of a question and its answer, texts of user and assistant in turn, or JSON text of these.
+    value: messages, pairs of question and answer, alternating texts of user and assistant, or JSON text of these.
     """
     value = parsed(value)
     if value in (None, [], {}) or (isinstance(value, str) and value.strip() in ("", "null")):
@@ -279,18 +288,18 @@ def history_of(value: Any, keys: MessageKeys = USUAL) -> list[Turn]:
         raise BadTurn("holds a history that is neither messages nor pairs of a question and its answer")
     if all(isinstance(item, str) for item in items):
         items = [items[k : k + 2] for k in range(0, len(items), 2)]
-    found: list[Turn] = []
+    turns: list[Turn] = []
     for item in items:
         if isinstance(item, list):
-            if len(item) != 2 or not all(each is None or isinstance(each, str) for each in item):
+            if len(item) != 2 or not all(part is None or isinstance(part, str) for part in item):
                 raise BadTurn("holds a history with a pair that is not a question and its answer")
             said = zip(("user", "assistant"), item, strict=True)
-            found += [{"role": role, "content": text} for role, text in said if text]
+            turns += [{"role": role, "content": text} for role, text in said if text]
         elif item is not None:
-            found += read_turns([item], keys)
-    return as_context(found)
+            turns += read_turns([item], keys)
+    return as_context(turns)
 
 
 def as_context(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns, none of which is learned."""
+    """The turns with assistant turns marked as not learned."""
     return [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in turns]

@@ -1,4 +1,4 @@
-"""Data of kinds that curation does not serve, and JSON that is no list of rows: what it is, and what to do."""
+"""Explain data that curation does not support, and JSON files that are not lists of rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANSWERS = frozenset(
     ["completion", "response", "output", "answer", "solution", "target", "generation", "summary", "chosen", "rejected"]
 )
 _NO_ANSWERS = frozenset([*_ASKS, "id", "uuid", "source", "data_source", "system", "system_prompt", "tools"])
-# What names of columns with answers have in them, and of columns with answers that are compared.
+# Parts of the names of columns with answers, and of columns with answers that are compared.
 _LIKELY = ("answer", "reference", "solution", "response", "reply", "completion", "output", "target", "truth", "label")
 _COMPARED = (
     "response",
@@ -57,16 +57,16 @@ _MOST_CHARACTERS = 290  # of a message with a command
 
 
 def unserved(schema: pa.Schema) -> str | None:
-    """What the columns say of data that cannot be curated, with what to do; None where they say nothing."""
+    """Message about an unsupported kind of data with a remedy, judged by its columns; None if they do not tell."""
     for explain in (_tree, _token_ids, _steps, _several, _compared, _prompts):
-        found = explain(_fields(schema))
-        if found is not None:
-            return found
+        explanation = explain(_fields(schema))
+        if explanation is not None:
+            return explanation
     return None
 
 
 def check_answered(name: str, faults: Mapping[int, str], rows: int) -> None:
-    """Raise InputError where all conversations of a column are prompts. faults: {row: what is wrong with it}."""
+    """Raise InputError if all conversations of a column are prompts only. faults: {row: reason}."""
     if len(faults) == rows and set(faults.values()) == {UNANSWERED}:
         raise InputError(
             f"column {name!r} holds conversations in which the assistant never speaks: prompt-only data, of which "
@@ -75,15 +75,15 @@ def check_answered(name: str, faults: Mapping[int, str], rows: int) -> None:
 
 
 def is_tree(schema: pa.Schema) -> bool:
-    """Whether rows are messages of conversation trees, which could be taken for texts."""
+    """Whether rows are messages of conversation trees, which could be mistaken for texts."""
     return _tree(_fields(schema)) is not None
 
 
 def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
-    """Columns by their names in small letters."""
+    """Columns by their names in lower case."""
     fields: dict[str, pa.Field] = {}
-    for each in schema:
-        fields.setdefault(each.name.casefold(), each)
+    for field in schema:
+        fields.setdefault(field.name.casefold(), field)
     return fields
 
 
@@ -116,11 +116,15 @@ def _tree(fields: dict[str, pa.Field]) -> str | None:
 
 
 def _token_ids(fields: dict[str, pa.Field]) -> str | None:
-    found = [name for name, each in fields.items() if _is_list(each.type) and pa.types.is_integer(each.type.value_type)]
-    named = [name for name in found if name.endswith(("input_ids", "token_ids", "_ids")) or name in ("ids", "tokens")]
-    if not named:
+    id_lists = [
+        name for name, field in fields.items() if _is_list(field.type) and pa.types.is_integer(field.type.value_type)
+    ]
+    token_columns = [
+        name for name in id_lists if name.endswith(("input_ids", "token_ids", "_ids")) or name in ("ids", "tokens")
+    ]
+    if not token_columns:
         return None
-    name = fields[named[0]].name
+    name = fields[token_columns[0]].name
     return (
         f"column {name!r} holds token ids, and curation reads text; give the data as it was before tokenization, or "
         f"write tokenizer.decode(row[{name!r}]) as a column `text`"
@@ -145,11 +149,14 @@ def _steps(fields: dict[str, pa.Field]) -> str | None:
 
 def _several(fields: dict[str, pa.Field]) -> str | None:
     asks = [name for name in _ASKS if name in fields]
-    found = next((name for name in _SEVERAL if name in fields and _holds_several(fields[name].type)), None)
-    if not asks or found is None:
+    several = next((name for name in _SEVERAL if name in fields and _holds_several(fields[name].type)), None)
+    if not asks or several is None:
         return None
-    name, right = fields[found].name, next((fields[each].name for each in _RIGHT if each in fields), None)
-    if found in _CHOICES and right is not None:
+    name, right = (
+        fields[several].name,
+        next((fields[candidate].name for candidate in _RIGHT if candidate in fields), None),
+    )
+    if several in _CHOICES and right is not None:
         return (
             f"column {name!r} holds choices, of which column {right!r} names the right one: multiple choice; write "
             "the question with its choices as `prompt`, and the right one as `completion`"
@@ -162,18 +169,18 @@ def _several(fields: dict[str, pa.Field]) -> str | None:
 
 def _compared(fields: dict[str, pa.Field]) -> str | None:
     """Two answers by number or letter, or answers to a request that is an object."""
-    for name, each in fields.items():
-        if _holds_messages(each.type):
+    for name, field in fields.items():
+        if _holds_messages(field.type):
             return (
-                f"column {each.name!r} holds requests with their `messages` inside; write these as a column `prompt`, "
+                f"column {field.name!r} holds requests with their `messages` inside; write these as a column `prompt`, "
                 "beside `chosen` and `rejected` answers where two are compared, else beside a `completion`"
             )
         for first, second in _BOTH:
-            other = name[: -len(first)] + second
-            if name.endswith(first) and other in fields and any(word in name for word in _COMPARED):
+            partner = name[: -len(first)] + second
+            if name.endswith(first) and partner in fields and any(word in name for word in _COMPARED):
                 return (
-                    f"columns {each.name!r} and {fields[other].name!r} hold two answers that are compared; write the "
-                    "better one of each row as `chosen` and the other as `rejected`, beside the `prompt`"
+                    f"columns {field.name!r} and {fields[partner].name!r} hold two answers that are compared; write "
+                    "the better one of each row as `chosen` and the other as `rejected`, beside the `prompt`"
                 )
     return None
 
@@ -182,12 +189,14 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     asks = next((name for name in _ASKS if name in fields), None)
     if asks is None or not _ANSWERS.isdisjoint(fields):
         return None
-    if asks in ("messages", "conversations"):  # unless text, it is known why that is not read
+    if asks in ("messages", "conversations"):  # other types have a message of their own
         return _no_messages(fields[asks].name) if is_text(fields[asks].type) else None
-    others = [name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
+    others = [name for name, field in fields.items() if name not in _NO_ANSWERS and is_text(field.type)]
     name = ""
     if others and is_text(fields[asks].type):
-        likely = next((fields[other].name for other in others if any(word in other for word in _LIKELY)), "COLUMN")
+        likely = next(
+            (fields[candidate].name for candidate in others if any(word in candidate for word in _LIKELY)), "COLUMN"
+        )
         name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={likely}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
@@ -208,11 +217,11 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _holds_several(kind: pa.DataType) -> bool:
     """Whether cells are lists, or objects of lists, as `datasets` once wrote lists of objects."""
-    return _is_list(kind) or (pa.types.is_struct(kind) and any(_is_list(each.type) for each in kind))
+    return _is_list(kind) or (pa.types.is_struct(kind) and any(_is_list(field.type) for field in kind))
 
 
 def _holds_messages(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_struct(kind)) and any(each.name == "messages" for each in kind)
+    return bool(pa.types.is_struct(kind)) and any(field.name == "messages" for field in kind)
 
 
 def _is_object(kind: pa.DataType) -> bool:
@@ -231,7 +240,7 @@ def _is_label(kind: pa.DataType) -> bool:
 
 
 def wrapped(table: pa.Table, path: Path) -> str | None:
-    """What a JSON file of one object holds instead of rows, with a command that writes them; None where it is a row."""
+    """Message about a JSON file of one object, with a command that converts it to rows; None if it may be a row."""
     if table.num_rows != 1:
         return None
     row = {name: json.loads(json_texts(table[name].combine_chunks())[0] or "null") for name in table.column_names}
@@ -254,11 +263,11 @@ def wrapped(table: pa.Table, path: Path) -> str | None:
 
 
 def _are_objects(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(each, dict) for each in value)
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(item, dict) for item in value)
 
 
 def _command(path: Path, what: str, rows: str) -> str:
-    """A line that says what a file is, and how a shell makes a list of rows of it."""
+    """Message that says what a file is, with the shell command that converts it to a list of rows."""
     script = f"import json, sys; d = json.load(sys.stdin); json.dump({rows}, sys.stdout)"
     codec = COMPRESSED.get(path.suffix.lower())
 

@@ -1,4 +1,4 @@
-"""What messages call things: types, names, and texts too long for one line."""
+"""Format types, names and long texts for messages."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def short(text: str, most: int = 40) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message, shortened: errors of ours are one line."""
+    """The first line of an error's message, shortened, since messages of curate are one line."""
     return str(error).strip().split("\n")[0][:200]
 
 
 def type_name(kind: pa.DataType) -> str:
-    """A type as messages call it."""
+    """The name of a type in messages."""
     return short(str(kind).replace("extension<arrow.json>", "JSON"), 80)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message: as many as are quickly read, and how many there are."""
+    """A short list of names for a message, with their number if some are left out."""
     shown = [short(name) for name in names[:_LISTED]]
     while len(shown) > 1 and sum(map(len, shown)) > _LISTED_CHARACTERS:
         shown.pop()
@@ -37,14 +37,14 @@ def listed(names: Sequence[str]) -> str:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
-    """ " (did you mean 'x'?)" for the valid name closest to `name`, or nothing where none is close."""
+    """ " (did you mean 'x'?)" for the valid name closest to `name`, or "" if none is close."""
     lowered = {candidate.casefold(): candidate for candidate in names}
     matches = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
     return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 
 def nearest_path(path: Path) -> str:
-    """What to try instead of a path that is not there, as the rest of a sentence that says so."""
+    """What to try instead of a missing path, as the end of a message about it."""
     folder = path.parent
     if not folder.is_dir():
         return f": there is no folder {folder}; check the path"

@@ -1,4 +1,4 @@
-"""Datasets out: Parquet shards, and results of the kind that came in.
+"""Write datasets as Parquet shards, or return them in the type of the input.
 
 Everywhere `index` (m,) int64 is the final order: a position below n is a row of the input, n + k is new row k.
 """
@@ -31,7 +31,10 @@ Index = IntArray
 
 @dataclass(frozen=True)
 class Added:
-    """Columns beside the rows of an output; a table serves in its place. make: rows low..high-1, of `schema`."""
+    """Columns to append to an output, computed on demand; a table can be used instead.
+
+    make: returns rows low..high-1 as a table of `schema`.
+    """
 
     schema: pa.Schema
     num_rows: int
@@ -53,7 +56,7 @@ def _output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
 
     Of the schema's metadata only Hugging Face's features are kept (class labels and the like), with the extra
     columns added; pandas' is dropped, since it describes an index that the rows no longer have.
-    Raises InputError where both have a column of one name.
+    Raises InputError if both have a column of the same name.
     """
     for name in extra.names:
         if name in table.names:
@@ -67,7 +70,7 @@ def _output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
 
 
 def _features(description: bytes) -> dict[str, Any]:
-    """Features in metadata that `datasets` wrote; none where it is something else, as in a damaged file."""
+    """Features in metadata that `datasets` wrote; empty if it cannot be parsed, as in a damaged file."""
     try:
         features = json.loads(description)["info"]["features"]
     except (ValueError, TypeError, KeyError):
@@ -76,7 +79,7 @@ def _features(description: bytes) -> dict[str, Any]:
 
 
 def _slices(tables: Sequence[pa.Table], index: Index, extra: Extra, runs: Path | None = None) -> Iterator[pa.Table]:
-    """The output as consecutive tables of a bounded size. runs: folder for rows that are put in order on the disk."""
+    """The output as consecutive tables of bounded size. runs: folder for the external sort, see `in_order`."""
     if extra.num_rows != len(index):
         raise InputError(f"the added columns have {extra.num_rows} rows for {len(index)} output rows; give one each")
     schema = _output_schema(tables[0].schema, extra.schema)
@@ -89,7 +92,7 @@ def _slices(tables: Sequence[pa.Table], index: Index, extra: Extra, runs: Path |
 
 
 def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """New rows with the input's columns and types; a column they lack is null."""
+    """New rows with the input's columns and types; missing columns are null."""
     for name in table.column_names:
         if name not in schema.names:
             raise InputError(f"new rows have a column {name!r} that the input does not have; remove it")
@@ -112,9 +115,9 @@ def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def written_tables(loaded: Loaded, new_rows: pa.Table | None = None) -> list[pa.Table]:
-    """The rows read, and new rows, as they are written: conversations that came as text are that text again.
+    """The input's rows, and new rows, as they are written: conversations that were text are text again.
 
-    With `nested` "text" so are columns of JSON, in both.
+    With `nested` "text", JSON columns are text in both.
     """
     table = loaded.examples.table
     for name, column in loaded.as_came.items():
@@ -127,7 +130,7 @@ def written_tables(loaded: Loaded, new_rows: pa.Table | None = None) -> list[pa.
 
 
 def assemble(tables: Sequence[pa.Table], index: Index, extra: Extra) -> pa.Table:
-    """The output as one table: rows `index` of the tables end to end, with the m rows of extra columns beside them."""
+    """The output as one table: rows `index` (m,) of the concatenated tables, with m rows of extra columns appended."""
     parts = list(_slices(tables, index, extra))
     return pa.concat_tables(parts) if parts else _output_schema(tables[0].schema, extra.schema).empty_table()
 
@@ -144,7 +147,7 @@ def write_parquet_shards(
     """Write `assemble(tables, index, extra)` as name-00000-of-0000N.parquet, without holding it in memory.
 
     tables: the input, then tables of new rows with (some of) its columns. The same rows give the same bytes with the
-    same version of pyarrow. Files are on the disk when this returns. Raises ExternalError where the disk is full.
+    same version of pyarrow. Files are synced when this returns. Raises ExternalError if the disk is full.
     """
     import pyarrow.parquet as pq
 
@@ -155,7 +158,7 @@ def write_parquet_shards(
         rows = _regrouped(_slices(tables, index, extra, runs), rows_per_shard)
         for number, path in enumerate(paths):
             left = min(rows_per_shard, len(index) - number * rows_per_shard)
-            # A file object of Python's: its errors keep their number, and closing after a failed write is quiet.
+            # A Python file object keeps errno in its errors, and closes quietly after a failed write.
             with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 while left > 0:
                     group = next(rows)
@@ -166,7 +169,7 @@ def write_parquet_shards(
 
 
 def _copied(table: pa.Table) -> pa.Table:
-    """The table without slices where there are views inside of structs: Parquet's writer cannot slice those."""
+    """The table with columns concatenated if there are views in structs, whose slices Parquet's writer cannot write."""
     if not any(map(_has_views_in_structs, table.schema.types)):
         return table
     columns = [pa.concat_arrays(column.chunks) if column.num_chunks else column for column in table.columns]
@@ -181,7 +184,7 @@ def _has_views_in_structs(kind: pa.DataType, inside: bool = False) -> bool:
 
 
 def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.Table]:
-    """Tables of whole row groups, cut where a shard ends: boundaries depend on row numbers only."""
+    """Regroup tables into row groups, also cut at shard ends, so that boundaries depend on row numbers only."""
     done = 0  # rows of the current shard
     waiting: list[pa.Table] = []
     for part in slices:
@@ -200,13 +203,13 @@ def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.T
 
 
 def hand_back(loaded: Loaded, index: Index, extra: Extra, new_rows: pa.Table | None = None) -> Any:
-    """The output as the kind that came in, with the m rows of extra columns beside the input's.
+    """The output in the type of the input, with m rows of extra columns appended to the input's.
 
-    DataFrame: dtypes and index kept, a copy has the label of its row. New rows continue an index of integers after
-    its largest label and have missing labels in any other index; a column that they lack takes the nearest dtype that
-    can be missing. Arrow table, and anything that handed out Arrow: an Arrow table, types kept. Dataset: features
-    kept. DatasetDict: the split that was read is replaced, the others are the same objects. A list of dicts, or a dict
-    of lists: one of the same values. Files and hub ids give a Dataset.
+    DataFrame: dtypes and index are kept, a copy has the label of its row. New rows continue an integer index after its
+    largest label and have missing labels in any other index; a column that they lack takes the nearest nullable dtype.
+    Arrow tables and objects with Arrow's C interface: an Arrow table of the same types. Dataset: features are kept.
+    DatasetDict: the split that was read is replaced, the others are the same objects. A list of dicts or a dict of
+    lists: the same with the original values. Files and hub ids: a Dataset.
     """
     index = np.asarray(index, np.int64)
     extra = extra.slice(0, extra.num_rows)
@@ -226,18 +229,18 @@ def hand_back(loaded: Loaded, index: Index, extra: Extra, new_rows: pa.Table | N
 
 
 def _as_values(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:
-    """The output as a list of dicts or a dict of lists, with the very values that came in."""
+    """The output as a list of dicts or a dict of lists, with the original objects as values."""
     _output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
-    old, positions, other = loaded.original, loaded.rows.tolist(), loaded.renamed
+    old, positions, new_names = loaded.original, loaded.rows.tolist(), loaded.renamed
     if loaded.kind == "columns":
-        names = [other.get(name, name) for name in old]
-        rows = [{other.get(name, name): cells[row] for name, cells in old.items()} for row in positions]
+        names = [new_names.get(name, name) for name in old]
+        rows = [{new_names.get(name, name): cells[row] for name, cells in old.items()} for row in positions]
     else:
-        rows = [{other.get(name, name): value for name, value in old[row].items()} for row in positions]
+        rows = [{new_names.get(name, name): value for name, value in old[row].items()} for row in positions]
     if new_rows is not None and new_rows.num_rows:
         rows += new_rows.to_pylist()
     added = extra.to_pylist()
-    result = [{**rows[row], **each} for row, each in zip(index.tolist(), added, strict=True)]
+    result = [{**rows[row], **extra_cells} for row, extra_cells in zip(index.tolist(), added, strict=True)]
     if loaded.kind == "rows":
         return result
     return {name: [row.get(name) for row in result] for name in [*names, *extra.column_names]}
@@ -271,7 +274,7 @@ def _extended(old: Any, new: Any) -> Any:
     elif new.isna().any() and old.dtype.kind in "iub" and not pd.api.types.is_extension_array_dtype(old.dtype):
         old = old.convert_dtypes()  # not to float64, which would round large integers
     if new.isna().all():
-        new = pd.Series([None] * len(new), dtype=object)  # a null column comes as floats, which fit few dtypes
+        new = pd.Series([None] * len(new), dtype=object)  # pandas reads null columns as floats, which fit few dtypes
     return pd.concat([old, new.astype(old.dtype)], ignore_index=True).array
 
 
@@ -287,7 +290,7 @@ def _labels(index: Any, count: int) -> Any:
 
 
 def _missable(column: pa.ChunkedArray) -> Any:
-    """The column as a pandas array in which integers and booleans stay what they are beside missing values."""
+    """The column as a pandas array, with nullable dtypes for integers and booleans if there are missing values."""
     import pandas as pd
 
     kinds = {

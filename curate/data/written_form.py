@@ -1,4 +1,4 @@
-"""How a trainer is to read the rows of a written dataset: their columns, messages and answers."""
+"""Describe the form of a written dataset's rows for trainers: columns, messages and answers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ _SURROUNDINGS = ("system", "history", "context")
 
 @dataclass(frozen=True)
 class WrittenForm:
-    """How the rows of a written dataset are to be read by a trainer.
+    """The form of the rows of a written dataset.
 
-    kind: what is learned of a row. shape, columns: as of `Examples`, of the columns as they are written. keys: of who
-    speaks and what is said in a message, None where there are no messages. speakers: their names, the first met first.
-    calls: whether messages hold tool calls. tools: whether the column of tools holds "text", of JSON, or "values".
-    answers: whether the answers of a pair, or of messages, are "texts", "messages", a "message" each or whole
-    "conversations", "" where they are messages like the rest; prompt: whether it is "text" or "messages"; "" where
-    there is none. named: {speaker: what a chat template calls it}, where that differs. weight: the key of messages that
-    says of some turns of the assistant that they are not learned; "" where all are. json: whether a column has the type
-    JSON. irregular: how many of the first 1,000 conversations do not go to and fro between user or tool and assistant,
-    ending with the assistant.
+    kind: kind of training. shape, columns: as in `Examples`, for the written columns. keys: keys of speaker and content
+    in a message, None without messages. speakers: their names in order of first occurrence. calls: whether messages
+    have tool calls. tools: whether the column of tools holds JSON "text" or "values". answers: whether the answers of
+    pairs or conversations are "texts", "messages", one "message" each or whole "conversations"; "" if they are part of
+    the messages. prompt: "text" or "messages"; "" if there is none. named: {speaker: name in chat templates} where that
+    differs. weight: the key of messages that marks assistant turns as not learned; "" if all are learned. json: whether
+    a column has the type JSON. irregular: how many of the first 1,000 conversations do not alternate between user or
+    tool and assistant, ending with the assistant.
     """
 
     kind: Literal["sft", "preference", "kto"]
@@ -56,12 +55,12 @@ class WrittenForm:
 
     @property
     def surroundings(self) -> list[str]:
-        """Roles of columns beside prompt and answer that a model sees, tools aside."""
+        """Roles of columns besides prompt and answer that a model sees, without tools."""
         return [role for role in _SURROUNDINGS if role in self.columns]
 
 
 def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -> WrittenForm:
-    """How a trainer is to read the rows of `table`, which `in_form` made of these examples."""
+    """The form of the rows of `table`, which `in_form` returned for these examples."""
     kind: Any = "preference" if examples.paired else "kto" if "label" in examples.columns else "sft"
     shape, columns = examples.shape, dict(examples.reading["columns"])
     answers = _answers(examples) if examples.paired else ""
@@ -76,7 +75,7 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     calls = any(turn.get("tool_calls") for turn in turns)
     parts = keys is not None and any(not isinstance(turn.get(keys[1]), str | None) for turn in turns)
     if parts or any(turn.get("function_call") for turn in turns) or (calls and keys != _KEYS[0]):
-        keys = None  # what trainers do not read as it is written
+        keys = None  # trainers cannot read these messages directly
     role = None if keys is None else keys[0]
     speakers = dict.fromkeys(turn[role] for turn in turns if isinstance(turn.get(role), str)) if role else {}
     kinds = {role: "text" if is_text(table[name].type) else "values" for role, name in columns.items()}
@@ -86,7 +85,9 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     tools = kinds.get("tools", "")
     nested = any(holds_json(kind) for kind in table.schema.types)
     learned = [table[columns[role]] for role in ("messages", "completion") if role in columns]
-    weight = next((key for key in WEIGHT_KEYS for column in learned if role and _weighs(column, key, role, known)), "")
+    weight = next(
+        (key for key in WEIGHT_KEYS for column in learned if role and _has_weights(column, key, role, known)), ""
+    )
     whole = table[columns["messages"]].slice(0, _LOOKED_AT) if role and "messages" in columns else None
     irregular = (
         sum(not _alternates(turns, role, known) for turns in _conversations(whole)) if role and whole is not None else 0
@@ -98,23 +99,21 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
 
 
 def _alternates(turns: Conversation, role: str, known: MessageKeys) -> bool:
-    """Whether a conversation goes to and fro; results of tools that follow each other count as one turn."""
+    """Whether user and assistant alternate; consecutive tool results count as one turn."""
     spoken = [known.canonical(str(turn.get(role))) for turn in turns]
     spoken = spoken[1:] if spoken[:1] == ["system"] else spoken
     sides = [name in ("assistant", "function_call") for name in spoken]
-    one = [k for k, name in enumerate(spoken) if not (name == "tool" and k and spoken[k - 1] == "tool")]
-    sides = [sides[k] for k in one]
+    turn_starts = [k for k, name in enumerate(spoken) if not (name == "tool" and k and spoken[k - 1] == "tool")]
+    sides = [sides[k] for k in turn_starts]
     return len(sides) % 2 == 0 and sides == [bool(k % 2) for k in range(len(sides))]
 
 
-def _weighs(column: pa.ChunkedArray, key: str, role: str, known: MessageKeys) -> bool:
-    """Whether a key of messages says of some turns of the assistant, by numbers or true and false, that they are not
-    learned. Columns of JSON are looked at in part.
-    """
+def _has_weights(column: pa.ChunkedArray, key: str, role: str, known: MessageKeys) -> bool:
+    """Whether `key` marks some assistant turns, by 0 or false, as not learned; in JSON columns, judged by a sample."""
     kind = getattr(column.type, "value_type", None)
     if kind is None or not pa.types.is_struct(kind):
         return any(
-            isinstance(turn.get(key), (bool, int, float)[: 1 if key == "loss" else 3])  # a number there was measured
+            isinstance(turn.get(key), (bool, int, float)[: 1 if key == "loss" else 3])  # a numeric loss is no weight
             and not turn[key]
             and known.canonical(str(turn.get(role))) == "assistant"
             for turn in _messages(column.slice(0, _LOOKED_AT))
@@ -132,7 +131,7 @@ def _weighs(column: pa.ChunkedArray, key: str, role: str, known: MessageKeys) ->
 
 
 def _columns_of(examples: Examples, form: WriteAs) -> tuple[str, dict[str, str], str]:
-    """Shape, columns and kind of answers of rows in a form."""
+    """Shape, {role: column} and `WrittenForm.answers` of rows in a form."""
     label = {"label": "label"} if "label" in examples.columns else {}
     further = {"system": "system", "history": "history", "tools": "tools", **label}
     pair = {"chosen": "chosen", "rejected": "rejected"} if examples.paired else {}
@@ -160,7 +159,7 @@ _KEYS = (("role", "content"), ("from", "value"), ("role", "value"), ("from", "co
 
 
 def _answers(examples: Examples) -> str:
-    """What the answers of pairs are in the columns of the input."""
+    """`WrittenForm.answers` of preference pairs in the columns of the input."""
     kind = examples.table.schema.field(examples.columns["chosen"]).type
     if is_text(kind):
         return "texts"
