@@ -43,12 +43,12 @@ _LATER = ("length_difference_correlation", "reducible")  # than records that lac
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """None means that a number could not be measured (one cluster, no trajectory, no sources, one proxy seed).
+    """Statistics of a split; None for those that could not be measured (one cluster, no trajectory, one proxy seed).
 
     silhouette: mean silhouette of the clusters in feature space, of `silhouette_rows` sampled rows; with
         clustering per source the mean over sources, weighted by their rows.
     seed_agreement: {seeds, jaccard, jaccard_min, ari}: mean over pairs of proxy seeds.
-    feature_agreement: {jaccard, ari} with the split that the final loss alone would give.
+    feature_agreement: {jaccard, ari} with the split by the final loss alone.
     hard_share: hard rows over valid rows.
     hard_share_by_source: source -> {rows, hard, share}, of valid rows; "" = rows without a source.
     length_correlation: Spearman correlation of difficulty with completion tokens.
@@ -74,7 +74,7 @@ class Diagnostics:
     reducible: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers as plain JSON types; rows and warnings are written elsewhere."""
+        """The numbers as plain JSON types, without noise_suspect and warnings, which are written elsewhere."""
         absent = {name for name in _LATER if getattr(self, name) is None} | {"noise_suspect", "warnings"}
         return {name: value for name, value in vars(self).items() if name not in absent}
 
@@ -88,7 +88,7 @@ def measure_split(
     seed: int,
     others: Sequence[Split],
 ) -> Diagnostics:
-    """The numbers about `split`, without warnings; arguments and errors as of `split_warnings.diagnose`."""
+    """Diagnostics of `split` without warnings; for arguments and errors see `split_warnings.diagnose`."""
     scores = join_scores(scores, split.ids)
     if scores.trajectory is not None:
         not_finite = split.valid & ~np.isfinite(scores.trajectory).all(axis=1)
@@ -117,11 +117,12 @@ def measure_split(
 
 
 def _correlation(split: Split, values: npt.NDArray[Any] | None) -> float | None:
-    """Of the difficulty of the valid rows with (n,) values."""
+    """Spearman correlation of difficulty with (n,) values over valid rows."""
     return None if values is None else rank_correlation(split.difficulty[split.valid], values[split.valid])
 
 
 def _noise(scores: Scores, split: Split) -> tuple[BoolArray, dict[str, float | None] | None]:
+    """`Diagnostics.noise_suspect` and `Diagnostics.noise`."""
     if scores.trajectory is None:
         return np.zeros(len(split), bool), None
     suspects = noise_suspects(scores.trajectory, split.valid)
@@ -130,12 +131,13 @@ def _noise(scores: Scores, split: Split) -> tuple[BoolArray, dict[str, float | N
 
 
 def _share(part: BoolArray, whole: BoolArray) -> float | None:
+    """Share of the rows of `whole` (n,) that are in `part` (n,); None if there are none."""
     total = int(whole.sum())
     return float((part & whole).sum() / total) if total else None
 
 
 def _groups(split: Split) -> list[IntArray]:
-    """Positions of the rows in a cluster (no noise), for each group that was clustered together."""
+    """Positions of the clustered rows, without noise, of each source that was clustered by itself, or of all rows."""
     rows = np.flatnonzero(split.cluster >= 0)
     if not split.per_source:
         return [rows]
@@ -145,19 +147,19 @@ def _groups(split: Split) -> list[IntArray]:
 
 
 def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple[float | None, int]:
-    """Mean silhouette of the clusters on a seeded sample of at most SILHOUETTE_ROWS rows, and rows measured.
+    """Mean silhouette of the clusters on a seeded sample of at most SILHOUETTE_ROWS rows, and the rows measured.
 
-    Compared are rows that were clustered together; None where no such sample holds two clusters.
+    Only rows that were clustered together are compared; None if no sample has two clusters.
     """
     from sklearn.metrics import silhouette_score
 
     rng = np.random.default_rng(derive_seed(seed, "silhouette"))
     clustered = np.flatnonzero(split.cluster >= 0)
-    taken = np.zeros(len(split), bool)
-    taken[rng.choice(clustered, min(SILHOUETTE_ROWS, len(clustered)), replace=False)] = True
+    sampled = np.zeros(len(split), bool)  # (n,)
+    sampled[rng.choice(clustered, min(SILHOUETTE_ROWS, len(clustered)), replace=False)] = True
     values, weights = [], []
     for rows in _groups(split):
-        sample = rows[taken[rows]]
+        sample = rows[sampled[rows]]
         labels = split.cluster[sample]
         if 2 <= len(np.unique(labels)) < len(sample):
             values.append(float(silhouette_score(features[sample], labels)))
@@ -170,15 +172,17 @@ def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple
 def _feature_agreement(
     scores: Scores, split: Split, clusterer: Any, hard: HardPolicy, seed: int
 ) -> dict[str, float | None] | None:
+    """Agreement with the split by the final loss; None if there is no loss, or it is the only feature."""
     final = scores.final_loss
     if clusterer is None or final is None or np.array_equal(scores.features, final[:, None], equal_nan=True):
         return None
-    alone = Scores(final[:, None], final, scores.valid, tokens=scores.tokens, ids=scores.ids)
-    known: dict[str, Any] = {"ids": split.ids, "sources": split.sources, "strata": split.strata}
-    return agreement(split, make_split(alone, clusterer, hard=hard, seed=seed, **known))
+    by_final_loss = Scores(final[:, None], final, scores.valid, tokens=scores.tokens, ids=scores.ids)
+    labels: dict[str, Any] = {"ids": split.ids, "sources": split.sources, "strata": split.strata}
+    return agreement(split, make_split(by_final_loss, clusterer, hard=hard, seed=seed, **labels))
 
 
 def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
+    """`Diagnostics.hard_share_by_source`."""
     if split.sources is None:
         return None
     codes, names = source_codes(split.sources, len(split))
@@ -194,7 +198,7 @@ def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
 def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
     """Spearman correlation of two (n,) arrays; None if one is constant or n < 3.
 
-    Of many rows, on about `RANKED_ROWS` that lie evenly among them: the standard error is then 0.001.
+    Larger arrays are subsampled evenly to about `RANKED_ROWS`; the standard error is then 0.001.
     """
     from scipy.stats import rankdata
 
@@ -206,14 +210,14 @@ def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
 
 
 def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | None:
-    """Did the rows' loss trajectories (n, K) fall, and fall apart? None with fewer than two checkpoints.
+    """Measure whether loss trajectories (n, K) fell and separated; None with fewer than two checkpoints.
 
     fall: mean fall of the loss from the first to the last checkpoint, over the standard deviation of the
         first over rows.
     speed_spread: standard deviation over rows of that fall, over that of the last checkpoint's loss.
     separation: distance of the mean trajectory of hard rows from that of easy ones, over the root mean squared
         distance of a row from its own; per source (weighted by rows) if the split is. None if nothing is hard.
-    ok: each reaches its threshold. A number that is infinite (no spread to divide by) is None.
+    ok: whether each reaches its threshold. A number without a spread to divide by is None.
     """
     losses = trajectory if split.valid.all() else trajectory[split.valid]
     if losses.shape[1] < 2 or len(losses) < 2:
@@ -222,10 +226,10 @@ def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | N
     fall = _ratio(float((first - last).mean()), float(first.std()))
     speed_spread = _ratio(float((first - last).std()), float(last.std()))
     parts = [(_separation(trajectory, split.hard, rows), len(rows)) for rows in _groups(split)]
-    measured = [(value, weight) for value, weight in parts if value is not None]
+    separations = [(value, weight) for value, weight in parts if value is not None]
     separation = None
-    if measured:
-        separation = float(np.average([v for v, _ in measured], weights=[w for _, w in measured]))
+    if separations:
+        separation = float(np.average([v for v, _ in separations], weights=[w for _, w in separations]))
     limits = ((fall, MIN_FALL), (speed_spread, MIN_SPEED_SPREAD), (separation, MIN_SEPARATION))
     ok = all(value is not None and value >= limit for value, limit in limits)
     return {"ok": ok, "fall": fall, "speed_spread": speed_spread, "separation": separation}
@@ -236,7 +240,10 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> float | None:
-    """Of the given rows. One checkpoint at a time, so that no further copy of all losses is made."""
+    """Separation of hard and easy rows among `rows`, see `divergence`; None if there is only one kind.
+
+    losses: (n, K). hard: (n,). Computed one checkpoint at a time, which avoids a copy of all losses.
+    """
     within, apart = 0.0, 0.0
     easy_rows, hard_rows = rows[~hard[rows]], rows[hard[rows]]
     if not len(easy_rows) or not len(hard_rows):
@@ -252,17 +259,17 @@ def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> fl
 
 
 def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None) -> BoolArray:
-    """(n,) bool: rows whose loss stays high and flat while the others' falls.
+    """(n,) bool: rows whose loss stays high and flat while that of other rows falls.
 
-    No list of wrong rows. A wrong answer's loss does this, and so does that of a right answer whose skill the proxy has
-    not reached: where no row at all is wrong, 68 to 77 % of the rows of rare skills are marked. Read some of them.
+    This is not a list of wrong rows. A wrong answer's loss behaves so, but so does that of a right answer whose skill
+    the proxy has not reached: on data without wrong rows, 68 to 77 % of the rows of rare skills are marked. Read some.
 
     With fall = 1 - (lowest later loss) / (first loss) of each row of `trajectory` (n, K): a suspect's fall is
     under FLAT_SHARE of the median fall, and its final loss more than HIGH_DEVIATIONS robust standard deviations
-    above the median. A row that is learned before the proxy stops falls, and one that was known from the start is
-    not high. None is suspect if the median row hardly falls, or with one checkpoint or under MIN_NOISE_ROWS rows.
-    Medians are those of good rows only while noise is the minority; and a proxy that has not learned to relate
-    the answer to the question finds a wrong answer as easy as a right one, so that none stands out.
+    above the median. The loss of a row that is learned before the proxy stops falls, and that of a row that was known
+    from the start is not high. No row is suspect if the median row hardly falls, with one checkpoint, or with under
+    MIN_NOISE_ROWS rows. Medians describe good rows only while noise is the minority; and to a proxy that has not
+    learned to relate the answer to the question, wrong answers are as easy as right ones, so that none stands out.
     """
     valid = np.ones(len(trajectory), bool) if valid is None else valid
     suspects = np.zeros(len(trajectory), bool)

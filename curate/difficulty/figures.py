@@ -1,8 +1,8 @@
-"""Loss trajectories and difficulty, and what all plots share: plotly figures in plain dictionaries.
+"""Plots of loss trajectories and difficulty as plotly figures in plain dictionaries.
 
-The report draws them in its page, and `shown` makes plotly's own object of them, which a notebook shows.
-Every array is aggregated or sampled with a seed here, so that a plot does not grow with the data.
-Colors are chosen to stand out on white and on near-black alike; text and grid are colored by the page.
+The report embeds them in its page; `panels.shown` turns them into plotly figures, which notebooks display.
+Arrays are aggregated or sampled with a seed, so that the size of a plot does not grow with the data.
+Colors have enough contrast on white and on near-black backgrounds; the page sets those of text and grid.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
 _HARD_COLORS = (HARD, "#c2437f", "#a8791c")
 _EASY_COLORS = (EASY, "#2a9079", "#7f6fd0")
-_MOST_CLUSTERS = 6  # lines with bands that can still be told apart
+_MOST_CLUSTERS = 6  # lines with bands that are still distinguishable
 _ROWS_PER_GROUP = 10
 _MOST_CLUSTER_ROWS = 60  # of the table
 POINTS = 1_500
 BINS = 60
-_WORDS = 60  # characters of a row's text that are shown where the pointer is
+_WORDS = 60  # characters of a row's text in its tooltip
 
-# First words of the rows at these positions (m,), ascending.
+# Returns the first words of the rows at m ascending positions.
 Words = Callable[[IntArray], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """steps: (K,) int64 optimizer steps, ascending. losses: (n, K) float32 nats per completion token."""
+    """Loss trajectories. steps: (K,) int64 optimizer steps, ascending. losses: (n, K) float32 nats per token."""
 
     steps: IntArray
     losses: FloatArray
 
 
 class Rows(Protocol):
-    """n rows to draw. ids: (n,) Arrow strings, None where they have none. cluster: (n,) -1 noise, -2 invalid.
+    """n rows to plot. ids: (n,) Arrow strings, or None. cluster: (n,) -1 = noise, -2 = invalid.
 
-    split: whether they were split; else all are drawn alike.
+    split: whether they have been split into hard and easy; if not, all get one color.
     """
 
     @property
@@ -68,7 +68,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """Rows drawn as one band: `rows` (m,) int64 positions, `quantiles` (3, K) loss at 10, 50 and 90 %."""
+    """Rows plotted as one band. rows: (m,) int64 positions. quantiles: (3, K) of the loss at 10, 50 and 90 %."""
 
     name: str
     hard: bool
@@ -78,15 +78,15 @@ class Group:
 
 
 def trajectories(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
-    """The plot, the groups drawn in it, the first clusters and how many there are; or why there is none."""
+    """The plot of loss trajectories, its groups, the first clusters and their number; or why there is no plot."""
     if rows.trajectories is None:
         return "The scores of this run hold no losses, so there are no trajectories to draw."
-    drawn, clusters = groups(rows, rows.trajectories)
-    if not drawn:
+    shown_groups, clusters = groups(rows, rows.trajectories)
+    if not shown_groups:
         return "No scored row has a loss at every checkpoint."
     return {
-        "plot": bands(rows, rows.trajectories, drawn, seed, words),
-        "drawn": drawn,
+        "plot": bands(rows, rows.trajectories, shown_groups, seed, words),
+        "drawn": shown_groups,
         "clusters": clusters[:_MOST_CLUSTER_ROWS],
         "all": len(clusters),
         "steps": rows.trajectories.steps.tolist(),
@@ -94,11 +94,11 @@ def trajectories(rows: Rows, seed: int, words: Words | None = None) -> dict[str,
 
 
 def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
-    """The groups to draw, and all clusters; of more clusters than can be told apart only easy and hard rows."""
+    """The groups to plot, and all clusters; above `_MOST_CLUSTERS` clusters, the groups are easy and hard rows."""
     usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)
     if not rows.split:
-        every = [_group(trajectories, "all rows", False, False, np.flatnonzero(usable))] if usable.any() else []
-        return every, every
+        everything = [_group(trajectories, "all rows", False, False, np.flatnonzero(usable))] if usable.any() else []
+        return everything, everything
     order = np.flatnonzero(usable)
     order = order[np.argsort(rows.cluster[order], kind="stable")]
     numbers, starts = np.unique(rows.cluster[order], return_index=True)
@@ -111,19 +111,21 @@ def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Gr
     if len(clusters) <= _MOST_CLUSTERS:
         return clusters, clusters
     sides = (("easy rows", False, usable & ~rows.hard), ("hard rows", True, usable & rows.hard))
-    drawn = [_group(trajectories, name, hard, False, np.flatnonzero(part)) for name, hard, part in sides if part.any()]
-    return drawn, clusters
+    sides_drawn = [
+        _group(trajectories, name, hard, False, np.flatnonzero(part)) for name, hard, part in sides if part.any()
+    ]
+    return sides_drawn, clusters
 
 
 def _sides(rows: Rows) -> list[tuple[str, BoolArray, str]]:
-    """Name, rows (n,) and color of what is told apart."""
+    """(name, rows (n,), color) of easy and hard rows, or of all rows if they are not split."""
     if not rows.split:
         return [("rows", rows.valid, EASY)]
     return [("easy", rows.valid & ~rows.hard, EASY), ("hard", rows.valid & rows.hard, HARD)]
 
 
 def _labels(rows: Rows, chosen: IntArray, words: Words | None) -> list[str]:
-    """What names each of the rows at these positions (ascending): its first words and its id."""
+    """Tooltips of the rows at ascending positions `chosen` (m,): first words and id."""
     ids = (
         [f"row {row:,}" for row in chosen.tolist()] if rows.ids is None else rows.ids.take(pa.array(chosen)).to_pylist()
     )
@@ -137,12 +139,13 @@ def _labels(rows: Rows, chosen: IntArray, words: Words | None) -> list[str]:
 
 
 def _group(trajectories: Trajectories, name: str, hard: bool, noise: bool, rows: IntArray) -> Group:
+    """The group of `rows` (m,) with quantiles of its losses."""
     quantiles = [np.percentile(column[rows], (10, 50, 90)) for column in trajectories.losses.T]
     return Group(name, hard, noise, rows, np.stack(quantiles, axis=1))
 
 
 def _color(group: Group, number: int) -> str:
-    """Warm for hard, cool for easy, grey for noise; `number` counts within the three."""
+    """Warm color for hard, cool for easy, grey for noise. number: index among groups of the same kind."""
     if group.noise:
         return GREY
     palette = _HARD_COLORS if group.hard else _EASY_COLORS
@@ -155,12 +158,12 @@ def _faint(color: str, alpha: float) -> str:
 
 
 def rounded(values: npt.ArrayLike) -> list[float]:
-    """Four significant digits: less than a pixel, and half the page."""
+    """Round to four significant digits: invisible in a plot, and half the size of the page."""
     return [float(f"{value:.4g}") for value in np.asarray(values, np.float64).tolist()]
 
 
 def framed(x: str, y: str, **more: Any) -> dict[str, Any]:
-    """A layout with these titles of the axes, as all plots of the page have it."""
+    """A plotly layout with axis titles x and y, in the style of all plots. more: further keys of the layout."""
     axis = {"zeroline": False, "automargin": True}
     x_title, y_title = ({"text": title, "font": {"size": 13}} for title in (x, y))
     place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
@@ -181,8 +184,8 @@ def bands(
     steps = trajectories.steps.tolist()
     areas, lines, singles = [], [], []
     chosen = [_drawn(group, seed) for group in drawn]
-    every = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
-    labels = dict(zip(every.tolist(), _labels(rows, every, words), strict=True))  # read in one pass
+    all_rows = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+    labels = dict(zip(all_rows.tolist(), _labels(rows, all_rows, words), strict=True))  # read in one pass
     seen = {True: 0, False: 0}
     for group, single in zip(drawn, chosen, strict=True):
         color = _color(group, seen[group.hard])
@@ -208,7 +211,7 @@ def bands(
 
 
 def _drawn(group: Group, seed: int) -> IntArray:
-    """(m,) positions of the single rows that are drawn."""
+    """(m,) positions of a seeded sample of rows to plot individually."""
     generator = np.random.default_rng(derive_seed(seed, "report", "trajectories", group.name))
     return np.sort(generator.choice(group.rows, min(_ROWS_PER_GROUP, len(group.rows)), replace=False))
 
@@ -216,6 +219,7 @@ def _drawn(group: Group, seed: int) -> IntArray:
 def _singles(
     trajectories: Trajectories, group: Group, color: str, chosen: IntArray, labels: dict[int, str]
 ) -> dict[str, Any]:
+    """One trace of the trajectories of the rows `chosen` (m,), separated by None."""
     x: list[int | None] = []
     y: list[float | None] = []
     text: list[str] = []
@@ -237,13 +241,13 @@ def _singles(
 
 
 def bin_edges(values: FloatArray, bins: int) -> Float64Array:
-    """(bins + 1,) edges; up to the 99.9th percentile, so that one outlier cannot squeeze everything into one bar."""
+    """(bins + 1,) edges up to the 99.9th percentile, so that an outlier does not compress all others into one bar."""
     low, high = (float(value) for value in np.percentile(values, (0, 99.9)))
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
 def histogram(rows: Rows) -> dict[str, Any]:
-    """The plot of the difficulty of valid rows, hard and easy stacked; how many rows lie beyond the drawn range."""
+    """Histogram of the difficulty of valid rows, hard and easy stacked; and the number of rows beyond its range."""
     values = rows.difficulty[rows.valid]
     edges = bin_edges(values, BINS)
     beyond = int((values > edges[-1]).sum())
@@ -268,29 +272,29 @@ def histogram(rows: Rows) -> dict[str, Any]:
 
 
 def _log_axis(values: IntArray) -> dict[str, Any]:
-    """Ticks at 1, 3, 10, 30 and so on: plotly's own are powers of ten, of which a plot may hold only one."""
+    """Log axis with ticks at 1, 3, 10, 30, ...: of plotly's powers of ten, a plot may show only one."""
     ticks = [digit * 10**power for power in range(8) for digit in (1, 3)]
     low, high = (values.min() / 2, values.max() * 2) if len(values) else (1, 10)
-    shown = [tick for tick in ticks if low <= tick <= high]
-    return {"type": "log", "tickvals": shown, "ticktext": [f"{tick:,}" for tick in shown]}
+    visible = [tick for tick in ticks if low <= tick <= high]
+    return {"type": "log", "tickvals": visible, "ticktext": [f"{tick:,}" for tick in visible]}
 
 
 def lengths(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
-    """The plot of difficulty against completion tokens for a seeded sample of valid rows, and its size.
+    """Plot of difficulty against completion tokens for a seeded sample of valid rows, and the sample's size.
 
-    Or why there is none.
+    A string that says why if there is no plot.
     """
     tokens = rows.tokens
     if tokens is None:
         return "The scores of this run hold no token counts."
     scored = np.flatnonzero(rows.valid & (tokens > 0))
     generator = np.random.default_rng(derive_seed(seed, "report", "lengths"))
-    drawn = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))
-    labels = np.array(_labels(rows, drawn, words), dtype=object)
+    sample = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))
+    labels = np.array(_labels(rows, sample, words), dtype=object)
     clouds = []
     for name, side, color in _sides(rows):
-        inside = side[drawn]
-        part = drawn[inside]
+        inside = side[sample]
+        part = sample[inside]
         clouds.append(
             {
                 "type": "scatter",
@@ -308,5 +312,5 @@ def lengths(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any]
                 "hovertemplate": "%{text}<br>%{x:,} tokens, difficulty %{y:.3f}<extra></extra>",
             }
         )
-    layout = framed("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[drawn]))
-    return {"plot": {"data": clouds, "layout": layout}, "sample": len(drawn), "scored": int(rows.valid.sum())}
+    layout = framed("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[sample]))
+    return {"plot": {"data": clouds, "layout": layout}, "sample": len(sample), "scored": int(rows.valid.sum())}

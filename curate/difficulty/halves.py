@@ -1,7 +1,7 @@
-"""Divide rows into two halves, so that each row can be measured by a model that never saw it.
+"""Divide rows into two halves for cross-fitting: each row is measured by a model that was not trained on it.
 
-Everything is decided by hashes of ids within strata of source and completion length: the same rows are divided the same
-way, in whatever order they come.
+Assignments are made by hashes of ids within strata of source and completion length, so they do not depend on the order
+of rows.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from curate.errors import InputError
 from curate.types import BoolArray, IntArray
 
 MOST_NULL_ROWS = 500
-NULL_SHARE = 0.15  # of the rows, where that is fewer
-MOST_WITHDRAWN = 0.2  # of the rows: what null rows may cost the training, with the rows that are tied to them
-# Rows tied by likeness that come to more than this share are one pattern, not copies of one row.
+NULL_SHARE = 0.15  # of the rows, if that is fewer
+MOST_WITHDRAWN = 0.2  # of the rows: most that null rows and the rows tied to them may remove from training
+# Near-duplicates that make up more than this share of rows follow a template rather than copy one row.
 MOST_TIED = 0.1
 _LEAST_STRATUM = 40
 _MOST_STRATA = 8  # by length, within a source
@@ -28,11 +28,11 @@ _MOST_STRATA = 8  # by length, within a source
 
 @dataclass(frozen=True)
 class Halves:
-    """n rows in two halves, and m null rows: rows with the completion of another row, which are wrong by construction.
+    """n rows in two halves, and m null rows: prompts with the completion of another row, wrong by construction.
 
-    half: (n,) int8, 0 or 1: which half the row is in; it is measured by the model that was trained on the other one.
-    withdrawn: (n,) bool, rows that are trained on in neither half, since a null row has their prompt or completion.
-    null, donor: (m,) positions of the rows whose prompt and whose completion each null row has.
+    half: (n,) int8, 0 or 1: the half that a row is in; it is measured by the model trained on the other half.
+    withdrawn: (n,) bool, rows that neither model is trained on, since a null row has their prompt or completion.
+    null, donor: (m,) positions of the rows that each null row takes its prompt and its completion from.
     """
 
     half: npt.NDArray[np.int8]
@@ -45,7 +45,7 @@ class Halves:
         return np.flatnonzero((self.half == half) & ~self.withdrawn)
 
     def measured_by(self, half: int) -> tuple[IntArray, IntArray]:
-        """Positions of the rows, and numbers of the null rows, that the model of that half measures: the others."""
+        """Positions of the rows, and indices of the null rows, that the model of that half measures: the other half."""
         return np.flatnonzero(self.half != half), np.flatnonzero(self.half[self.null] != half)
 
 
@@ -59,16 +59,16 @@ def make_halves(
     null_rows: int | None = None,
     seed: int = 0,
 ) -> Halves:
-    """Halves of n rows that agree in their sources and completion lengths; rows of one group stay together.
+    """Divide n rows into halves with similar sources and completion lengths; rows of one group stay together.
 
-    ids: (n,), different. lengths: (n,) of the completions, in any unit. completions: (n,) texts; a null row gets one
-    that differs from its own. sources: (n,) labels. groups: (n,) labels of rows that must not be divided
+    ids: (n,), unique. lengths: (n,) of the completions, in any unit. completions: (n,) texts; a null row gets one
+    that differs from its own. sources: (n,) labels. groups: (n,) labels of rows that must stay together
     (`tied_groups`); None = every row by itself.
-    null_rows: how many are wanted; None = 500, but at most 15 % of the rows. Fewer are made where the rows tied to
-    them come to a fifth of all rows, and where a source has no two different completions of like length.
-    seed: another one divides the rows in another way.
+    null_rows: number of null rows; None = 500, but at most 15 % of the rows. There are fewer if the rows tied to
+    them would exceed a fifth of all rows, or a source has no two different completions of similar length.
+    seed: changes the division.
 
-    Raises InputError for repeated ids and for arrays of other lengths.
+    Raises InputError for repeated ids and for arrays of different lengths.
     """
     n = len(ids)
     size = np.asarray(lengths)
@@ -77,13 +77,13 @@ def make_halves(
         raise InputError(f"{n} ids, {len(size)} lengths, {len(completions)} completions; give one each, ids different")
     strata = length_strata(size, sources)
     wanted = min(MOST_NULL_ROWS, int(NULL_SHARE * n)) if null_rows is None else null_rows
-    # (g,) of each group: its row of the least hash, which stands for it, and its rows.
+    # (g,) for each group: its row with the smallest hash, which represents it, and its number of rows.
     by_hash = np.argsort(_hashes(ids, "half", seed), kind="stable")
     heads = by_hash[np.unique(tied[by_hash], return_index=True)[1]]
     counts = np.bincount(tied, minlength=len(heads))
-    named = [ids[k] for k in heads]
-    half = _dealt(heads, counts, strata, _hashes(named, "half", seed))[tied]
-    null = _spread(heads, counts, strata, _hashes(named, "null", seed), wanted, int(MOST_WITHDRAWN * n))
+    head_ids = [ids[k] for k in heads]
+    half = _dealt(heads, counts, strata, _hashes(head_ids, "half", seed))[tied]
+    null = _spread(heads, counts, strata, _hashes(head_ids, "null", seed), wanted, int(MOST_WITHDRAWN * n))
     donor = _donors(null, strata, np.asarray(_hashes([ids[k] for k in null], "donor", seed)), completions)
     null, donor = null[donor >= 0], donor[donor >= 0]
     withdrawn = np.isin(tied, tied[np.concatenate([null, donor])])
@@ -92,7 +92,7 @@ def make_halves(
 
 
 def length_strata(lengths: npt.ArrayLike, sources: Sequence[Any] | npt.NDArray[Any] | None = None) -> IntArray:
-    """(n,) numbers of strata: sources, divided by quantiles of length into at most 8 parts of about 40 rows or more."""
+    """(n,) stratum of each row: its source and length quantile, at most 8 per source with about 40 rows or more."""
     size = np.asarray(lengths, float)
     names = ["" if sources is None else repr(name) for name in (sources if sources is not None else [None] * len(size))]
     source = np.unique(np.array(names, object).astype(str), return_inverse=True)[1] if len(size) else np.zeros(0, int)
@@ -110,11 +110,11 @@ def tied_groups(
     same: Sequence[Sequence[Any] | npt.NDArray[Any]] = (),
     alike: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
 ) -> tuple[IntArray, int]:
-    """(n,) groups of rows that are connected, and how many rows were likened only by a pattern and are left apart.
+    """(n,) connected groups of rows, and the number of rows whose near-duplicates were ignored as a template.
 
-    same: labels (n,) of which equal ones connect rows (texts, parents); None connects nothing. alike: positions (p,)
-    and (p,) of near-duplicates. Of a group of more than a tenth of all rows the near-duplicates do not count: a
-    template likens all rows that follow it.
+    same: arrays of labels (n,) such as texts or parents; rows with equal labels are connected, None connects nothing.
+    alike: positions (p,) and (p,) of pairs of near-duplicates. In a group of more than a tenth of all rows
+    near-duplicates are ignored, since a template makes all rows that follow it similar.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -146,12 +146,12 @@ def tied_groups(
 
 
 def ordered_by_hash(ids: Sequence[str], use: str) -> IntArray:
-    """(n,) positions of the rows in the order of hashes of their ids, another order for every use."""
+    """(n,) positions of the rows sorted by hashes of their ids; `use` salts the hash."""
     return np.argsort(_hashes(ids, use, 0), kind="stable")
 
 
 def _hashes(ids: Sequence[str], use: str, seed: int) -> npt.NDArray[np.uint64]:
-    """(n,) 64-bit hashes of the ids, other ones for every use and seed."""
+    """(n,) 64-bit hashes of the ids, salted by use and seed."""
     salt = (seed % 2**64).to_bytes(8, "little")
     digests = [
         hashlib.blake2b(str(row_id).encode(), digest_size=8, person=use.encode(), salt=salt).digest() for row_id in ids
@@ -160,22 +160,25 @@ def _hashes(ids: Sequence[str], use: str, seed: int) -> npt.NDArray[np.uint64]:
 
 
 def _dealt(heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
-    """(g,) half of each group: in every stratum the large ones first, each to the half with fewer rows so far."""
+    """(g,) half of each group: in every stratum, largest group first, each to the half with fewer rows so far.
+
+    heads: (g,) representatives. counts: (g,) rows. strata: (n,). hashes: (g,) break ties.
+    """
     half = np.zeros(len(heads), np.int8)
     rows = np.zeros(2, np.int64)  # in each half, over all strata, for ties
     for stratum in np.unique(strata[heads]):
         members = np.flatnonzero(strata[heads] == stratum)
         members = members[np.lexsort((hashes[members], -counts[members]))]
-        own = np.zeros(2, np.int64)
+        in_stratum = np.zeros(2, np.int64)
         for group in members.tolist():
-            if own[0] != own[1]:
-                side = int(own[1] < own[0])
+            if in_stratum[0] != in_stratum[1]:
+                side = int(in_stratum[1] < in_stratum[0])
             elif rows[0] != rows[1]:
                 side = int(rows[1] < rows[0])
             else:
                 side = int(hashes[group] & np.uint64(1))
             half[group] = side
-            own[side] += counts[group]
+            in_stratum[side] += counts[group]
             rows[side] += counts[group]
     return half
 
@@ -183,23 +186,26 @@ def _dealt(heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDAr
 def _spread(
     heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], wanted: int, budget: int
 ) -> IntArray:
-    """Heads of groups, about `wanted` in proportion over the strata, that hold at most `budget` rows together."""
+    """Representatives of about `wanted` groups, in proportion to the strata, with at most `budget` rows in total.
+
+    heads, counts, hashes: (g,) as in `_dealt`. strata: (n,).
+    """
     if wanted < 1 or not len(heads):
         return np.zeros(0, np.int64)
-    order = np.lexsort((hashes, strata[heads]))  # by stratum, then by chance
+    order = np.lexsort((hashes, strata[heads]))  # (g,) by stratum, then by hash
     strata_in_order = strata[heads][order]
     first = np.searchsorted(strata_in_order, strata_in_order, "left")
     size = np.searchsorted(strata_in_order, strata_in_order, "right") - first
-    # Of each stratum the first so many, by the share of the stratum; ties between strata fall by chance.
+    # Relative depth in the stratum, so that a prefix takes the same share of each; hashes break ties between strata.
     depth = (np.arange(len(order)) - first + 0.5) / size
     chosen = order[np.lexsort((hashes[order], depth))][:wanted]
     return heads[chosen[np.cumsum(counts[chosen]) <= budget]]
 
 
 def _donors(null: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], completions: Sequence[str]) -> IntArray:
-    """(m,) of each null row the one whose completion it gets, of its stratum else of its source; -1 where none differs.
+    """(m,) donor row of each null row, from its stratum, else from its source; -1 if no completion differs.
 
-    Donors are null rows themselves, so that no model was trained on their completion either.
+    Donors are null rows themselves, so that no model was trained on their completions.
     """
     donor = np.full(len(null), -1, np.int64)
     for code in (strata, strata // _MOST_STRATA):
@@ -207,10 +213,10 @@ def _donors(null: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], co
             members = np.flatnonzero(code[null] == stratum)
             members = members[np.argsort(hashes[members], kind="stable")]
             for place in np.flatnonzero(donor[members] < 0).tolist():
-                own = completions[null[members[place]]]
+                completion = completions[null[members[place]]]
                 for step in range(1, len(members)):
-                    other = null[members[(place + step) % len(members)]]
-                    if completions[other] != own:
-                        donor[members[place]] = other
+                    candidate = null[members[(place + step) % len(members)]]
+                    if completions[candidate] != completion:
+                        donor[members[place]] = candidate
                         break
     return donor

@@ -1,12 +1,12 @@
-"""Held-out losses of hard and other rows along a budget, and what they foretell of showing the hard ones more often.
+"""Held-out loss curves of hard and other rows, and predictions from them of the effect of copying hard rows.
 
-The exposures of both at equal steps foretell the change of the loss on the mixture of the data,
+The exposures of both at equal steps predict the change of the loss on the mixture of the data,
 
     h [L_hard(c T m_hard) - L_hard(c T)] + (1 - h) [L_other(c T m_other) - L_other(c T)]
 
 relative to h L_hard(c T) + (1 - h) L_other(c T), for a share h of hard rows, T steps, and the m of `of_copied`. The
-clock c allows for curves of a model that learns slower than the target. What repetition costs, and that wrong rows
-teach what is wrong, is not in it.
+clock c accounts for curves of a model that learns slower than the target. The prediction includes neither the cost of
+repetition nor the harm of wrong rows.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from curate.difficulty.halves import ordered_by_hash
 from curate.seeds import derive_seed
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
-HELD_OUT = 4  # one row of so many is held out
-FACTORS = tuple(range(2, 11))  # how many times hard rows may be shown
-LEAST_ROWS = 10  # of either kind, for a curve
+HELD_OUT = 4  # one row in 4 is held out
+FACTORS = tuple(range(2, 11))  # candidate numbers of occurrences of hard rows
+LEAST_ROWS = 10  # held-out rows of each kind that a curve needs
 INTERVAL = 0.95
 RESAMPLES = 200
 
 
 def quarter(ids: Sequence[str], groups: npt.ArrayLike, hard: npt.ArrayLike) -> BoolArray:
-    """(n,) bool, a quarter of n rows to be held out: of the hard ones and of the others as near as groups allow.
+    """(n,) bool: a quarter of the hard rows and of the other rows to hold out, as closely as groups allow.
 
-    groups: (n,) labels of rows that must not be divided. By hashes of ids, so that the order of rows does not matter.
-    A group counts to the kind that its first row by hash is of; one of more than a quarter of its kind is not held out.
+    groups: (n,) labels of rows that must stay together. Chosen by hashes of ids, independent of the order of rows. A
+    group has the kind of its first row by hash; one with more than a quarter of the rows of its kind is not held out.
     """
     order = ordered_by_hash(ids, "quarter")
     is_hard, group = np.asarray(hard, bool), np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -42,22 +42,22 @@ def quarter(ids: Sequence[str], groups: npt.ArrayLike, hard: npt.ArrayLike) -> B
     sizes = np.bincount(group)[group[heads]]
     chosen = np.zeros(len(sizes), np.bool_)  # by number of the group
     for kind in (True, False):
-        own = is_hard[heads] == kind
-        left = int(sizes[own].sum()) // HELD_OUT
-        for head, size in zip(heads[own].tolist(), sizes[own].tolist(), strict=True):
-            if size <= left:
+        of_kind = is_hard[heads] == kind
+        room = int(sizes[of_kind].sum()) // HELD_OUT
+        for head, size in zip(heads[of_kind].tolist(), sizes[of_kind].tolist(), strict=True):
+            if size <= room:
                 chosen[group[head]] = True
-                left -= size
+                room -= size
     return chosen[group]
 
 
 @dataclass(frozen=True)
 class HeldOutCurves:
-    """Losses in nats per token of m rows, at K steps, of a model that never saw them.
+    """Losses in nats per token of m held-out rows at K steps.
 
-    steps: (K,) ascending. losses: (m, K). hard: (m,) bool. hard_share: hard rows over scored rows, of all the data.
-    clock: how many of these steps one step of the target is worth. of: "proxy" or "target", whose curves they are.
-    length: steps of the proxy that told hard rows; None = not known.
+    steps: (K,) ascending. losses: (m, K). hard: (m,) bool. hard_share: hard rows over scored rows, in all the data.
+    clock: steps of these curves that correspond to one step of the target. of: model of the curves, "proxy" or
+    "target". length: steps of the proxy that determined hard rows; None = not known.
     """
 
     steps: IntArray
@@ -70,30 +70,30 @@ class HeldOutCurves:
 
     @property
     def told(self) -> bool:
-        """Whether there are rows enough of both kinds."""
+        """Whether there are enough rows of both kinds for curves."""
         return min(int(self.hard.sum()), int((~self.hard).sum())) >= LEAST_ROWS
 
     def mean(self, hard: bool) -> Float64Array:
-        """(K,) mean loss of the rows of a kind."""
+        """(K,) mean loss of hard rows, or of the others."""
         return np.asarray(self.losses[self.hard == hard].mean(axis=0, dtype=np.float64))
 
     def resampled(self, count: int, seed: int) -> tuple[Float64Array, Float64Array]:
-        """(count, K) mean losses each of hard rows and of the others, drawn anew with replacement."""
+        """Bootstrap mean losses of hard rows and of the others, (count, K) each."""
         rng = np.random.default_rng(derive_seed(seed, "held-out curves"))
         parts = []
         for kind in (True, False):
             rows = self.losses[self.hard == kind].astype(np.float64)  # (r, K)
-            drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), count)  # (count, r)
-            parts.append(drawn @ rows / len(rows))
+            weights = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), count)  # (count, r)
+            parts.append(weights @ rows / len(rows))
         return parts[0], parts[1]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What showing hard rows `times` times is foretold to change.
+    """Predicted effect of hard rows that occur `times` times.
 
-    change, low, high: of the loss on the mixture, relative to it (negative = less), with a 95 % bootstrap interval over
-        rows. hard, other: how many times as often hard rows and all others are seen at equal steps.
+    change, low, high: relative change of the loss on the mixture (negative = lower), with a 95 % bootstrap interval
+        over rows. hard, other: exposures m of hard rows and of the others at equal steps.
     """
 
     times: int
@@ -107,7 +107,7 @@ class Prediction:
 def predicted_change(
     steps: Sequence[float], hard: Sequence[float], other: Sequence[float], share: float, at: float, times: float
 ) -> float:
-    """Relative change of the loss on the mixture after `at` steps; see the top of this module.
+    """Relative change of the loss on the mixture after `at` steps; see the module docstring.
 
     hard, other: (K,) losses at `steps`. share: of hard rows.
     """
@@ -118,39 +118,39 @@ def predicted_change(
 
 
 def predictions(curves: HeldOutCurves, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[Prediction, ...]:
-    """For every number of `FACTORS`, at the last step."""
+    """Predictions at the last step for each of `FACTORS`; empty without enough rows of both kinds."""
     if not curves.told:
         return ()
     steps, share = curves.steps.tolist(), curves.hard_share
     at = steps[-1] * curves.clock
     hard, other = curves.resampled(resamples, seed)
     tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
-    found = []
+    results = []
     for times in FACTORS:
         change = predicted_change(steps, curves.mean(True).tolist(), curves.mean(False).tolist(), share, at, times)
-        drawn = [
+        resampled = [
             predicted_change(steps, a, b, share, at, times) for a, b in zip(hard.tolist(), other.tolist(), strict=True)
         ]
-        low, high = np.quantile(drawn, tails).tolist()
-        found.append(Prediction(times, change, low, high, *of_copied(share, times)))
-    return tuple(found)
+        low, high = np.quantile(resampled, tails).tolist()
+        results.append(Prediction(times, change, low, high, *of_copied(share, times)))
+    return tuple(results)
 
 
 def falls(
     curves: HeldOutCurves, hard: bool, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float, float]:
-    """Fall of the mean loss of a kind per e-fold of steps, over the last e-fold, with its 95 % interval."""
+    """Fall of the mean loss of hard rows (or the others) over the last e-fold of steps, with its 95 % interval."""
     columns = last_e_fold(curves.steps)
     steps = curves.steps[columns]
-    drawn = fall_per_e_fold(steps, curves.resampled(resamples, seed)[0 if hard else 1][:, columns])
-    low, high = np.quantile(drawn, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)).tolist()
+    resampled = fall_per_e_fold(steps, curves.resampled(resamples, seed)[0 if hard else 1][:, columns])
+    low, high = np.quantile(resampled, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)).tolist()
     return float(fall_per_e_fold(steps, curves.mean(hard)[columns])), low, high
 
 
 def still_hard(curves: HeldOutCurves) -> float:
-    """Of as many held-out rows as are hard, those of highest loss at the end of the curves: the share that is hard.
+    """Share of hard rows among the held-out rows with the highest final loss, as many as there are hard rows.
 
-    At random it is the hard share; 1 where the rows that come last are those that were called hard.
+    1 if the rows with the highest final loss are the hard ones; equal to the hard share at random.
     """
     count = int(curves.hard.sum())
     last = np.argsort(-curves.losses[:, -1], kind="stable")[:count]
@@ -159,13 +159,13 @@ def still_hard(curves: HeldOutCurves) -> float:
 
 def described(curves: HeldOutCurves) -> dict[str, Any]:
     """The curves as plain JSON types: steps, and mean losses of both kinds."""
-    known = curves.told
+    enough = curves.told
     return {
         "of": curves.of,
         "clock": curves.clock,
         "steps": curves.steps.tolist(),
         "hard_rows": int(curves.hard.sum()),
         "other_rows": int((~curves.hard).sum()),
-        "hard": [round(each, 5) for each in curves.mean(True).tolist()] if known else None,
-        "other": [round(each, 5) for each in curves.mean(False).tolist()] if known else None,
+        "hard": [round(loss, 5) for loss in curves.mean(True).tolist()] if enough else None,
+        "other": [round(loss, 5) for loss in curves.mean(False).tolist()] if enough else None,
     }

@@ -1,4 +1,4 @@
-"""Plots of scores and splits as objects that show themselves."""
+"""Plots of scores and splits as plotly figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curate.types import BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class Drawn:
-    """See `curate.difficulty.figures.Rows`."""
+    """Rows to plot; see `curate.difficulty.figures.Rows`."""
 
     ids: Any
     difficulty: FloatArray
@@ -25,18 +25,18 @@ class Drawn:
 
 
 def panels(rows: Rows, seed: int = 0, words: Words | None = None) -> Any:
-    """Trajectories with their bands, the histogram of difficulty, and difficulty against length, as `shown`.
+    """A Figure of loss trajectories, the histogram of difficulty, and difficulty against length.
 
-    Those that the rows have numbers for.
+    Plots without data are omitted.
     """
     if not rows.valid.any():
         return shown({"data": [], "layout": {"title": {"text": "No row could be scored."}}})
-    found = [trajectories(rows, seed, words), histogram(rows), lengths(rows, seed, words)]
-    return shown(stacked([each["plot"] for each in found if isinstance(each, dict)]))
+    plots = [trajectories(rows, seed, words), histogram(rows), lengths(rows, seed, words)]
+    return shown(stacked([plot["plot"] for plot in plots if isinstance(plot, dict)]))
 
 
 def stacked(plots: Sequence[dict[str, Any]], gap: float = 0.11) -> dict[str, Any]:
-    """The plots above each other as one; the first alone has a legend."""
+    """Stack plots vertically into one; only the first has a legend. gap: between plots, as a share of the height."""
     height = (1 - gap * (len(plots) - 1)) / len(plots)
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {"height": 60 + 300 * len(plots)}
@@ -47,16 +47,18 @@ def stacked(plots: Sequence[dict[str, Any]], gap: float = 0.11) -> dict[str, Any
             {**trace, "xaxis": f"x{k}", "yaxis": f"y{k}", **({} if number == 1 else {"showlegend": False})}
             for trace in plot["data"]
         ]
-        own = plot["layout"]
-        layout |= {name: value for name, value in own.items() if name not in ("xaxis", "yaxis") and name not in layout}
-        layout[f"xaxis{k}"] = {**own["xaxis"], "anchor": f"y{k}"}
-        layout[f"yaxis{k}"] = {**own["yaxis"], "anchor": f"x{k}", "domain": [max(0.0, top - height), top]}
-        layout |= {name: own[name] for name in ("barmode", "bargap") if name in own}
+        plot_layout = plot["layout"]
+        layout |= {
+            name: value for name, value in plot_layout.items() if name not in ("xaxis", "yaxis") and name not in layout
+        }
+        layout[f"xaxis{k}"] = {**plot_layout["xaxis"], "anchor": f"y{k}"}
+        layout[f"yaxis{k}"] = {**plot_layout["yaxis"], "anchor": f"x{k}", "domain": [max(0.0, top - height), top]}
+        layout |= {name: plot_layout[name] for name in ("barmode", "bargap") if name in plot_layout}
     return {"data": data, "layout": layout}
 
 
 def shown(plot: dict[str, Any], height: int | None = None) -> Any:
-    """The plot as a plotly Figure, which a notebook shows by itself; `.show()` opens it elsewhere."""
+    """The plot as a plotly Figure, which notebooks display; `.show()` opens it elsewhere. height: in pixels."""
     from plotly.graph_objects import Figure
 
     layout = {"template": "plotly_white", **plot["layout"], **({} if height is None else {"height": height})}

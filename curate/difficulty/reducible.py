@@ -1,9 +1,9 @@
-"""Which rows can be learned from the others, and how many of the hard rows are wrong, from held-out losses.
+"""Estimate from held-out losses which rows can be learned from the others, and the share of wrong rows among hard ones.
 
-A row's gain is its loss under a model that never saw it and stopped early, less the loss under that model when it is
-at its best. Rows that follow from the others gain; rows with a wrong completion do not, and neither do rows
-beyond the model. What a wrong row gains here is measured: null rows have the completion of another row
-(`curate.difficulty.halves`). Nothing in this module knows what kind of model the losses come from.
+A row's gain is its loss under an early checkpoint of a model that was not trained on it, minus its loss under the best
+checkpoint. Rows that follow from the others gain; rows with a wrong completion do not, and neither do rows beyond the
+model. Null rows, with the completion of another row (`curate.difficulty.halves`), measure the gain of wrong rows.
+This module is independent of the kind of model.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from curate.errors import InputError
 from curate.seeds import derive_seed
 from curate.types import BoolArray, Float64Array, IntArray
 
-CUT = 0.9  # share of the null rows at or below the cut: what a wrong row passes by chance is the rest
-# Share of the null rows at or below which rows are counted for the estimate: most of the wrong rows, and few of the
-# right ones. The least over several such levels would be biased: its intervals held the truth in 70 % of simulations.
+CUT = 0.9  # quantile of the null rows' gains that is the cut: a wrong row exceeds it with probability 0.1
+# Quantile of the null rows' gains for the estimate: most wrong rows are below it, and few right ones. The minimum over
+# several quantiles would be biased: its intervals covered the truth in 70 % of simulations.
 LEVEL = 0.75
 LEAST_ROWS = 30
-# Above the cut there must be this share of the hard rows more than of the null rows, by the lower bound.
+# The share of hard rows above the cut must exceed that of null rows by this, by the lower bound.
 LEAST_EXCESS = 0.05
-# Where right rows gain as little as wrong ones, hard rows are rarer than null rows at the lowest gains, and less so at
-# higher ones. A wrong share that rises by more than this from a low quantile to LEVEL, by the lower bound, is no share.
+# If right rows gain as little as wrong ones, the estimated wrong share is lower at low quantiles. One that rises by
+# more than MOST_RISE from LOW_LEVEL to LEVEL, by the lower bound, is rejected.
 LOW_LEVEL = 0.25
 MOST_RISE = 0.1
 _EARLIER = 4
 INTERVAL = 0.95
-# Of the hard rows: where fewer are wrong, leaving out irreducible ones costs more than it saves.
+# Share of the hard rows: if fewer are wrong, dropping irreducible ones costs more than it saves.
 MOST_WRONG = 0.05
 RESAMPLES = 1000
 
@@ -43,8 +43,9 @@ Verdict = Literal["estimated", "cannot tell", "given"]
 class Gains:
     """Gains in nats per token of n rows and m null rows.
 
-    best: checkpoint at which each of the two models is at its best on rows it never saw; since: the earlier one that
-    gains are counted from, the same where there is none. short: (n,) and null_short: (m,) losses at that one.
+    rows: (n,). null: (m,). best: checkpoint index of the lowest held-out loss of each of the two models. since: earlier
+    checkpoint from which gains are measured, equal to best if there is none. short: (n,) and null_short: (m,) losses at
+    `since`.
     """
 
     rows: Float64Array
@@ -55,17 +56,17 @@ class Gains:
     since: tuple[int, int]
 
     def take(self, rows: IntArray) -> Gains:
-        """Of the given rows, with all null rows."""
+        """The gains of the given rows, with all null rows."""
         return replace(self, rows=self.rows[rows], short=self.short[rows])
 
 
 def gains(losses: npt.ArrayLike, null: npt.ArrayLike, halves: Halves, short: int = 0) -> Gains:
-    """From losses (n, K) and (m, K) in nats per token at K checkpoints, each under the model that never saw the row.
+    """Gains from losses (n, K) of rows and `null` (m, K) of null rows in nats per token, under the held-out model.
 
-    short: checkpoint at the length of the proxy. The best checkpoint of a model is that of the lowest mean loss of the
-    rows that it measures, without the null rows. It sees its rows twice as often as the proxy, and where it is at its
-    best no later than at `short`, gains are counted from 4 checkpoints before that (a quarter of the steps on a grid of
-    ratio sqrt 2), or from the first. NaN where a row has no loss.
+    short: index of the checkpoint at the length of the proxy. A model's best checkpoint has the lowest mean loss of the
+    rows that it measures, without null rows. It sees its rows twice as often as the proxy; if its best checkpoint is
+    not after `short`, gains are measured from 4 checkpoints earlier (a quarter of the steps on a grid of ratio
+    sqrt 2), or from the first. NaN for rows without a loss.
     """
     rows, wrong = np.asarray(losses, float), np.asarray(null, float)
     if rows.ndim != 2 or len(rows) != len(halves.half) or wrong.shape != (len(halves.null), rows.shape[1]):
@@ -78,26 +79,26 @@ def gains(losses: npt.ArrayLike, null: npt.ArrayLike, halves: Halves, short: int
     best, since = [0, 0], [0, 0]
     for half in (0, 1):
         measured, nulls = halves.measured_by(half)
-        own = rows[measured]
-        known = np.isfinite(own).all(axis=1)
+        losses_measured = rows[measured]
+        known = np.isfinite(losses_measured).all(axis=1)
         if known.any():
-            best[half] = int(own[known].mean(axis=0).argmin())
+            best[half] = int(losses_measured[known].mean(axis=0).argmin())
         since[half] = short if best[half] > short else max(best[half] - _EARLIER, 0)
-        first[measured], null_first[nulls] = own[:, since[half]], wrong[nulls, since[half]]
-        gained[measured] = own[:, since[half]] - own[:, best[half]]
+        first[measured], null_first[nulls] = losses_measured[:, since[half]], wrong[nulls, since[half]]
+        gained[measured] = losses_measured[:, since[half]] - losses_measured[:, best[half]]
         null_gained[nulls] = wrong[nulls, since[half]] - wrong[nulls, best[half]]
     return Gains(gained, null_gained, first, null_first, (best[0], best[1]), (since[0], since[1]))
 
 
 @dataclass(frozen=True)
 class Reducible:
-    """What gains say about n rows.
+    """Reducible rows among n rows, and the estimated share of wrong ones.
 
-    cut: nats per token, 0 or more; reducible: (n,) bool, rows that gain more. shares: of hard, easy and null rows
-    above the cut. rows: how many of each there are; null rows count where their loss is that of hard rows.
-    wrong_share: estimated share of wrong (or unlearnable) rows among the hard ones, with a bootstrap interval; None
-    where the verdict is "cannot tell". reason: of the verdict, one sentence. "given": the rows were named by the user,
-    and nothing was measured.
+    cut: nats per token, 0 or more. reducible: (n,) bool, rows that gain more than the cut. shares: of hard, easy and
+    null rows above the cut. rows: number of each; only null rows with a loss like that of hard rows count.
+    wrong_share, interval: estimated share of wrong (or unlearnable) rows among the hard ones, with a bootstrap
+    interval; None if the verdict is "cannot tell". The verdict "given" means that the user provided the rows. reason:
+    of the verdict, one sentence.
     """
 
     cut: float
@@ -110,36 +111,38 @@ class Reducible:
     interval: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
-        """All but the rows, as plain JSON types."""
+        """Everything except the array `reducible`, as plain JSON types."""
         cut = self.cut if np.isfinite(self.cut) else None
         return {name: value for name, value in vars(self).items() if name != "reducible"} | {"cut": cut}
 
     @property
     def many_wrong(self) -> bool:
-        """Whether by the lower bound more than 5 % of the hard rows are wrong, or beyond what the rows teach."""
+        """Whether more than 5 % of the hard rows are wrong or unlearnable, by the lower bound of the interval."""
         return self.interval is not None and self.interval[0] > MOST_WRONG
 
 
 def given_rows(reducible: npt.ArrayLike, hard: npt.ArrayLike) -> Reducible:
-    """Rows that somebody else found to be reducible, (n,) bool; hard: (n,) bool."""
+    """The result for reducible rows (n,) bool that the user provides. hard: (n,) bool."""
     chosen, is_hard = np.asarray(reducible, bool), np.asarray(hard, bool)
     groups = {"hard": chosen[is_hard], "easy": chosen[~is_hard]}
-    shares = {name: float(each.mean()) if len(each) else 0.0 for name, each in groups.items()}
-    counts = {name: len(each) for name, each in groups.items()}
+    shares = {
+        name: float(chosen_of_group.mean()) if len(chosen_of_group) else 0.0 for name, chosen_of_group in groups.items()
+    }
+    counts = {name: len(chosen_of_group) for name, chosen_of_group in groups.items()}
     return Reducible(0.0, chosen, shares, counts, "given", "given with the scores", None, None)
 
 
 def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Reducible:
-    """Cut, shares and estimated wrong share of the hard rows (n,) bool; all others with a gain count as easy.
+    """Cut, shares and estimated wrong share. hard: (n,) bool; all other rows with a gain count as easy.
 
-    A wrong row is hard only if its loss is high, so the null rows that stand for wrong ones are those whose first loss
-    is at least that of as many rows as are hard. The cut is their quantile 0.9, or 0 where that is less. The wrong
-    share is the share of hard rows at or below their quantile 0.75, divided by 0.75: right only as far as right rows
-    seldom gain as little. The interval is by bootstrap over hard and null rows, the quantile included.
+    A wrong row is hard only if its loss is high, so wrong rows are represented by the null rows whose first loss is
+    within the top share of hard rows. The cut is the 0.9 quantile of their gains, at least 0. The wrong share is the
+    share of hard rows at or below their 0.75 quantile, divided by 0.75, which assumes that right rows rarely gain so
+    little. The interval is a bootstrap over hard and null rows, including the quantile.
 
-    "cannot tell" where a group has fewer than 30 rows; where hard and null rows overlap (hard rows are above the cut no
-    more than 0.05 more often, by the lower bound of the difference); and where the wrong share would be smaller by 0.1,
-    by the lower bound, at the quantile 0.25: then right rows do gain as little.
+    The verdict is "cannot tell" if a group has fewer than 30 rows; if hard and null rows overlap (the share of hard
+    rows above the cut exceeds that of null rows by no more than 0.05, by the lower bound); and if the wrong share is
+    smaller by 0.1 at the 0.25 quantile, by the lower bound, since right rows then gain as little.
     """
     is_hard, value = np.asarray(hard, bool), gained.rows
     known = np.isfinite(value)
@@ -150,7 +153,9 @@ def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resampl
     cut = max(float(np.quantile(null_gain, CUT)), 0.0) if len(null_gain) else np.inf
     chosen = known & (np.nan_to_num(value, nan=-np.inf) > cut)
     groups = {"hard": hard_gain, "easy": easy_gain, "null": null_gain}
-    shares = {name: float((each > cut).mean()) if len(each) else 0.0 for name, each in groups.items()}
+    shares = {
+        name: float((group_gains > cut).mean()) if len(group_gains) else 0.0 for name, group_gains in groups.items()
+    }
 
     def answer(reason: str, share: float | None = None, interval: tuple[float, float] | None = None) -> Reducible:
         verdict: Verdict = "cannot tell" if interval is None else "estimated"
@@ -183,7 +188,7 @@ def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resampl
 
 
 def _as_hard(gained: Gains, hard: BoolArray, known: BoolArray) -> IntArray:
-    """Null rows whose first loss is at least that of as many rows as are hard."""
+    """Indices of null rows whose first loss is above the quantile of first losses that the share of hard rows sets."""
     finite = np.isfinite(gained.null)
     if not hard.any():
         return np.flatnonzero(finite)

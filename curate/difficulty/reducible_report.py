@@ -1,4 +1,4 @@
-"""What a run records of reducible rows, and the warnings about them."""
+"""Records and warnings about reducible rows."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from curate.difficulty.reducible import Reducible
 from curate.difficulty.scores import Split
 from curate.errors import RunWarning
 
-# Below this overlap of two sets of hard rows, more than a third of what one proxy seed calls hard another does not.
+# Below this overlap, more than a third of the rows that are hard under one proxy seed are not under another.
 MIN_SEED_JACCARD = 0.5
 
 
 def reducible_record(splits: Sequence[Split]) -> dict[str, Any] | None:
-    """What is known of the reducible rows of the first split, see `Reducible`; None where nothing is.
+    """Record of `Reducible` of the first split; None if it was not measured.
 
-    splits: of the same rows under several proxy seeds, each with halves of its own. With more than one, seed_agreement
-    has {seeds, jaccard, jaccard_min} of the rows that are hard and reducible, over pairs, and each seed's verdict and
-    wrong share.
+    splits: of the same rows under several proxy seeds, each with its own halves. With more than one, seed_agreement
+    has {seeds, jaccard, jaccard_min} of the rows that are hard and reducible, over pairs of seeds, and the verdict and
+    wrong share of each seed.
     """
     if splits[0].reducible is None:
         return None
     record = splits[0].reducible.to_json()
-    found = [(split.hard & split.reducible.reducible, split.reducible) for split in splits if split.reducible]
-    if len(found) < 2:
+    reducible_of = [(split.hard & split.reducible.reducible, split.reducible) for split in splits if split.reducible]
+    if len(reducible_of) < 2:
         return record
-    pairs = [((a & b).sum(), (a | b).sum()) for (a, _), (b, _) in combinations(found, 2)]
+    pairs = [((a & b).sum(), (a | b).sum()) for (a, _), (b, _) in combinations(reducible_of, 2)]
     overlaps = [float(both / either) for both, either in pairs if either]
     return record | {
         "seed_agreement": {
-            "seeds": len(found),
+            "seeds": len(reducible_of),
             "jaccard": float(np.mean(overlaps)) if overlaps else None,
             "jaccard_min": min(overlaps, default=None),
-            "verdicts": [each.verdict for _, each in found],
-            "wrong_shares": [each.wrong_share for _, each in found],
+            "verdicts": [reducible.verdict for _, reducible in reducible_of],
+            "wrong_shares": [reducible.wrong_share for _, reducible in reducible_of],
         }
     }
 
 
 def wrong_rows(found: Reducible) -> RunWarning | None:
-    """The warning likely_noise, from an estimate of how many hard rows are wrong."""
+    """The warning likely_noise, based on the estimated share of wrong rows."""
     if not found.many_wrong:
         return None
     return RunWarning(
@@ -56,7 +56,10 @@ def wrong_rows(found: Reducible) -> RunWarning | None:
 
 
 def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drops: bool) -> Iterator[RunWarning]:
-    """record: of `reducible_record`. drops: whether the plan leaves out hard rows that are not reducible."""
+    """Warnings about reducible rows.
+
+    record: from `reducible_record`. drops: whether the plan leaves out hard rows that are not reducible.
+    """
     if found is None:
         return
     if found.verdict == "cannot tell":

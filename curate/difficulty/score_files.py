@@ -1,4 +1,4 @@
-"""Scores as Parquet files, written by `curate score` and read by `--scores`."""
+"""Read and write scores as Parquet files, for `curate score` and `--scores`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ _NULL_ROWS = "curate.null_rows"  # in the metadata of the table
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
-    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS`, length_difference and reducible
-    that are known, and feature_<k>; where gains were measured, gain and held_out_loss (nats per token, null where a row
-    has none), and in the metadata of the table those of the null rows.
+    """The table that `write_scores` writes.
+
+    Columns example_id, difficulty (null if invalid), valid, feature_<k>, and if known those of `COUNTS`,
+    length_difference and reducible. If gains were measured, also gain and held_out_loss (nats per token, null for rows
+    without one), and those of the null rows in the table's metadata.
     """
     columns: dict[str, Any] = {
         "example_id": ids,
@@ -46,9 +48,9 @@ def scores_table(scores: Scores, ids: Any) -> pa.Table:
         return pa.table(columns)
     for name, values in ((_GAIN, gained.rows), (_HELD_OUT_LOSS, gained.short)):
         columns[name] = pa.array(values, mask=~np.isfinite(values))
-    about = {_GAIN: gained.null.tolist(), _HELD_OUT_LOSS: gained.null_short.tolist()}
+    null_values = {_GAIN: gained.null.tolist(), _HELD_OUT_LOSS: gained.null_short.tolist()}
     return pa.table(columns).replace_schema_metadata(
-        {_NULL_ROWS: json.dumps({**about, "best": gained.best, "since": gained.since})}
+        {_NULL_ROWS: json.dumps({**null_values, "best": gained.best, "since": gained.since})}
     )
 
 
@@ -87,10 +89,7 @@ def write_scores(scores: Scores, ids: Any, path: Path | str, beside: Mapping[str
 
 
 def check_scores_file(path: Path | str) -> None:
-    """Raise InputError where scores cannot be written to `path`, or would replace something else.
-
-    path: also a URL.
-    """
+    """Raise InputError if scores cannot be written to `path`, a path or URL, or would replace something else."""
     if is_url(path):
         _check_scores_url(str(path))
         return
@@ -114,6 +113,7 @@ def _check_scores_url(url: str) -> None:
 
 
 def _check_replaced(path: Path, name: str) -> None:
+    """Raise InputError if an existing file does not hold scores. name: of the file, for messages."""
     try:
         is_scores = {"example_id", "difficulty"} <= set(pq.read_schema(arrow_path(path)).names)
     except (OSError, pa.ArrowInvalid):
@@ -166,7 +166,7 @@ def read_scores(path: Path | str) -> Scores:
 
 
 def _gains(table: pa.Table, path: Path | str) -> Gains | None:
-    """Those of `scores_table`; None where it has none, or the user's own column says which rows are reducible."""
+    """The gains in a table of `scores_table`; None if there are none, or a column `reducible` takes precedence."""
     if _GAIN not in table.column_names or "reducible" in table.column_names:
         return None
     try:
@@ -248,7 +248,7 @@ def _valid(table: pa.Table, difficulty: np.ndarray, path: Path | str) -> np.ndar
 
 
 def _difference(table: pa.Table) -> Any:
-    """(n,) int32, where every cell has a number."""
+    """(n,) int32 length differences; None if the column is missing or incomplete."""
     column = table["length_difference"] if "length_difference" in table.column_names else None
     if column is None or column.null_count or not pa.types.is_integer(column.type):
         return None

@@ -1,4 +1,4 @@
-"""Scores of examples, and the split that is made from them."""
+"""Scores of examples, and splits into hard and easy ones."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ _MOST_CLUSTERS = 8  # of a summary
 class Scores(Tabular):
     """Difficulty of n examples.
 
-    features: (n, f) float32, what is clustered; rows of invalid examples are ignored.
+    features: (n, f) float32, the input of clustering; rows of invalid examples are ignored.
     difficulty: (n,) float32, higher = learned later; NaN where invalid.
     valid: (n,) bool.
-    trajectory: (n, K) float32 losses in nats per token at the K checkpoints, where the scorer has them.
+    trajectory: (n, K) float32 losses in nats per token at the K checkpoints, if the scorer has them.
     steps: (K,) int64 optimizer steps of those checkpoints.
-    tokens: (n,) int32 completion tokens (EOS included), where known.
-    prompt_cut, completion_cut: (n,) int32 tokens that a row lost, see `curate.tokenization.tokens.Tokens`, where known.
+    tokens: (n,) int32 completion tokens (EOS included), if known.
+    prompt_cut, completion_cut: (n,) int32 truncated tokens, see `curate.tokenization.tokens.Tokens`, if known.
     ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
-    length_difference: (n,) int32 completion tokens of the chosen answer minus those of the rejected one, of pairs that
-        were compared.
-    gains: what each row gains under models that never saw it, where that was measured, see
-        `curate.difficulty.reducible`.
-    reducible: (n,) bool, which rows can be learned from the others, where somebody else says so; used before gains.
+    length_difference: (n,) int32 completion tokens of the chosen answer minus those of the rejected one, for preference
+        pairs.
+    gains: gain of each row under models that were not trained on it, if measured, see `curate.difficulty.reducible`.
+    reducible: (n,) bool, rows that can be learned from the others, provided by the user; takes precedence over gains.
     """
 
     features: FloatArray
@@ -90,7 +89,7 @@ class Scores(Tabular):
         return replace(self, length_difference=difference)
 
     def summary(self) -> Facts:
-        """How many rows are scored, and the range of their difficulty."""
+        """Number of scored rows and range of their difficulty."""
         scored = self.difficulty[self.valid]
         facts = [("difficulty", _range(scored)), ("features", f"{self.features.shape[1]} per row")]
         if self.steps is not None:
@@ -101,7 +100,7 @@ class Scores(Tabular):
         return Facts(f"Scores of {count(len(self))} rows, {count(len(scored))} of them scored", tuple(facts))
 
     def to_arrow(self) -> Any:
-        """example_id (where known), difficulty (null where invalid), valid, counts of tokens, and loss_<step>."""
+        """example_id (if known), difficulty (null if invalid), valid, counts of tokens, and loss_<step>."""
         columns: dict[str, Any] = {} if self.ids is None else {"example_id": self.ids}
         columns |= {"difficulty": pa.array(self.difficulty, mask=~self.valid), "valid": self.valid}
         for name in (*COUNTS, "length_difference"):
@@ -116,18 +115,18 @@ class Scores(Tabular):
         """A plotly Figure: bands of the losses, the histogram of difficulty, difficulty against length."""
         nowhere = np.zeros(len(self), np.bool_)
         cluster = np.where(self.valid, 0, -2)
-        drawn = Drawn(
+        rows = Drawn(
             self.ids, self.difficulty, self.valid, nowhere, cluster, self.tokens, _trajectories(self), split=False
         )
-        return panels(drawn)
+        return panels(rows)
 
     def take(self, rows: IntArray) -> Scores:
         """The given rows, in the given order."""
-        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference", "reducible")}
-        taken = {name: None if value is None else value[rows] for name, value in named.items()}
+        arrays = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference", "reducible")}
+        rows_of_arrays = {name: None if value is None else value[rows] for name, value in arrays.items()}
         ids = None if self.ids is None else self.ids.take(rows)
-        trajectory = taken["trajectory"]
-        # One array serves for both.
+        trajectory = rows_of_arrays["trajectory"]
+        # Keep features and trajectory one array if they are.
         features = self.features[rows] if trajectory is None or self.features is not self.trajectory else trajectory
         return replace(
             self,
@@ -136,7 +135,7 @@ class Scores(Tabular):
             valid=self.valid[rows],
             ids=ids,
             gains=None if self.gains is None else self.gains.take(rows),
-            **taken,
+            **rows_of_arrays,
         )
 
 
@@ -147,7 +146,7 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
             raise InputError(f"the scorer returned {len(value)} rows for {n} examples; it must return one per example")
         if value.valid.all():
             return value
-        # Features of a row that could not be scored have no meaning and must not be recorded.
+        # Features of invalid rows are meaningless and must not be recorded.
         return replace(value, features=np.where(value.valid[:, None], value.features, 0).astype(np.float32))
     array = np.asarray(value)
     if array.ndim != 1 or len(array) != n:
@@ -161,21 +160,21 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
 
 @dataclass(frozen=True, repr=False)
 class Split(Tabular):
-    """Which of n examples are hard, with the properties of each that augmenters use.
+    """Division of n examples into hard and easy ones, with the properties that augmenters use.
 
     cluster: (n,) int32; -1 noise, -2 invalid (not clustered). With clustering per source, cluster numbers of
         different sources differ.
     hard: (n,) bool; never true for an invalid row.
     difficulty: (n,) float32, NaN where invalid.
     valid: (n,) bool.
-    final_loss: (n,) float32 nats per token, where the scorer recorded losses.
-    sources: (n,) source labels (str or None objects), where the data has them.
-    tokens: (n,) int32 completion tokens (EOS included), where known.
+    final_loss: (n,) float32 nats per token, if the scorer recorded losses.
+    sources: (n,) source labels (str or None objects), if the data has them.
+    tokens: (n,) int32 completion tokens (EOS included), if known.
     ids: (n,) example ids (Arrow strings).
-    per_source: whether clusters and hardness were found within each source.
-    trajectory, steps: those of the scores, where the scorer recorded losses.
-    reducible: which rows can be learned from the others, where that is known.
-    strata: "length" where clusters and hardness were found within strata of completion length.
+    per_source: whether clustering was done and hard clusters were chosen within each source.
+    trajectory, steps: those of the scores, if the scorer recorded losses.
+    reducible: rows that can be learned from the others, if known.
+    strata: "length" if clustering was done and hard clusters were chosen within strata of completion length.
     """
 
     ids: Any
@@ -196,7 +195,7 @@ class Split(Tabular):
         return len(self.cluster)
 
     def summary(self) -> Facts:
-        """How many rows are hard, and the size and difficulty of each cluster."""
+        """Number of hard rows, and size and difficulty of each cluster."""
         hard, scored = int(self.hard.sum()), int(self.valid.sum())
         numbers = np.unique(self.cluster[self.cluster >= -1]).tolist()
         facts = []
@@ -215,7 +214,7 @@ class Split(Tabular):
         return Facts(f"Split of {count(len(self))} rows: {count(hard)} hard{of}", tuple(facts))
 
     def to_arrow(self) -> Any:
-        """example_id, source and tokens (where known), cluster, hard, difficulty (null where invalid), reducible."""
+        """example_id, source, tokens and reducible (if known), cluster, hard and difficulty (null if invalid)."""
         columns: dict[str, Any] = {} if self.ids is None else {"example_id": self.ids}
         if self.sources is not None:
             columns["source"] = pa.array(self.sources, pa.string())
@@ -229,13 +228,13 @@ class Split(Tabular):
 
     @property
     def wrong_share(self) -> float | None:
-        """Estimated share of wrong rows among the hard ones, see `Reducible`; None where it is not known."""
+        """Estimated share of wrong rows among the hard ones, see `Reducible`; None if not known."""
         return None if self.reducible is None else self.reducible.wrong_share
 
     def allowed(self, only: Literal["reducible"] | None) -> BoolArray:
-        """(n,) rows that an augmenter with this `only` may use: all where it is None, or where it cannot be told.
+        """(n,) rows that an augmenter with this `only` may use: all if it is None or the verdict is "cannot tell".
 
-        Raises InputError where it is not known which rows are reducible.
+        Raises InputError if reducible rows were not measured.
         """
         if only is None:
             return np.ones(len(self), np.bool_)
@@ -249,10 +248,10 @@ class Split(Tabular):
     def plot(self, words: Words | None = None) -> Any:
         """A plotly Figure: loss trajectories with bands, the histogram of difficulty, difficulty against length.
 
-        words: first words of the rows at given positions, shown where the pointer is.
+        words: returns the first words of rows, for tooltips.
         """
-        known = (self.ids, self.difficulty, self.valid, self.hard, self.cluster, self.tokens)
-        return panels(Drawn(*known, _trajectories(self)), words=words)
+        row_columns = (self.ids, self.difficulty, self.valid, self.hard, self.cluster, self.tokens)
+        return panels(Drawn(*row_columns, _trajectories(self)), words=words)
 
 
 def _trajectories(of: Scores | Split) -> Trajectories | None:
@@ -260,7 +259,7 @@ def _trajectories(of: Scores | Split) -> Trajectories | None:
 
 
 def _range(values: FloatArray) -> str:
-    """Three quantiles; of none, a dash."""
+    """Minimum, maximum and median as text; "unknown" without values."""
     if not len(values):
         return "unknown"
     low, middle, high = np.quantile(values, (0, 0.5, 1)).tolist()

@@ -35,24 +35,24 @@ def make_split(
 ) -> Split:
     """Cluster the valid rows of `scores` and choose the hard clusters.
 
-    ids: (n,) Arrow string array, the rows of the data; scores that carry ids are joined to it by id. None = the
-        rows of the scores, which must then carry ids.
-    sources: (n,) labels, Arrow, NumPy or a sequence; needed by a clusterer that works per source.
-    hard: over all rows, or within each source if the clusterer works per source:
+    ids: (n,) Arrow string array of the data's rows; scores that carry ids are joined to it by id. None = the rows of
+        the scores, which must then carry ids.
+    sources: (n,) labels, Arrow, NumPy or a sequence; required by a clusterer that works per source.
+    hard: policy, over all rows or within each source if the clusterer works per source:
         "highest": the cluster of highest mean difficulty;
         m (int): the m clusters of highest mean difficulty;
         "above_mean": the clusters whose mean difficulty is above that of all rows.
-        Never hard: noise, and the easiest cluster with all that tie with it. So one cluster alone means that
-        nothing is hard; only the clusterer's small_sources="all_hard" can mark a whole source.
-    seed: gives a clusterer without a random_state its own.
-    strata: "length" clusters within strata of completion length, at most 8 of about 40 rows or more, and within each
-        source where the clusterer works per source; "hard" then means hard for its length.
+        Noise is never hard, nor is the easiest cluster and those that tie with it. So with a single cluster nothing is
+        hard; only the clusterer's small_sources="all_hard" can mark a whole source.
+    seed: random state of a clusterer without its own.
+    strata: "length" clusters within strata of completion length, at most 8 with about 40 rows or more, and within each
+        source if the clusterer works per source; "hard" then means hard for its length.
 
-    Clusters are numbered from 0 (easiest) by mean difficulty, within one source after the other in the order
-    of their names; -1 is noise, -2 an invalid row.
+    Clusters are numbered from 0 (easiest) by mean difficulty within each source, sources in the order of their names;
+    -1 is noise, -2 an invalid row.
 
-    InputError: ids missing from the scores, no valid row, a feature of a valid row that
-    is not finite, an unknown hard policy, and data that the clusterer cannot cluster.
+    Raises InputError for ids missing from the scores, no valid row, a feature of a valid row that is not finite, an
+    unknown hard policy, and data that the clusterer cannot cluster.
     """
     _check_arguments(scores, ids, hard)
     scores = join_scores(scores, scores.ids if ids is None else ids)
@@ -60,8 +60,8 @@ def make_split(
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
     _check_features(features, rows, scores.ids)
     labels = None if sources is None else shared_labels(source_labels(sources, len(scores)))
-    used, within = _groups(scores, rows, clusterer, None if labels is None else labels[rows], strata)
-    clustering = cluster_rows(seeded(used, seed), features, within)
+    clusterer_used, within = _groups(scores, rows, clusterer, None if labels is None else labels[rows], strata)
+    clustering = cluster_rows(seeded(clusterer_used, seed), features, within)
     difficulty = scores.difficulty[rows].astype(np.float64)
     numbers, is_hard = _rank(clustering.labels, clustering.groups, difficulty, hard)
     cluster = np.full(len(scores), INVALID, np.int32)
@@ -86,7 +86,7 @@ def make_split(
 
 
 def _groups(scores: Scores, rows: IntArray, clusterer: Any, sources: Any, strata: Strata) -> tuple[Any, Any]:
-    """The clusterer, and (m,) labels of what it works within: sources, or strata named in the order of their lengths.
+    """The clusterer to use, and (m,) labels of the groups that it works within: sources, or strata sorted by length.
 
     rows, sources: (m,) positions and labels.
     """
@@ -102,7 +102,7 @@ def _groups(scores: Scores, rows: IntArray, clusterer: Any, sources: Any, strata
 
 
 def _reducible(scores: Scores, hard: BoolArray, seed: int) -> Reducible | None:
-    """Which rows are reducible, where the scores say it or tell what each gains. hard: (n,)."""
+    """Reducible rows as provided with the scores, else estimated from gains, else None. hard: (n,)."""
     if scores.reducible is not None:
         return given_rows(scores.reducible & scores.valid, hard)
     return None if scores.gains is None else reducible_rows(scores.gains, hard, seed=seed)
@@ -128,10 +128,10 @@ def _check_features(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> Non
 
 
 def join_scores(scores: Scores, ids: Any) -> Scores:
-    """`scores` with its rows in the order of `ids` (Arrow strings, unique), joined by id.
+    """Join `scores` to `ids` (Arrow strings, unique) by id; the result has the order of `ids`.
 
-    Scores without ids are taken to be in that order already. Scores of further rows are left out, so that those of
-    a whole dataset serve any part of it. InputError if an id has no scores, or occurs twice.
+    Scores without ids are assumed to be in that order. Scores of other rows are dropped, so that those of a whole
+    dataset can be used for a part of it. Raises InputError if an id has no scores, or occurs twice.
     """
     wanted = string_array(ids)
     if scores.ids is None:
@@ -152,15 +152,15 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     if times.max(initial=0) > 1:
         raise InputError(f"example id {scored[int(np.argmax(times))]} is not unique; give every row its own id")
     if len(scored) > len(wanted):
-        again = repeated(scored)
-        again = again[times[again] > 0] if len(again) else again
-        if len(again):
-            raise InputError(f"the scores hold id {scored[again[0]]} more than once; keep one row of scores per id")
+        twice = repeated(scored)
+        twice = twice[times[twice] > 0] if len(twice) else twice
+        if len(twice):
+            raise InputError(f"the scores hold id {scored[twice[0]]} more than once; keep one row of scores per id")
     return scores.with_ids(None).take(rows).with_ids(wanted)
 
 
 def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:
-    """Existing scores for the rows `ids`: joined by id, or an array (n,) of difficulties in their order."""
+    """Scores that a user passed, for the rows `ids`: Scores joined by id, or an array (n,) of difficulties in order."""
     if isinstance(scores, Scores):
         return join_scores(scores, ids)
     array = np.asarray(scores)
@@ -179,7 +179,10 @@ def _rank(
     difficulty: Float64Array,
     policy: HardPolicy,
 ) -> tuple[npt.NDArray[np.int32], BoolArray]:
-    """Cluster numbers (n,) by (group, mean difficulty), noise kept, and which rows the policy calls hard."""
+    """(n,) cluster numbers sorted by group and mean difficulty, with noise kept; (n,) hard rows by the policy.
+
+    labels, groups, difficulty: (n,) label within all groups, group, and difficulty of each row.
+    """
     clustered = labels >= 0
     if not clustered.any():
         return labels, np.zeros(len(labels), bool)
@@ -190,11 +193,11 @@ def _rank(
     means = sums[present] / sizes[present]  # (c,)
     group = np.zeros(count, np.int32)
     group[labels[clustered]] = groups[clustered]
-    group = group[present]
+    group = group[present]  # (c,) group of each label
     order = np.lexsort((present, means, group))  # (c,)
     means, group = means[order], group[order]
 
-    # (c,) of each cluster: its group's easiest cluster, and its rank from the top; (g,) mean of each group.
+    # (c,) easiest cluster in each cluster's group, and its rank from the hardest; (g,) mean difficulty of each group.
     first = np.searchsorted(group, group, side="left")
     from_top = np.searchsorted(group, group, side="right") - np.arange(len(group))
     overall = np.bincount(groups, weights=difficulty) / np.maximum(np.bincount(groups), 1)

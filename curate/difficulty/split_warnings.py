@@ -1,6 +1,6 @@
-"""Diagnose a split: its numbers, and warnings about those that are out of range, each with its remedy.
+"""Warnings about a split whose diagnostics are out of range, each with a remedy.
 
-The thresholds mark where a number is worth a look, not where it is proven wrong: a warning changes nothing.
+The thresholds mark numbers that deserve a look, not errors: a warning changes nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MAX_LENGTH_CORRELATION = 0.6
 MAX_HARD_AFTER = 0.5
 # Repeating wrong rows does harm, and if these are wrong, one in ten of the hard rows is no rounding error.
 MAX_NOISE_AMONG_HARD = 0.1
-# A few rows that are too long are to be expected; above this share a setting is wrong.
+# A few rows that are too long are expected; above this share a setting is probably wrong.
 MAX_INVALID = MAX_TRUNCATED = 0.01
 
 
 class Truncated(NamedTuple):
-    """rows: that are longer than the proxy reads; prompts, completions: in how many something of these was cut."""
+    """Numbers of rows longer than the proxy's max_length, and of rows with truncated prompts and completions."""
 
     rows: int
     prompts: int
@@ -58,17 +58,17 @@ def diagnose(
 ) -> Diagnostics:
     """Statistics of `split`, which was made from `scores` (joined by id), and warnings about them.
 
-    clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with, and to
-        know which sources it cannot cluster.
-    tokens: (n,) completion tokens in the order of the split; default: those of the scores.
-    counts: (n,) how often each row is planned, for the share of hard rows in the new mixture; None = not known.
-    uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
-    truncated: how many rows the proxy saw only in part; None = not known.
+    clusterer, hard: those of the split, to compute the split by final loss for feature_agreement, and the sources that
+        are too small to cluster.
+    tokens: (n,) completion tokens in the order of the split; None = those of the scores.
+    counts: (n,) planned occurrences of each row, for the share of hard rows in the new mixture; None = not known.
+    uses_hard: whether hard rows matter to the plan; if not, the lack of hard rows is no warning.
+    truncated: numbers of truncated rows; None = not known.
     others: splits of the same rows under other proxy seeds.
-    capped: steps after which the proxy stopped because its schedule ended, and not because the split had settled.
+    capped: steps after which the proxy stopped because its schedule ended before the split had settled.
     drops_irreducible: whether the plan leaves out hard rows that are not reducible.
 
-    InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
+    Raises InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
     """
     diagnostics = measure_split(scores, split, clusterer, hard, tokens, seed, others)
     warnings = _split_warnings(diagnostics, split, clusterer, counts, uses_hard, truncated)
@@ -140,10 +140,10 @@ def _source_too_small(split: Split, clusterer: Any) -> RunWarning | None:
     first = "The group without a source" if name is None else f"Source {name!r}"
     first += f" has {rows:,} row{'s' if rows > 1 else ''}"
     first += f" for {clusters:,} clusters" if clusters == needed else f" and the clusterer needs {needed:,}"
-    others = f" (too small as well: {len(small) - 1:,} more)" if len(small) > 1 else ""
+    more = f" (too small as well: {len(small) - 1:,} more)" if len(small) > 1 else ""
     return RunWarning(
         "source_too_small",
-        f"{first}{others}: left as one cluster, none of whose rows is hard.",
+        f"{first}{more}: left as one cluster, none of whose rows is hard.",
         "Lower the number of clusters, merge small sources, or cluster all rows together (clusterer without per).",
     )
 

@@ -1,4 +1,4 @@
-"""Tokens of a dataset, computed on first use, with row lengths and validity in the cache."""
+"""Tokens of a dataset, computed on first use, and cached lengths and validity of its rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, IntArray
 
 AUTO = "auto"
-_SHARE = 0.99  # of the rows that are to be whole
+_SHARE = 0.99  # of the rows that should not be truncated
 _ROUND = 64  # tokens; lengths are rounded up to multiples, those below it of an eighth
-_LONGEST = 4096  # tokens, for a model that sets no limit, as one from scratch
+_LONGEST = 4096  # tokens, for a model without a limit, such as one from scratch
 
 _ARRAYS = ("valid", "tokens", "lengths", "prompt_cut", "completion_cut")
 
@@ -49,7 +49,7 @@ class RowValidity:
 
     @classmethod
     def of(cls, tokens: Tokens, refused: Mapping[int, str]) -> RowValidity:
-        """Of rows that are tokenized."""
+        """Lengths and validity of tokenized rows."""
         cuts = (tokens.prompt_cut, tokens.completion_cut)
         return cls(tokens.valid, tokens.completion_tokens, tokens.lengths, *cuts, refused)
 
@@ -150,11 +150,11 @@ class CachedTokens:
 
 
 def _first_parts(parts: Iterator[Tokens]) -> tuple[list[Tokens], list[Tokens]]:
-    """The first parts, and the part with which they become too many to be held; none where all are few."""
-    first, held = list[Tokens](), 0
+    """The parts that fit in memory, and the first one that does not, as a list; empty if all fit."""
+    first, tokens_held = list[Tokens](), 0
     for part in parts:
-        held += len(part.ids)
-        if held > IN_MEMORY:
+        tokens_held += len(part.ids)
+        if tokens_held > IN_MEMORY:
             return first, [part]
         first.append(part)
     return first, []
@@ -170,7 +170,10 @@ def _write_refused(refused: Mapping[int, str], folder: Path) -> None:
 
 
 def length_for(lengths: IntArray, context: int | None) -> int:
-    """The smallest length at which 99 % of rows of these (n,) lengths are whole, rounded up, within the context."""
+    """The smallest maximum length, rounded up, that truncates at most 1 % of the rows, within the model's context.
+
+    lengths: (n,) tokens per row. context: most tokens of the model, None = no limit.
+    """
     limit = context or _LONGEST
     if not len(lengths):
         return limit
@@ -189,9 +192,9 @@ def auto_length(
     progress: Progress,
     supervise: Supervise = "all",
 ) -> int:
-    """`length_for` these examples, rows that the template refuses left out; the cache knows it under `key`.
+    """`length_for` of these examples without rows that the template refuses; cached under `key`.
 
-    tokenizer: makes it; called only if the cache does not know. context: most tokens of the model, None = no limit.
+    tokenizer: returns it; called only on a cache miss. context: most tokens of the model, None = no limit.
     """
     entry = cache.get("lengths", key)
     if entry is not None:

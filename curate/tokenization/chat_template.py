@@ -65,8 +65,8 @@ class Chat:
         def pieces(dropped: int) -> list[Piece]:
             exchanges = min(dropped, len(begins) - 1)
             first = begins[exchanges]
-            asked, resumed = rounds[0], rounds[dropped - exchanges]
-            rest = [*turns[:preamble], *turns[first:asked], *turns[resumed:]]
+            first_round, round_kept = rounds[0], rounds[dropped - exchanges]
+            rest = [*turns[:preamble], *turns[first:first_round], *turns[round_kept:]]
             return self._pieces(rest, parts_of(rest, preamble, preamble + begins[-1] - first), tools)
 
         return Layout(pieces, sizes)
@@ -127,9 +127,9 @@ class Chat:
             else:
                 content = turn["content"]
                 fitting = (
-                    position + len(shown)
-                    for shown in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
-                    if text.startswith(shown, position) and text.startswith(literal, position + len(shown))
+                    position + len(variant)
+                    for variant in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
+                    if text.startswith(variant, position) and text.startswith(literal, position + len(variant))
                 )
                 end = next(fitting, None)
                 if end is None and turn["role"] == "tool":  # some templates render results as JSON strings
@@ -186,9 +186,9 @@ class Chat:
             number += len(turns)
         needed = part == "completion"
         more = is_more_than_content(turns[k])
-        shown_as = {**({"role": "assistant"} if more else turns[k]), "content": placeholder}
+        probed = {**({"role": "assistant"} if more else turns[k]), "content": placeholder}
         try:
-            probe = row.render([*turns[:k], shown_as, *turns[k + 1 :]])
+            probe = row.render([*turns[:k], probed, *turns[k + 1 :]])
             left, separator, right = probe.partition(placeholder)
             if not separator or _is_without(text, probe, len(left), len(probe) - len(right)):
                 return None
@@ -221,14 +221,14 @@ class Chat:
     def _checked(self, turn: Turn, text: str, span: Span, needed: bool) -> Span | None:
         """The span if its text is the turn's content or a part of it; None if it is empty."""
         k, start, end = span
-        shown = _without_spaces(text[start:end])
-        if not shown:
+        visible = _without_spaces(text[start:end])
+        if not visible:
             return None
         names = [_without_spaces(call["function"]["name"]) for call in turn.get("tool_calls", ())]
         content = _without_spaces(turn["content"] or "")
-        if shown in content:
+        if visible in content:
             return k, start, end
-        if not is_more_than_content(turn) or not (content in shown or any(name in shown for name in names)):
+        if not is_more_than_content(turn) or not (content in visible or any(name in visible for name in names)):
             return self._missing(needed)
         return k, start, end
 

@@ -1,4 +1,4 @@
-"""The template of tokenizers that have none, with tools, calls and reasoning written out, and when it may be used."""
+"""Default template for tokenizers without a chat template: role headings, with tools, calls and reasoning."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from curate.errors import InputError
 from curate.tokenization.dialect import Tools
 from curate.tokenization.layouts import Part, Piece
 
-# In tokenizer_config.json of a model that was trained with its tokenizer's chat template, and not with role headings.
+# Key in tokenizer_config.json of a model that was trained with its tokenizer's chat template.
 HAD_TEMPLATE = "trained_with_chat_template"
 
 
 def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
-    """InputError where a tokenizer without a chat template had one when its model was trained.
+    """Raise InputError if a tokenizer lacks the chat template that its model was trained with.
 
-    Role headings, or no turns at all, would take its place, which the model has never seen.
+    The default template would replace it, which the model has never seen.
     """
     if settings.get(HAD_TEMPLATE):
         raise InputError(
@@ -28,16 +28,16 @@ def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
 
 
 def role_headings(turns: Sequence[Turn], parts: Sequence[Part], tools: Tools = None) -> list[Piece]:
-    """The default template, of tokenizers without one: `### Role:` headings, up to the last turn that is learned.
+    """Render turns with the default template, `### Role:` headings, up to the last learned turn.
 
-    Before the turns stand the tools, one JSON object to a line under `### Tools:`. A turn of reasoning and calls reads
-    `<think>`, its reasoning, `</think>`, its content, and for each call `<tool_call>`, a JSON object of name and
-    arguments, `</tool_call>`, each on lines of their own. The name of a speaker or tool stands in its heading.
+    Tools come first, one JSON object per line under `### Tools:`. A turn with reasoning and calls is `<think>`, its
+    reasoning, `</think>`, its content, and for each call `<tool_call>`, a JSON object of name and arguments,
+    `</tool_call>`, on separate lines. The name of a speaker or tool is part of its heading.
     """
     pieces: list[Piece] = []
     if tools:
-        described = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-        pieces += [("### Tools:\n", "frame"), (described, "system"), ("\n\n", "frame")]
+        tool_lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+        pieces += [("### Tools:\n", "frame"), (tool_lines, "system"), ("\n\n", "frame")]
     learned = [k for k, part in enumerate(parts) if part == "completion"]
     last = max(learned, default=max((k for k, turn in enumerate(turns) if turn["role"] == "assistant"), default=-1))
     called: dict[str, str] = {}
@@ -50,11 +50,11 @@ def role_headings(turns: Sequence[Turn], parts: Sequence[Part], tools: Tools = N
 
 
 def spoken(turn: Turn) -> str:
-    """All that is said in a turn, as the default template writes it."""
+    """Reasoning, content and calls of a turn as the default template renders them."""
     calls = [
         f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
         for call in turn.get("tool_calls", ())
     ]
-    said = "\n".join([turn["content"], *calls] if turn["content"] else calls)
+    content = "\n".join([turn["content"], *calls] if turn["content"] else calls)
     thought = turn.get("reasoning_content")
-    return f"<think>\n{thought}\n</think>\n\n{said}" if thought else said
+    return f"<think>\n{thought}\n</think>\n\n{content}" if thought else content

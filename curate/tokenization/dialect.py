@@ -1,4 +1,4 @@
-"""What the chat template of a tokenizer knows, found out by rendering: tools, calls of them, and reasoning."""
+"""Detect by rendering how a chat template handles tools, tool calls, reasoning and roles, and adapt turns to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from curate.tokenization.layouts import Piece, RefusedRow
 
 Tools = Sequence[dict[str, Any]] | None
 
-# Words that no template has, and no filter has reason to change.
+# Words that no template contains and no template filter changes.
 _NAME, _VALUE, _THOUGHT, _ASKED = "qzNameXzq", "qzValueXzq", "qzThoughtXzq", "qzAskedXzq"
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-# Stands for all tools of a row; no key is where tools have theirs, so that what is written of them differs early.
+# Replaces all tools of a row; its keys are in an unusual order, so that rendered tools differ from their beginning on.
 _OTHER_TOOL = {
     "function": {"parameters": {"properties": {}, "type": "object"}, "description": "qzToolXzq", "name": "qzToolXzq"},
     "type": "function",
@@ -26,21 +26,24 @@ _OTHER_TOOL = {
 
 @dataclass(frozen=True)
 class _CallForm:
-    """text: arguments are JSON text, not an object. empty: the content of a turn that only calls."""
+    """The form of tool calls that a template renders.
+
+    text: whether arguments are JSON text instead of an object. empty: content of a turn that has only calls.
+    """
 
     text: bool
     empty: str | None
 
 
 class Dialect:
-    """Turns as one chat template takes them, and one warning for each kind of thing that it leaves out."""
+    """Adapts turns to one chat template, and warns once about each feature that the template leaves out."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self._warned: set[str] = set()
 
     def render(self, turns: Sequence[Turn], tools: Tools = None, **options: bool) -> str:
-        """The text of the turns, already `adapted`. Raises RefusedRow with the template's words."""
+        """Render turns that are already `adapted`. Raises RefusedRow with the template's own message."""
         if tools:
             options = {**options, "tools": list(tools)}  # type: ignore[dict-item]
         try:
@@ -51,33 +54,33 @@ class Dialect:
         return text
 
     def adapted(self, turns: Sequence[Turn], tools: Tools) -> list[Turn]:
-        """The turns in the form of calls, reasoning and roles that the template renders."""
+        """The turns with calls, reasoning and roles in the form that the template renders."""
         if tools and not self._shows_tools:
             self._warn("tools", "tools, so the model does not see them")
         return [self._adapted(turn) for turn in turns]
 
     def _adapted(self, turn: Turn) -> Turn:
-        own = {key: value for key, value in turn.items() if key != "train"}
-        if own["role"] == "developer":
-            own["role"] = self._developer
-        if "reasoning_content" in own:
-            thought = own.pop("reasoning_content")
+        adapted = {key: value for key, value in turn.items() if key != "train"}
+        if adapted["role"] == "developer":
+            adapted["role"] = self._developer
+        if "reasoning_content" in adapted:
+            thought = adapted.pop("reasoning_content")
             if self._reasoning_key is None:
                 self._warn("reasoning", "reasoning, so it is not learned")
             else:
-                own[self._reasoning_key] = thought
-        if "tool_calls" in own:
+                adapted[self._reasoning_key] = thought
+        if "tool_calls" in adapted:
             form = self._call_form
             if form is None:
                 self._warn("calls", "tool calls, so they are not learned")
-                del own["tool_calls"]
+                del adapted["tool_calls"]
             else:
-                own["tool_calls"] = _calls_in(own["tool_calls"], form)
-                own["content"] = own["content"] or form.empty
-        return own
+                adapted["tool_calls"] = _calls_in(adapted["tool_calls"], form)
+                adapted["content"] = adapted["content"] or form.empty
+        return adapted
 
     def with_other_tool(self, turns: Sequence[Turn]) -> str:
-        """The text of the turns with one other tool in place of theirs; "" where the template refuses it."""
+        """Render the turns with `_OTHER_TOOL` as their only tool; "" if the template refuses it."""
         try:
             return self.render(turns, [_OTHER_TOOL])
         except RefusedRow:
@@ -90,7 +93,7 @@ class Dialect:
         name = getattr(self.tokenizer, "name_or_path", "") or "the tokenizer"
         warnings.warn(f"the chat template of {name} leaves out {leaves_out}", DataWarning, stacklevel=2)
 
-    # -- what the template knows --------------------------------------------------------------------------------------
+    # -- features of the template -------------------------------------------------------------------------------------
 
     def _probe(self, turns: list[Turn], tools: Tools = None) -> str:
         try:
@@ -113,7 +116,7 @@ class Dialect:
 
     @cached_property
     def _call_form(self) -> _CallForm | None:
-        """The first form in which a call is rendered whole; most templates want an object, some want text."""
+        """The first form in which a call is rendered completely; most templates take an object, some take text."""
         call = {"type": "function", "id": "abcdefghi", "function": {"name": _NAME, "arguments": {"a": _VALUE}}}
         for form in (_CallForm(text, empty) for text in (False, True) for empty in ("", None)):
             answer = {"role": "assistant", "content": form.empty, "tool_calls": _calls_in([call], form)}
@@ -124,8 +127,10 @@ class Dialect:
 
     @cached_property
     def _developer(self) -> str:
-        own = self._probe([{"role": "developer", "content": _THOUGHT}, _asked(), {"role": "assistant", "content": "a"}])
-        return "developer" if _THOUGHT in own else "system"
+        text = self._probe(
+            [{"role": "developer", "content": _THOUGHT}, _asked(), {"role": "assistant", "content": "a"}]
+        )
+        return "developer" if _THOUGHT in text else "system"
 
 
 def _asked() -> Turn:
@@ -139,7 +144,7 @@ def _calls_in(calls: list[dict[str, Any]], form: _CallForm) -> list[dict[str, An
 
 
 def shared(text: str, other: str) -> int:
-    """Characters of the longest beginning that both have."""
+    """Length of the longest common prefix."""
     low, high = 0, min(len(text), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -148,7 +153,7 @@ def shared(text: str, other: str) -> int:
 
 
 def differing(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int, int]]:
-    """(number of a text, start, end) of what it has between the beginning and the end that its other has too."""
+    """(index of a text, start, end) of the part that remains without the prefix and suffix shared with its other."""
     if len(texts) != len(others):
         return []
     spans = []
@@ -160,7 +165,10 @@ def differing(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, in
 
 
 def with_tools(text: str, start: int, end: int, tools: Sequence[tuple[int, int]]) -> list[Piece]:
-    """text[start:end] as marks of the template, and what it writes of the tools as text that may be cut."""
+    """text[start:end] as template text ("frame"), with rendered tools as pieces that may be cut ("system").
+
+    tools: (start, end) of the rendered tools in the text.
+    """
     pieces: list[Piece] = []
     for low, high in tools:
         if start <= low and high <= end:

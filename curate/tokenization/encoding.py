@@ -18,8 +18,8 @@ from curate.tokenization.truncation import KINDS, Encoded, SequenceEnds, Truncat
 
 Refuse = Callable[[int, str], None]
 
-_LONG_ROWS = 64  # bounds the tokens alive at once that know where they lie in their text
-_CHUNK_ROWS = 4096  # bounds the Python objects alive at once; has no influence on the result
+_LONG_ROWS = 64  # bounds the encodings with offsets in memory
+_CHUNK_ROWS = 4096  # bounds the Python objects in memory; does not affect the result
 
 
 def tokenize(
@@ -32,15 +32,15 @@ def tokenize(
     advance: Callable[[int], None] | None = None,
     refuse: Refuse | None = None,
 ) -> Tokens:
-    """Tokens of all rows, prompt and completion tokenized apart, beginning-of-sequence once, then EOS.
+    """Tokenize all rows: prompt and completion separately, with one BOS at the beginning and EOS at the end.
 
     template: what `curate.tokenization.templates.resolve_template` returned. max_length: tokens per row; a longer row
-    is cut, see `curate.tokenization.truncation`, and if that takes some of its completion gets no EOS. The mark with
-    which a chat template ends an assistant turn is supervised and, at the end of a row, stands for EOS. A row is valid
-    if at least one token of completion text survives; others have no supervised token. supervise: which turns of the
-    assistant count, all or the last one. advance: called with the number of rows done.
-    refuse: called with the number of each row that the template cannot render, and why; such a row has no tokens.
-    None = InputError.
+    is truncated, see `curate.tokenization.truncation`, and gets no EOS if its completion is cut. The mark that ends an
+    assistant turn in a chat template is supervised and replaces EOS at the end of a row. A row is valid if at least one
+    token of completion text survives; others have no supervised token. supervise: which assistant turns count, all or
+    the last one. advance: called with the number of rows done.
+    refuse: called with the index of each row that the template cannot render and the reason; such a row has no tokens.
+    None = raise InputError.
     """
     parts = token_parts(
         examples,
@@ -64,7 +64,7 @@ def token_parts(
     advance: Callable[[int], None] | None = None,
     refuse: Refuse | None = None,
 ) -> Iterator[Tokens]:
-    """The tokens of `tokenize`, some thousand rows at a time."""
+    """The tokens of `tokenize` in parts of 4,096 rows."""
     rows = layouts(examples, template, tokenizer, supervise)
     return _encode(rows, len(examples), tokenizer, max_length, advance, refuse)
 
@@ -72,7 +72,7 @@ def token_parts(
 def encode_rows(
     rows: Sequence[Layout] | Sequence[Sequence[Piece]], tokenizer: Any, max_length: int, refuse: Refuse | None = None
 ) -> Tokens:
-    """Tokens of rows that are rendered already, by the rules of `tokenize`."""
+    """Like `tokenize`, for rows that are rendered already."""
     layouts_of_rows = [row if isinstance(row, Layout) else fixed(row) for row in rows]
     parts = _encode(lambda low, high: layouts_of_rows[low:high], len(rows), tokenizer, max_length, None, refuse)
     return Tokens.concatenate(list(parts))
@@ -109,7 +109,7 @@ class _RowEncoder:
         self.truncation = Truncation(tokenizer, self.ends, max_length)
 
     def encode(self, rows: Sequence[Layout], first: int, refused: Refuse) -> Tokens:
-        """first: number of the first row, by which a row that the template refuses is reported."""
+        """Tokenize rows. first: index of the first row, for reports of refused rows."""
         runs: list[list[tuple[str, int]] | None] = []
         for k, row in enumerate(rows):
             try:
@@ -133,15 +133,15 @@ class _RowEncoder:
         return self._tokens([row_tokens for row_tokens in encoded if row_tokens is not None])
 
     def _short_runs(self, row: Layout) -> list[tuple[str, int]] | None:
-        """The texts to tokenize, or None where it takes more than their beginnings to know the tokens of the row."""
-        if sum(row.older) > self.truncation.window:  # so many turns that some are left out in any case
+        """(text, kind) runs of a row that can be tokenized whole; None for a row that may need truncation."""
+        if sum(row.older) > self.truncation.window:  # some exchanges will be dropped in any case
             return None
         runs = _runs(row.pieces(0))
         alone = [kind for _, kind in runs] == [KINDS["completion"]]
         return runs if alone or all(len(text) <= self.truncation.window for text, _ in runs) else None
 
     def _whole(self, runs: list[tuple[str, int]], encoded: list[list[int]]) -> Encoded | None:
-        """The row if it fits, or is a text alone, which is cut at its end; None where it takes more thought."""
+        """The encoded row if it fits or is a single text, which is cut at its end; None if it needs `Truncation`."""
         if not runs:
             return Encoded([], [])
         row_ids = [number for ids in encoded for number in ids]
@@ -157,6 +157,7 @@ class _RowEncoder:
         return Encoded(ids[: self.max_length], kinds[: self.max_length], 0, len(ids) - self.max_length + unseen)
 
     def _tokens(self, rows: list[Encoded]) -> Tokens:
+        """Flat arrays of n encoded rows with t tokens."""
         ids = np.array([number for row in rows for number in row.ids], np.int32)  # (t,)
         kinds = np.array([kind for row in rows for kind in row.kinds], np.int8)  # (t,)
         lengths = np.array([len(row.ids) for row in rows], np.int64)  # (n,)

@@ -12,11 +12,12 @@ _PLAIN = {"role", "content", "train", "name", "tool_call_id"}
 
 
 def is_more_than_content(turn: Turn) -> bool:
-    """Whether an assistant turn has tool calls or reasoning, whatever the template calls them."""
+    """Whether an assistant turn has tool calls or reasoning, under any key."""
     return turn["role"] == "assistant" and not turn.keys() <= _PLAIN
 
 
 def speaks(turn: Turn) -> bool:
+    """Whether a turn has anything to render."""
     return bool(turn["content"]) or is_more_than_content(turn)
 
 

@@ -1,4 +1,4 @@
-"""Layout of a rendered row: which pieces are context, which are predicted, and which may be dropped."""
+"""Layouts of rendered rows: pieces of context, predicted pieces, and exchanges that may be dropped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CONTEXT: frozenset[Part] = frozenset(["prompt", "frame", "system", "question"])
 
 
 class RefusedRow(Exception):
-    """A template cannot render a row; the message says why and names no row."""
+    """A template cannot render a row; the message is the reason, without the row."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One row.
+    """A rendered row and its shorter versions.
 
     pieces: maps d in 0..len(older) to the pieces of the row without its d oldest exchanges; raises RefusedRow.
     older: characters of each exchange that may be dropped, oldest first.
@@ -32,7 +32,7 @@ class Layout:
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces with each run of context as one piece "prompt"."""
+    """The pieces with each run of context merged into one piece "prompt"."""
     runs: list[Piece] = []
     for text, part in pieces:
         if part in CONTEXT and runs and runs[-1][1] == "prompt":
@@ -43,7 +43,7 @@ def joined(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def last_completion(row: Sequence[Piece]) -> list[Piece]:
-    """A row of which only the last completion is predicted; everything before it is one prompt."""
+    """The pieces of a row with only the last completion predicted; everything before it is one prompt."""
     return joined(_predict_last(row))
 
 

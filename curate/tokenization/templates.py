@@ -1,7 +1,7 @@
-"""Render examples as text: which characters a model sees, and which of them it predicts.
+"""Render examples as text with a chat template, Alpaca's wording or plain prompts.
 
 A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. Context and predictions
-are tokenized apart, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
+are tokenized separately, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
 across it.
 """
 
@@ -21,12 +21,12 @@ from curate.tokenization.chat_template import Chat
 from curate.tokenization.dialect import Tools
 from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
 
-# What helps against a row that a chat template refuses.
+# Remedy in messages about a row that a chat template refuses.
 REFUSED_REMEDY = "change the row, or choose a model whose template accepts it"
 
 Layouts = Callable[[int, int], list[Layout]]
 Template = Literal["auto", "alpaca", "plain", "chat"]
-# Which turns of the assistant a model learns: all, or the last one alone.
+# Which assistant turns a model learns.
 Supervise = Literal["all", "last"]
 SUPERVISE = "turns of the assistant that are learned: all, or the last one alone"
 
@@ -43,10 +43,10 @@ _ALPACA_INPUT = (
 
 
 def resolve_template(template: Template, shape: str, scratch: bool) -> str:
-    """The template "auto" stands for.
+    """Resolve "auto" and check that the template fits the shape of the data.
 
-    Messages take the chat template. Bare prompts take Alpaca's wording, except for a proxy trained from scratch:
-    it has never seen that wording, and would spend a third of its tokens on reading it.
+    Messages take the chat template. Bare prompts take Alpaca's wording, except for a proxy trained from scratch,
+    which would spend a third of its tokens on wording that it has never seen.
     """
     if shape == "text":
         return "none"
@@ -64,7 +64,7 @@ def resolve_template(template: Template, shape: str, scratch: bool) -> str:
 def renderer(
     examples: Examples, template: str, tokenizer: Any, supervise: Supervise = "all"
 ) -> Callable[[int, int], list[list[Piece]]]:
-    """Function (low, high) -> pieces of rows low..high-1, whole, the context before a completion as one piece.
+    """Function (low, high) -> pieces of rows low..high-1 without truncation, with context merged into one piece.
 
     template: what `resolve_template` returned. Raises InputError for a conversation that the template refuses.
     """
@@ -83,7 +83,7 @@ def renderer(
 
 
 def layouts(examples: Examples, template: str, tokenizer: Any, supervise: Supervise = "all") -> Layouts:
-    """Function (low, high) -> layouts of rows low..high-1, which say what may be dropped from a row that is too long.
+    """Function (low, high) -> layouts of rows low..high-1, with which long rows can be truncated.
 
     template: what `resolve_template` returned. A tokenizer without a chat template gets
     `curate.tokenization.default_template.role_headings`.
@@ -94,7 +94,7 @@ def layouts(examples: Examples, template: str, tokenizer: Any, supervise: Superv
         chat = chat_layouts(tokenizer)
 
         def chats(low: int, high: int) -> list[Layout]:
-            tools = [around.tools for around in examples.surroundings(low, high)]
+            tools = [surrounding.tools for surrounding in examples.surroundings(low, high)]
             rows = chat(examples.conversations(low, high), tools)
             return rows if supervise == "all" else [only_last(row) for row in rows]
 
@@ -104,47 +104,48 @@ def layouts(examples: Examples, template: str, tokenizer: Any, supervise: Superv
     def prompts(low: int, high: int) -> list[Layout]:
         rows = zip(_instructions(examples, low, high), examples.surroundings(low, high), strict=True)
         return [
-            _surrounded(wrap(instruction, text, around.context), (output, "completion"), around)
-            for (instruction, text, output), around in rows
+            _surrounded(wrap(instruction, text, surrounding.context), (output, "completion"), surrounding)
+            for (instruction, text, output), surrounding in rows
         ]
 
     return prompts
 
 
 def chat_layouts(tokenizer: Any) -> Callable[[Sequence[list[Turn]], Sequence[Tools]], list[Layout]]:
-    """Function (conversations, the tools of each) -> their layouts by the chat template, else by the default one."""
+    """Function (conversations, tools of each) -> layouts, by the tokenizer's chat template or the default one."""
     chat = Chat(tokenizer)
     return lambda conversations, tools: [
-        chat.layout(turns, each) for turns, each in zip(conversations, tools, strict=True)
+        chat.layout(turns, row_tools) for turns, row_tools in zip(conversations, tools, strict=True)
     ]
 
 
-def _surrounded(asked: list[Piece], answer: Piece, around: Surroundings) -> Layout:
-    """A prompt behind tools, system and history, each a paragraph; the oldest exchanges may be left out."""
+def _surrounded(prompt: list[Piece], answer: Piece, around: Surroundings) -> Layout:
+    """A prompt preceded by tools, system and history as paragraphs; the oldest exchanges may be dropped."""
     if around == NOTHING:
-        return fixed([*asked, answer])
+        return fixed([*prompt, answer])
     before: list[Piece] = []
     if around.tools:
-        described = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in around.tools)
-        before += [(described, "system"), ("\n\n", "prompt")]
+        tool_lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in around.tools)
+        before += [(tool_lines, "system"), ("\n\n", "prompt")]
     if around.system:
         before += [(around.system, "system"), ("\n\n", "prompt")]
-    begins = [k for k, turn in enumerate(around.history) if turn["role"] == "user" or k == 0]
-    exchanges = [around.history[a:b] for a, b in pairwise([*begins, len(around.history)])]
-    said = ["".join(f"{turn['content']}\n" for turn in turns) + "\n" for turns in exchanges]
+    starts = [k for k, turn in enumerate(around.history) if turn["role"] == "user" or k == 0]
+    exchanges = [around.history[a:b] for a, b in pairwise([*starts, len(around.history)])]
+    exchange_texts = ["".join(f"{turn['content']}\n" for turn in turns) + "\n" for turns in exchanges]
     return Layout(
-        lambda dropped: [*before, *((text, "frame") for text in said[dropped:]), *asked, answer], [len(t) for t in said]
+        lambda dropped: [*before, *((text, "frame") for text in exchange_texts[dropped:]), *prompt, answer],
+        [len(t) for t in exchange_texts],
     )
 
 
 def fixed(pieces: Sequence[Piece]) -> Layout:
-    """A row of which no turn can be left out."""
+    """A layout of which nothing can be dropped."""
     return Layout(lambda _: list(pieces))
 
 
 def _alpaca(instruction: str, text: str, context: str = "") -> list[Piece]:
-    """The context stands where an input would, or before it all where there is one."""
-    # Joined and not formatted: braces in the data must stay data.
+    """Alpaca's wording; the context takes the place of the input, or comes first if there is an input."""
+    # Joined rather than formatted, since the data may contain braces.
     inputs: Piece = (text, "question") if text else (context, "system")
     fields: dict[str, Piece] = {"{instruction}": (instruction, "question"), "{input}": inputs}
     wording = re.split(r"(\{\w+\})", _ALPACA_INPUT if text or context else _ALPACA)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from curate.types import BoolArray, IntArray
 
-_ROWS = 16_384  # counted at a time; has no influence on the result
+_ROWS = 16_384  # counted at a time; does not affect the result
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Tokens:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Tokens]) -> Tokens:
-        """The rows of all parts, one part after the other."""
+        """The concatenated rows of all parts."""
         flat = ("ids", "supervised", "valid", "prompt_cut", "completion_cut")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in flat}
         return cls(**arrays, offsets=row_offsets(np.concatenate([part.lengths for part in parts])))
@@ -86,5 +86,5 @@ class Tokens:
 
 
 def row_offsets(lengths: IntArray) -> IntArray:
-    """(n + 1,) int64 from (n,) lengths."""
+    """(n + 1,) int64 offsets of rows of these (n,) lengths."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

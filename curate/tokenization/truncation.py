@@ -152,11 +152,11 @@ class Truncation:
         if row.total <= self.max_length:
             while high - low > 1:
                 middle = (low + high) // 2
-                tried = self._answered(layout, middle, window)
-                if tried is not None and tried.short:
+                candidate = self._answered(layout, middle, window)
+                if candidate is not None and candidate.short:
                     return None
-                fits = tried is not None and tried.total <= self.max_length
-                low, high, row = (low, middle, tried or row) if fits else (middle, high, row)
+                fits = candidate is not None and candidate.total <= self.max_length
+                low, high, row = (low, middle, candidate or row) if fits else (middle, high, row)
         # The tokens of exchanges beyond the window are estimated from those of the exchanges seen.
         left_out = longest.total - row.total
         unseen = sum(layout.older[:seen]) * left_out / max(sum(layout.older[seen:high]), 1)
@@ -221,8 +221,10 @@ class Truncation:
 
     def _add_predicted(self, row: _Long, text: str, part: Part, window: int) -> None:
         """Add the tokens of the beginning of a predicted text."""
-        shown = text[:window]
-        ids = self._predicted[shown] if shown in self._predicted else encode_batch(self.tokenizer, [shown])[0]
+        beginning = text[:window]
+        ids = (
+            self._predicted[beginning] if beginning in self._predicted else encode_batch(self.tokenizer, [beginning])[0]
+        )
         if len(text) > window:
             row.short |= len(ids) < self.enough
             row.hidden_completion += round(len(ids) / window * (len(text) - window))
@@ -234,16 +236,18 @@ class Truncation:
 
         Of a long piece its end is tokenized, and enough of its beginning to tokenize the text before it correctly.
         """
-        shown, ends = _shown(run, window)
-        ids, pieces, starts = self._placed(shown)
-        bounds = np.concatenate([[0], np.cumsum([len(text) for text in shown])])
+        texts, ends = _shown(run, window)
+        ids, pieces, starts = self._placed(texts)
+        bounds = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
         codes = np.array([KINDS[part] for _, part in run])
         for number, cut in enumerate(ends):
             if cut is not None:
-                beginning, at = cut
-                seen = int(((pieces[:, 0] == number) & (starts >= bounds[number] + beginning)).sum())
-                row.short |= seen < self.enough
-                row.hidden_prompt += round(seen / (len(run[number][0]) - at) * (at - beginning))
+                middle_start, middle_end = cut
+                seen_tokens = int(((pieces[:, 0] == number) & (starts >= bounds[number] + middle_start)).sum())
+                row.short |= seen_tokens < self.enough
+                row.hidden_prompt += round(
+                    seen_tokens / (len(run[number][0]) - middle_end) * (middle_end - middle_start)
+                )
         row.ids += ids
         row.kinds += codes[pieces].min(axis=1).tolist() if len(ids) else []
 
@@ -252,13 +256,13 @@ class Truncation:
         bounds = np.cumsum([len(text) for text in texts])
         backend = _backend(self.tokenizer)
         if backend is None:  # slow tokenizers give no offsets
-            apart = encode_batch(self.tokenizer, texts)
-            number = np.repeat(np.arange(len(texts)), [len(ids) for ids in apart])
+            encoded = encode_batch(self.tokenizer, texts)
+            number = np.repeat(np.arange(len(texts)), [len(ids) for ids in encoded])
             within = np.concatenate(
-                [np.linspace(0, len(x), len(i), endpoint=False) for x, i in zip(texts, apart, strict=True)]
+                [np.linspace(0, len(x), len(i), endpoint=False) for x, i in zip(texts, encoded, strict=True)]
             )
             starts = np.concatenate([[0], bounds])[number] + within.astype(np.int64)
-            return [token for ids in apart for token in ids], np.stack([number, number], axis=1), starts
+            return [token for ids in encoded for token in ids], np.stack([number, number], axis=1), starts
         joined = "".join(texts)
         encoding = self._contexts.get(joined) or backend.encode(joined, add_special_tokens=False)
         spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
@@ -274,13 +278,13 @@ def _stretches(pieces: list[Piece]) -> list[tuple[bool, list[Piece]]]:
 
 def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, int] | None]]:
     """The text of each piece, long ones without their middle, and (begin, end) of the middle or None."""
-    shown: list[str] = []
+    texts: list[str] = []
     gaps: list[tuple[int, int] | None] = []
     for text, _ in run:
-        at, beginning = _end(text, window), SPARE_TOKENS * CHARACTERS_PER_TOKEN
-        shown.append(text if at <= beginning else text[:beginning] + text[at:])
-        gaps.append((beginning, at) if at > beginning else None)
-    return shown, gaps
+        tail, beginning = _end(text, window), SPARE_TOKENS * CHARACTERS_PER_TOKEN
+        texts.append(text if tail <= beginning else text[:beginning] + text[tail:])
+        gaps.append((beginning, tail) if tail > beginning else None)
+    return texts, gaps
 
 
 def _beyond(older: Any, window: int) -> int:

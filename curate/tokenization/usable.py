@@ -1,4 +1,4 @@
-"""Check that tokenized rows can be trained on: the template renders them, and they have completion text."""
+"""Check that tokenized rows can be trained on: rendered by the template, with completion text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from curate.errors import InputError
 from curate.tokenization.cached import RowValidity
 from curate.types import BoolArray, IntArray
 
-# A few rows without an answer are to be expected; of more than this share, a setting or a column is wrong.
+# A few rows without an answer are expected; above this share, a setting or a column is probably wrong.
 MAX_INVALID = 0.05
-_ROUND = 64  # tokens; to whose multiples a length that would do is rounded up
+_ROUND = 64  # tokens; a suggested max_length is rounded up to a multiple of this
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is done about unusable rows.
+    """Policy for unusable rows.
 
-    drop: leave out what the template refuses, and accept any share of rows without completion text.
-    max_length: tokens per row. option: how a user sets it, with N for the number.
+    drop: leave out rows that the template refuses, and accept any share of rows without completion text.
+    max_length: tokens per row. option: the option that sets it, with N for the number.
     """
 
     drop: bool
@@ -97,7 +97,7 @@ def refused_records(refused: Mapping[int, str], examples: Examples, numbers: Int
 
 
 def without_refused(loaded: Loaded, refused: Mapping[int, str]) -> Loaded:
-    """The rows that the template renders; the others are on record as rejected."""
+    """The rows that the template renders; the others are recorded as rejected."""
     if not refused:
         return loaded
     accepted = np.setdiff1d(np.arange(len(loaded.examples)), list(refused))
