@@ -1,6 +1,6 @@
-"""Control rows: drawn in place of hard rows, to separate their effect from that of more rows.
+"""Control rows that replace hard rows in comparisons, to separate the effect of hardness from that of repetition.
 
-Every control is as large as what it is compared with: as many rows, each as often.
+Every control has as many rows as the arm that it is compared with, each with as many copies.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from curate.types import BoolArray, IntArray
 Rows = IntArray
 Mask = BoolArray
 
-# "random" rows may be hard, as any row may: it is the control for more rows. "matched" ones are not hard, but from the
-# same sources and as long: the control for what else sets hard rows apart. "final_loss" are hard by the last
-# checkpoint alone: the control for the trajectory.
+# "random" rows may be hard like any row: the control for repetition. "matched" rows are not hard, but from the same
+# sources and of similar length: the control for other differences. "final_loss" rows have the highest loss at the last
+# checkpoint: the control for the trajectory.
 Control = Literal["easy", "random", "matched", "final_loss"]
 
 
 def evened(sources: Sequence[str], copies: int, seed: int) -> IntArray:
-    """(n,) extra copies of rows, so many in all, that make the sources as equal as they can.
+    """(n,) extra copies of each row that make sources as equal in size as `copies` copies in total allow.
 
-    Copies go to the smallest source until it is as large as the next one, and so on; within a source all rows are
-    copied equally often, the rest being drawn.
+    Copies go to the smallest source until it is as large as the next one, and so on. Within a source all rows are
+    copied equally often; the remainder goes to a random sample.
     """
     names, index = np.unique(np.array(sources, object).astype(str), return_inverse=True)
     sizes = np.bincount(index, minlength=len(names))
-    given = _filled(sizes, copies) - sizes  # (s,)
+    additions = _filled(sizes, copies) - sizes  # (s,) copies for each of s sources
     generator = np.random.default_rng(seed)
     extra = np.zeros(len(index), np.int64)
-    for source, count in enumerate(given.tolist()):
+    for source, count in enumerate(additions.tolist()):
         members = np.flatnonzero(index == source)
         whole, rest = divmod(count, len(members))
         extra[members] += whole
@@ -45,7 +45,7 @@ def evened(sources: Sequence[str], copies: int, seed: int) -> IntArray:
 
 
 def _filled(sizes: IntArray, copies: int) -> IntArray:
-    """(s,) sizes after `copies` were given to the smallest, one after the other."""
+    """(s,) sizes after adding `copies` one by one, always to the smallest."""
     order = np.argsort(sizes, kind="stable")
     ordered = sizes[order].astype(np.int64)
     below = 1
@@ -60,17 +60,17 @@ def _filled(sizes: IntArray, copies: int) -> IntArray:
 
 
 def stand_ins(of: Control, rows: Rows, split: Split, planned: Mask, generator: np.random.Generator) -> Rows:
-    """Sorted positions (m,) of the rows of a control that stand in for the m hard rows at `rows`.
+    """Sorted positions (m,) of control rows for the m hard rows at `rows`.
 
     planned: (n,) bool, rows that may be chosen.
     of:
-        easy: drawn from the valid rows that are not hard.
-        random: drawn from all valid rows, hard ones included.
-        matched: for each hard row one of the same source that is not hard, of the nearest number of completion tokens.
-            For a source where every row is hard, rows of any source serve.
-        final_loss: those of highest final loss; within each source where the split was made per source.
-    No row is taken a second time before all that may serve are taken once.
-    Raises InputError where no row can serve, or the split lacks the losses or token counts that are needed.
+        easy: sampled from the valid rows that are not hard.
+        random: sampled from all valid rows, hard ones included.
+        matched: for each hard row an easy row of the same source with the nearest number of completion tokens; for
+            sources without easy rows, of any source.
+        final_loss: rows of highest final loss; within each source if the split was made per source.
+    No row is chosen twice before all candidates are chosen once.
+    Raises InputError if there are no candidates, or the split lacks the required losses or token counts.
     """
     if not len(rows):
         return rows
@@ -85,6 +85,7 @@ def stand_ins(of: Control, rows: Rows, split: Split, planned: Mask, generator: n
 
 
 def _drawn(pool: Rows, count: int, generator: np.random.Generator) -> Rows:
+    """Sample `count` positions from the pool, with as few repeats as possible."""
     if not len(pool):
         raise InputError("no valid row is left to stand in for the hard ones; leave this control out")
     whole, rest = divmod(count, len(pool))
@@ -92,6 +93,7 @@ def _drawn(pool: Rows, count: int, generator: np.random.Generator) -> Rows:
 
 
 def _highest_loss(rows: Rows, split: Split, valid: Mask) -> Rows:
+    """As many valid rows as `rows`, of highest final loss, in the same proportion over sources."""
     if split.final_loss is None:
         raise InputError("of: final_loss needs losses; use a scorer that records them, such as LossTrajectory")
     groups = _groups(split) if split.per_source else np.zeros(len(split), np.int64)
@@ -104,62 +106,65 @@ def _highest_loss(rows: Rows, split: Split, valid: Mask) -> Rows:
 
 
 def _matched(rows: Rows, split: Split, allowed: Mask, generator: np.random.Generator) -> Rows:
-    """As many allowed rows as `rows`, of the same group and of like token counts; of any group where one has none."""
+    """For each of `rows` an allowed row of the same source and similar length; of any source if it has none."""
     if split.tokens is None:
         raise InputError("of: matched needs token counts; use a scorer that records them, such as LossTrajectory")
     groups = _groups(split)
     chosen, unmatched = [], []
     for group in np.unique(groups[rows]):
-        wanted, pool = rows[groups[rows] == group], np.flatnonzero(allowed & (groups == group))
+        hard_rows, pool = rows[groups[rows] == group], np.flatnonzero(allowed & (groups == group))
         if len(pool):
-            chosen.append(_of_length(wanted, pool, split.tokens, generator))
+            chosen.append(_of_length(hard_rows, pool, split.tokens, generator))
         else:
-            unmatched.append(wanted)
+            unmatched.append(hard_rows)
     if unmatched:
-        # Rows taken above are the last to be taken again.
+        # Prefer rows that were not chosen above.
         rest = np.flatnonzero(allowed)
         fresh = np.setdiff1d(rest, np.concatenate(chosen)) if chosen else rest
-        wanted = np.concatenate(unmatched)
-        chosen.append(_of_length(wanted, fresh if len(fresh) >= len(wanted) else rest, split.tokens, generator))
+        hard_rows = np.concatenate(unmatched)
+        chosen.append(_of_length(hard_rows, fresh if len(fresh) >= len(hard_rows) else rest, split.tokens, generator))
     return np.concatenate(chosen)
 
 
-def _of_length(wanted: Rows, pool: Rows, tokens: npt.NDArray[np.int32], generator: np.random.Generator) -> Rows:
-    """For each row wanted, in a random order, the row of the pool that is nearest in length and was taken least."""
+def _of_length(hard_rows: Rows, pool: Rows, tokens: npt.NDArray[np.int32], generator: np.random.Generator) -> Rows:
+    """For each wanted row, in random order, the row of the pool nearest in length among the least used ones."""
     if not len(pool):
         raise InputError("no row that is not hard is left to stand in for the hard ones; leave this control out")
-    wanted = generator.permutation(wanted)
-    # Ties in length are broken by a draw, so that another seed finds other rows.
+    hard_rows = generator.permutation(hard_rows)
+    # Ties in length are broken at random, so that the result depends on the seed.
     pool = generator.permutation(pool)
     pool = pool[np.argsort(tokens[pool], kind="stable")]
-    parts = [wanted[low : low + len(pool)] for low in range(0, len(wanted), len(pool))]
+    parts = [hard_rows[low : low + len(pool)] for low in range(0, len(hard_rows), len(pool))]
     return np.concatenate([pool[_nearest(tokens[part], tokens[pool])] for part in parts])
 
 
 def _groups(split: Split) -> IntArray:
-    """(n,) a number per source; all rows alike where the data has none."""
+    """(n,) code of each row's source; 0 for all rows if there are no sources."""
     if split.sources is None:
         return np.zeros(len(split), np.int64)
     return source_codes(split.sources, len(split))[0].astype(np.int64)
 
 
 def _nearest(wanted: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> Rows:
-    """(m,) places in the sorted `lengths` (p,), p >= m: of each wanted length, in order, the nearest that is free."""
+    """(m,) indices into the sorted `lengths` (p,), p >= m: for each wanted length in order, the nearest unused one.
+
+    free_below and free_above are union-find forests that lead from an index to the next unused one on either side.
+    """
     free_below, free_above = list(range(len(lengths) + 1)), list(range(len(lengths) + 1))
     places = []
     for length, start in zip(wanted.tolist(), np.searchsorted(lengths, wanted).tolist(), strict=True):
         above = _free(free_above, start)
-        below = _free(free_below, start) - 1  # place k stands under number k + 1, so that 0 means none
+        below = _free(free_below, start) - 1  # shifted by 1, so that 0 means none
         further = length - lengths[below] if below >= 0 else None
         upwards = above < len(lengths) and (further is None or lengths[above] - length <= further)
-        place = above if upwards else below
-        free_above[place], free_below[place + 1] = place + 1, place
-        places.append(place)
+        chosen = above if upwards else below
+        free_above[chosen], free_below[chosen + 1] = chosen + 1, chosen
+        places.append(chosen)
     return np.array(places, np.int64)
 
 
 def _free(next_place: list[int], start: int) -> int:
-    """The first free number from `start` on; what was passed points there afterwards, so that it stays cheap."""
+    """Find the root of `start` in a union-find forest, compressing the path to it."""
     end = start
     while next_place[end] != end:
         end = next_place[end]

@@ -1,7 +1,7 @@
-"""Will copies help? What can be told of it before anything is fine-tuned, and what cannot.
+"""Forecast whether copies of hard rows help, before fine-tuning.
 
-From the run of the short proxy alone there are numbers, and the verdict is "not forecast": curves continued from there
-never said yes where copies did help. What held-out curves to the planned budget add is in `curate.mixture.verdicts`.
+With a short proxy alone there are only numbers and the verdict "not forecast": curves extrapolated from it never said
+yes where copies did help. Verdicts from held-out curves to the planned budget are in `curate.mixture.verdicts`.
 """
 
 from __future__ import annotations
@@ -35,21 +35,20 @@ from curate.mixture.verdicts import Foretold, Verdict
 from curate.types import BoolArray, Float64Array, IntArray
 
 _MOST_DRAWN = 12  # clusters in the plot
-_UNMEASURED = -3  # number of the clusters of new rows that were not measured, and downwards from it
+_UNMEASURED = -3  # cluster number of new rows that were not measured; further origins get -4, -5, ...
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """How often the rows of a group are seen with the plan, against the data as it is.
+    """Exposure of a group of rows with the plan, relative to the original data.
 
-    rows: of the input. rows_after: how many the result counts them as: copies, new rows that were measured as rows of
-        this group, and weights; new: how many of these are new rows.
-    share, share_after: of all rows.
-    steps, epochs: how many times as often the group is seen at equal steps, and in one epoch; None for a group without
-        rows in the input.
+    rows: in the input. rows_after: in the result, counting copies, weights, and new rows that were measured as rows of
+        this group. new: number of these new rows.
+    share, share_after: share of all rows.
+    steps, epochs: relative exposure at equal steps, and in one epoch; None for a group without rows in the input.
     loss, fall: mean loss of its rows at the last checkpoint, and its fall per e-fold of passes, in nats per token; None
-        where the scores hold no losses.
-    hard: None for a group of both kinds, and for new rows that were not measured.
+        if the scores have no losses.
+    hard: None for a mixed group, and for new rows that were not measured.
     """
 
     name: str
@@ -69,10 +68,10 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Factor:
-    """The least number of times to show every hard row so that it is seen `GAIN` times as often at equal steps.
+    """Smallest number of occurrences of every hard row for an exposure of `GAIN` at equal steps.
 
-    extra_rows: copies that this adds. hard, easy: how many times as often hard rows and all others then are seen at
-    equal steps. effective_share: see `Forecast`.
+    extra_rows: copies that this adds. hard, easy: resulting exposures of hard rows and of all others at equal steps.
+    effective_share: see `Forecast`.
     """
 
     times: int
@@ -84,21 +83,21 @@ class Factor:
 
 @dataclass(frozen=True, repr=False)
 class Forecast(Presented):
-    """Numbers about a curated dataset, and what they say of fine-tuning on it instead of on the data as it is.
+    """Forecast of fine-tuning on a curated dataset instead of on the original data.
 
     verdict: "not forecast" from the short proxy alone; with held-out curves the first of `foretold.verdicts`.
-    rows, rows_after: of the input, and what the result counts as; distinct_rows: in the result, each counted once.
+    rows, rows_after: of the input, and of the result with copies and weights. distinct_rows: in the result.
     hard_share: hard rows over scored rows.
-    effective_rows: Kish's (sum c)^2 / (sum c^2) over the distinct rows, each shown c times; effective_share: over
-        distinct_rows. What it lacks of 1 is what repetition takes.
-    hard, easy: all hard rows, and all others that were scored; clusters: each cluster, and apart from them rows without
-        one: noise, rows that could not be scored, and new rows that were not measured. Their rows are all rows.
-    needed: None where no row is hard, or so many that no number of copies is enough.
-    fitted_steps: of the checkpoints that `Exposure.fall` is fitted to: those of the last e-fold. in_sample: whether the
-        losses are of rows that the proxy trained on, as a rule; not under a model of reference rows.
-    missing: what is not known, and what to do about it.
-    cautions: what records of fine-tuning with such data say against copies.
-    foretold: what held-out curves to the planned budget say; None without them.
+    effective_rows: Kish's (sum c)^2 / (sum c^2) over the distinct rows, each occurring c times. effective_share:
+        effective_rows over distinct_rows; its distance from 1 is the cost of repetition.
+    hard, easy: all hard rows, and all other scored rows. clusters: each cluster, and separately rows without one
+        (noise, rows that could not be scored, and new rows that were not measured); together these are all rows.
+    needed: None if no row is hard, or so many that no number of copies is enough.
+    fitted_steps: checkpoints that `Exposure.fall` is fitted to, those of the last e-fold. in_sample: whether the losses
+        are of rows that the proxy was trained on; usually true, but not for a model of reference rows.
+    missing: missing information, with remedies.
+    cautions: measured results of fine-tuning on similar data that speak against copies.
+    foretold: predictions from held-out curves to the planned budget; None without them.
     """
 
     verdict: Verdict
@@ -125,21 +124,21 @@ class Forecast(Presented):
         return plain if self.foretold is None else plain | self.foretold.to_json()
 
     def summary(self) -> Facts:
-        """The verdict, and the numbers in words."""
-        first, *others = lines(self.to_json())
-        return Facts(first, tuple(("", line.strip()) for line in others))
+        """The verdict and the numbers as text."""
+        first, *other_lines = lines(self.to_json())
+        return Facts(first, tuple(("", line.strip()) for line in other_lines))
 
     def __repr__(self) -> str:
         return "\n".join(lines(self.to_json()))
 
     def plot(self) -> Any:
-        """A plotly Figure: how many times as often each group is seen with the plan as without it."""
+        """A plotly Figure of the relative exposure of each group."""
         return shown(exposures_plot([(group.name, group.steps, group.epochs) for group in self._groups()]))
 
     def _groups(self) -> list[Exposure]:
-        """All hard and all other rows, and clusters where these are not the same."""
-        known = [each for each in self.clusters if each.cluster is not None]
-        return [self.hard, self.easy, *(known[:_MOST_DRAWN] if len(known) > 2 else ())]
+        """All hard rows, all other rows, and clusters if there are more than two."""
+        numbered = [group for group in self.clusters if group.cluster is not None]
+        return [self.hard, self.easy, *(numbered[:_MOST_DRAWN] if len(numbered) > 2 else ())]
 
 
 def forecast(
@@ -155,26 +154,27 @@ def forecast(
     in_sample: bool | None = None,
     foretold: Foretold | None = None,
 ) -> Forecast:
-    """What can be told from a split, a plan and its new rows; without further training, but for that of `foretold`.
+    """Forecast from a split, a plan and its new rows; no training besides that of `foretold`.
 
     scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
-        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`; wrong_share:
-        estimated to be wrong. in_sample: whether the losses are of rows that their model trained on; None = not known.
+        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. wrong_share:
+        estimated share of wrong ones. in_sample: whether the losses are of rows that their model was trained on; None =
+        not known.
     """
     scores = None if scores is None else join_scores(scores, split.ids)
     seen, cluster, hard, unmeasured = _rows(split, plan, realized)
     standing = seen > 0
-    part = seen
+    batch_share = seen
     if order == "front" and copies == "weights" and standing.any():  # the weights hold in the first half of the steps
-        part = seen / seen.sum() + standing / standing.sum()
-    # A row of weight 2 takes no more steps of an epoch than another.
+        batch_share = seen / seen.sum() + standing / standing.sum()
+    # A row of weight 2 takes one place in an epoch like any other.
     epoch = float(standing.sum() if copies == "weights" else seen.sum() / plan.epochs)
-    counted = _Counted(split, scores, seen, part, epoch)
+    counted = _Counted(split, scores, seen, batch_share, epoch)
     clusters = counted.clusters(cluster, hard, unmeasured)
-    hard_rows, others = counted.exposures(np.where(cluster <= INVALID, -1, np.where(hard, 0, 1)), 2)
+    hard_rows, other_rows = counted.exposures(np.where(cluster <= INVALID, -1, np.where(hard, 0, 1)), 2)
     hard_share = int(split.hard.sum()) / max(1, int(split.valid.sum()))
-    kish = effective_share(part[standing]) if standing.any() else 0.0
-    apart = sum(each.new for each in clusters if each.hard is None)
+    kish = effective_share(batch_share[standing]) if standing.any() else 0.0
+    unmeasured_new = sum(group.new for group in clusters if group.hard is None)
     return Forecast(
         verdict=NOT_FORECAST if foretold is None else foretold.verdicts[0],
         rows=len(split),
@@ -184,12 +184,12 @@ def forecast(
         effective_rows=kish * int(standing.sum()),
         effective_share=kish,
         hard=Exposure("hard", **hard_rows, hard=True),
-        easy=Exposure("not hard", **others, hard=False),
+        easy=Exposure("not hard", **other_rows, hard=False),
         clusters=clusters,
         needed=_needed(int(split.hard.sum()), len(split)),
         fitted_steps=() if scores is None or scores.steps is None else tuple(scores.steps[counted.columns].tolist()),
         in_sample=in_sample,
-        missing=tuple(missing(scores, len(counted.columns), int(split.hard.sum()), apart, order)),
+        missing=tuple(missing(scores, len(counted.columns), int(split.hard.sum()), unmeasured_new, order)),
         cautions=tuple(cautions(hard_share, suspects if split.hard.any() else None, wrong_share)),
         foretold=foretold,
     )
@@ -198,7 +198,7 @@ def forecast(
 class _Counted:
     """Counts over groups of the n input rows and the m new ones.
 
-    seen: (n + m,) how often each counts. part: (n + m,) what it takes of the batches, in any unit. epoch: rows in one.
+    seen: (n + m,) occurrences of each row. part: (n + m,) its share of the batches, in any unit. epoch: rows per epoch.
     """
 
     def __init__(
@@ -209,16 +209,16 @@ class _Counted:
         self.columns = last_e_fold(() if steps is None else steps)
 
     def exposures(self, group: IntArray, groups: int) -> list[dict[str, Any]]:
-        """The numbers of an `Exposure`, of each of so many groups of the rows (n + m,); -1 = in none."""
-        n, total, taken = len(self.split), float(self.part.sum()), group >= 0
-        before = np.bincount(group[:n][taken[:n]], minlength=groups)
-        new = np.bincount(group[n:][taken[n:]], minlength=groups)
-        after, parts = (np.bincount(group[taken], each[taken], groups) for each in (self.seen, self.part))
+        """Fields of an `Exposure` for each of `groups` groups. group: (n + m,) group of each row, -1 = none."""
+        n, total, grouped = len(self.split), float(self.part.sum()), group >= 0
+        before = np.bincount(group[:n][grouped[:n]], minlength=groups)
+        new = np.bincount(group[n:][grouped[n:]], minlength=groups)
+        after, parts = (np.bincount(group[grouped], weights[grouped], groups) for weights in (self.seen, self.part))
         losses = _losses(self.scores, self.columns, np.where(self.split.valid, group[:n], -1), groups)
-        found = []
+        exposures = []
         for g in range(groups):
             steps = float(parts[g]) * n / (total * int(before[g])) if before[g] and total else None
-            found.append(
+            exposures.append(
                 {
                     "rows": int(before[g]),
                     "rows_after": float(after[g]),
@@ -230,39 +230,41 @@ class _Counted:
                     **losses[g],
                 }
             )
-        return found
+        return exposures
 
     def clusters(self, cluster: IntArray, hard: BoolArray, unmeasured: Sequence[str]) -> tuple[Exposure, ...]:
-        """Of each cluster, and last of what is none. cluster, hard, unmeasured: see `_rows`."""
+        """Exposure of each cluster, then of rows without one. cluster, hard, unmeasured: see `_rows`."""
         # A cluster is hard as a whole or not at all, unless a clusterer's small sources are.
         codes, first, group = np.unique(2 * cluster + hard, return_index=True, return_inverse=True)
-        split, found = self.split, []
-        for code, at, numbers in zip(codes.tolist(), first.tolist(), self.exposures(group, len(codes)), strict=True):
+        split, exposures = self.split, []
+        for code, row, fields in zip(codes.tolist(), first.tolist(), self.exposures(group, len(codes)), strict=True):
             number, is_hard = code // 2, None if code // 2 <= _UNMEASURED else bool(code % 2)
-            of_source = number >= 0 and at < len(split) and split.per_source and split.sources is not None
-            source = split.sources[at] if of_source and split.sources is not None else None
+            of_source = number >= 0 and row < len(split) and split.per_source and split.sources is not None
+            source = split.sources[row] if of_source and split.sources is not None else None
             name = _name(number, source, unmeasured)
             number = number if number >= 0 else None
-            found.append(Exposure(name, **numbers, hard=is_hard, cluster=number, source=source))
-        return tuple(sorted(found, key=lambda each: each.cluster is None))
+            exposures.append(Exposure(name, **fields, hard=is_hard, cluster=number, source=source))
+        return tuple(sorted(exposures, key=lambda exposure: exposure.cluster is None))
 
 
 def _rows(
     split: Split, plan: Plan, realized: Sequence[Realized]
 ) -> tuple[Float64Array, IntArray, BoolArray, list[str]]:
-    """Of the n input rows and the m new ones behind them: how often each counts, its cluster, and whether it is hard.
-    And the origins of new rows that were not measured, whose clusters are numbered from -3 down."""
+    """(n + m,) occurrences, cluster and hardness of the n input rows followed by the m new ones.
+
+    Also the origins of new rows that were not measured, whose clusters are numbered -3, -4, ...
+    """
     parts = [part.rows for part in realized if len(part.rows)]
     unmeasured = list(dict.fromkeys(rows.origin for rows in parts if rows.measured is None))
     clusters, hards = [split.cluster.astype(np.int64)], [split.hard]
     for rows in parts:
-        found = rows.measured
-        if found is None:
+        measured = rows.measured
+        if measured is None:
             clusters.append(np.full(len(rows), _UNMEASURED - unmeasured.index(rows.origin), np.int64))
             hards.append(np.zeros(len(rows), np.bool_))
         else:
-            clusters.append(found.cluster.astype(np.int64))
-            hards.append(found.hard)
+            clusters.append(measured.cluster.astype(np.int64))
+            hards.append(measured.hard)
     cluster = np.concatenate(clusters)
     seen = np.concatenate([plan.counts.astype(np.float64), np.ones(len(cluster) - len(split))])
     return seen, cluster, np.concatenate(hards), unmeasured
@@ -278,24 +280,25 @@ def _name(number: int, source: Any, unmeasured: Sequence[str]) -> str:
 
 
 def _losses(scores: Scores | None, columns: IntArray, group: IntArray, groups: int) -> list[dict[str, float | None]]:
-    """Of each group of the rows (n,), -1 = of none: the mean loss at the last checkpoint, and its fall per e-fold."""
-    found: list[dict[str, float | None]] = [{"loss": None, "fall": None} for _ in range(groups)]
+    """{loss, fall} of each group: mean loss at the last checkpoint, and fall per e-fold. group: (n,), -1 = none."""
+    per_group: list[dict[str, float | None]] = [{"loss": None, "fall": None} for _ in range(groups)]
     if scores is None or scores.trajectory is None:
-        return found
-    taken = group >= 0
-    rows = np.bincount(group[taken], minlength=groups)
-    sums = [np.bincount(group[taken], column[taken].astype(np.float64), groups) for column in scores.trajectory.T]
+        return per_group
+    grouped = group >= 0
+    rows = np.bincount(group[grouped], minlength=groups)
+    sums = [np.bincount(group[grouped], column[grouped].astype(np.float64), groups) for column in scores.trajectory.T]
     mean = np.stack(sums, axis=1) / np.maximum(rows, 1)[:, None]  # (groups, K)
     fall = fall_per_e_fold(scores.steps[columns], mean[:, columns]) if len(columns) > 1 else None  # type: ignore[index]
     for g in np.flatnonzero(rows).tolist():
-        found[g] = {"loss": float(mean[g, -1]), "fall": None if fall is None else float(fall[g])}
-    return found
+        per_group[g] = {"loss": float(mean[g, -1]), "fall": None if fall is None else float(fall[g])}
+    return per_group
 
 
 def _needed(hard: int, rows: int) -> Factor | None:
+    """`Forecast.needed` for `hard` hard rows among `rows` rows."""
     times = factor_for(GAIN, hard / rows) if hard else None
     if times is None:
         return None
-    part = hard / rows
-    copied, others = of_copied(part, times)
-    return Factor(times, (times - 1) * hard, copied, others, effective(part, times))
+    hard_share = hard / rows
+    copied, other = of_copied(hard_share, times)
+    return Factor(times, (times - 1) * hard, copied, other, effective(hard_share, times))

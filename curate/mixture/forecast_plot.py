@@ -1,4 +1,4 @@
-"""The plot of a forecast: how often each group of rows is seen, against the data as it is."""
+"""Plot of a forecast: relative exposure of each group of rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from curate.difficulty.figures import EASY, GREY, HARD, framed, rounded
 
 
 def exposures_plot(groups: Sequence[tuple[str, float | None, float | None]]) -> dict[str, Any]:
-    """Bars at equal steps and at equal epochs. groups: (name, times as often at equal steps, at equal epochs)."""
-    drawn = [group for group in groups if group[1] is not None]
-    places, names = [*range(len(drawn))], [plot_text(name, 30) for name, _, _ in drawn]
+    """Bars at equal steps and at equal epochs. groups: (name, exposure at equal steps, exposure at equal epochs)."""
+    shown_groups = [group for group in groups if group[1] is not None]
+    places, names = [*range(len(shown_groups))], [plot_text(name, 30) for name, _, _ in shown_groups]
     data = [
         {
             "type": "bar",
             "name": label,
             "x": places,
-            "y": rounded([each[column] or 0.0 for each in drawn]),
+            "y": rounded([group[column] or 0.0 for group in shown_groups]),
             "text": names,
             "textposition": "none",
             "marker": {"color": color},

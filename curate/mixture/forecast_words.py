@@ -1,4 +1,4 @@
-"""What is said beside the numbers of a forecast: verdict, cautions, what is missing; and the numbers in words."""
+"""Text of forecasts: verdict, cautions, missing information, and the numbers in words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ NOT_FORECAST = Verdict(
 
 
 def missing(scores: Scores | None, fitted: int, hard: int, unmeasured: int, order: Order) -> Iterator[str]:
-    """What is not known. fitted: checkpoints that falls are fitted to. unmeasured: new rows that were not measured."""
+    """Missing information of a forecast, with remedies.
+
+    fitted: number of checkpoints that falls are fitted to. unmeasured: number of new rows that were not measured.
+    """
     if not hard:
         yield "No row is hard, so there is nothing to show more often."
     if scores is None or scores.trajectory is None:
@@ -57,21 +60,21 @@ def cautions(
     wrong_share: float | None = None,
     measured: Mapping[str, Any] | None = None,
 ) -> Iterator[RunWarning]:
-    """What records of fine-tuning with such data say against copies. suspects: of the hard rows, those of high loss.
+    """Warnings from measured results of fine-tuning on similar data that speak against copies.
 
-    wrong_share: of the hard rows, those that are estimated to be wrong, which takes the place of `suspects`.
-    measured: `Judgment.cautions`, the committed ones unless given. Of a setting that it lacks nothing is said.
+    suspects: share of the hard rows whose loss stays high. wrong_share: estimated share of wrong hard rows, which takes
+    precedence over `suspects`. measured: `Judgment.cautions`; None = the committed ones.
     """
     measured = judgment().cautions if measured is None else measured
     large, small, wrong = (measured.get(name) for name in ("large", "small", "wrong"))
-    shown = f"hard rows shown {times(measured.get('times', 0))} changed the loss by"
+    changed_by = f"hard rows shown {times(measured.get('times', 0))} changed the loss by"
     if hard_share >= LARGE_HARD_SHARE and large and small:
-        early = [each["nats"] for budget, each in large["changes"].items() if float(budget) < 1]
+        early = [change["nats"] for budget, change in large["changes"].items() if float(budget) < 1]
         yield RunWarning(
             "hard_share_large",
             f"{hard_share:.0%} of the scored rows are hard. With {large['hard_share']:.0%} hard and a model that knew "
-            f"nothing of them beforehand, {shown} {_listed(early)} before the rare skills were half learned and by "
-            f"{_listed(_late(large, 'nats'))} from then on; with {small['hard_share']:.0%} hard, by "
+            f"nothing of them beforehand, {changed_by} {_listed(early)} before the rare skills were half learned and "
+            f"by {_listed(_late(large, 'nats'))} from then on; with {small['hard_share']:.0%} hard, by "
             f"{_listed(_late(small, 'nats'))} from then on (symbol tasks, {large['seeds']} seeds).",
             "See whether fewer rows are hard after more steps of the proxy (proxy.steps), or use more clusters with "
             "hard: highest.",
@@ -81,7 +84,7 @@ def cautions(
         answers = _late(wrong, "exact")
         yield RunWarning(
             "hard_may_be_wrong",
-            f"{many} With {wrong['wrong']:.0%} wrong completions in the data, {shown} "
+            f"{many} With {wrong['wrong']:.0%} wrong completions in the data, {changed_by} "
             f"{_listed(_late(wrong, 'nats'))} instead of {_listed(_late(small, 'nats'))} (symbol tasks, "
             f"{wrong['seeds']} seeds)" + (", while exact answers still rose." if min(answers, default=0) > 0 else "."),
             "Read some of them before you copy them (report.html lists a few).",
@@ -89,17 +92,20 @@ def cautions(
 
 
 def _many_wrong(suspects: float | None, wrong_share: float | None) -> str | None:
-    """What says that many of the hard rows may be wrong; None where nothing does. See `cautions`."""
+    """Sentence that says that many hard rows may be wrong; None if there is no sign of it. See `cautions`."""
     if wrong_share is not None:
-        said = f"{wrong_share:.0%} of the hard rows are estimated to be wrong, or beyond what the other rows teach."
-        return said if wrong_share > judgment().most_wrong else None
+        message = f"{wrong_share:.0%} of the hard rows are estimated to be wrong, or beyond what the other rows teach."
+        return message if wrong_share > judgment().most_wrong else None
     if suspects is None or suspects < MAX_NOISE_AMONG_HARD:
         return None
     return f"{suspects:.0%} of the hard rows have a loss that stays high: rare or wrong, this cannot tell."
 
 
 def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
-    """What `Duplicate(times="auto")` did. times_shown: of hard rows. shown: whether verdicts are."""
+    """Warning about the choice of `Duplicate(times="auto")`.
+
+    times_shown: occurrences of hard rows. shown: whether verdicts are shown.
+    """
     rule = judgment()
     what = (
         f"Hard rows are shown {times(times_shown)}, the smallest number that is foretold to lower the loss by "
@@ -113,46 +119,48 @@ def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
 
 
 def _late(setting: Mapping[str, Any], outcome: str) -> list[float]:
-    """Changes at the budgets at which the rare skills are half learned, and later."""
-    return [each[outcome] for budget, each in setting["changes"].items() if float(budget) >= 1]
+    """Changes of an outcome at budgets from which on the rare skills are half learned."""
+    return [change[outcome] for budget, change in setting["changes"].items() if float(budget) >= 1]
 
 
 def _listed(changes: Sequence[float]) -> str:
-    """+4 and -13 %."""
+    """Format relative changes: "+4 and -13 %"."""
     return " and ".join(f"{100 * change:+.0f}" for change in changes) + " %"
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
-    """At most 20 lines for a terminal, from what `Forecast.to_json` gave."""
-    found = []
+    """At most 20 lines for a terminal. record: from `Forecast.to_json`."""
+    result = []
     for number, verdict in enumerate(record.get("verdicts") or [record["verdict"]]):
-        told = f" ({verdict['outcome']})" if verdict["outcome"] else ""
-        right = "" if verdict["precision"] is None else f" Right in {share(verdict['precision'])} of the cases judged."
+        outcome = f" ({verdict['outcome']})" if verdict["outcome"] else ""
+        precision = (
+            "" if verdict["precision"] is None else f" Right in {share(verdict['precision'])} of the cases judged."
+        )
         head = "" if number else "Will copies help? "
-        found.append(f"{head}{one_line(verdict['verdict'])}{told}: {one_line(verdict['reason'], 600)}{right}")
-        found.append(f"  {next_in_words(verdict['verdict'])}: {one_line(verdict['command'], 400)}")
-    found += [f"  {line}" for line in curves_in_words(record)]
-    found.append(
+        result.append(f"{head}{one_line(verdict['verdict'])}{outcome}: {one_line(verdict['reason'], 600)}{precision}")
+        result.append(f"  {next_in_words(verdict['verdict'])}: {one_line(verdict['command'], 400)}")
+    result += [f"  {line}" for line in curves_in_words(record)]
+    result.append(
         f"  {share(record['hard_share'])} of the scored rows are hard; effective rows "
         f"{count(record['effective_rows'])} of {count(record['distinct_rows'])} ({share(record['effective_share'])})"
     )
-    found.append(f"  {needed_in_words(record)}")
+    result.append(f"  {needed_in_words(record)}")
     parts = parts_of(record)
-    for each in (record["hard"], record["easy"], *parts[:_SHOWN_CLUSTERS]):
-        found.append(f"  {_in_words(each, record['in_sample'])}")
+    for group in (record["hard"], record["easy"], *parts[:_SHOWN_CLUSTERS]):
+        result.append(f"  {_in_words(group, record['in_sample'])}")
     if len(parts) > _SHOWN_CLUSTERS:
-        found[-1] += f"; {len(parts) - _SHOWN_CLUSTERS:,} more in run.json"
+        result[-1] += f"; {len(parts) - _SHOWN_CLUSTERS:,} more in run.json"
     notes = [*record["missing"], *(f"{caution['message']} {caution['remedy']}" for caution in record["cautions"])]
-    return [*found, *(f"  {one_line(note, 600)}" for note in notes[:3])]
+    return [*result, *(f"  {one_line(note, 600)}" for note in notes[:3])]
 
 
 def next_in_words(verdict: str) -> str:
-    """What the command of a verdict does."""
+    """Purpose of the command that follows a verdict."""
     return _NEXT.get(verdict, "to measure it")
 
 
 def curves_in_words(record: Mapping[str, Any]) -> Iterator[str]:
-    """What the held-out curves say, in numbers; nothing where there are none."""
+    """Lines about the held-out curves; none without curves."""
     curves = record.get("curves")
     if not curves:
         return
@@ -166,13 +174,14 @@ def curves_in_words(record: Mapping[str, Any]) -> Iterator[str]:
         for kind, name in (("hard", "hard rows"), ("other", "others"))
     )
     yield f"held-out loss of {of}, steps {count(steps[0])} to {count(steps[-1])}, nats per token: {ends}"
-    shown = [prediction for prediction in record["predictions"] if prediction["times"] in _SHOWN_TIMES]
-    said = "; ".join(
-        f"x{each['times']} {_signed(each['change'])} ({_signed(each['low'])} to {_signed(each['high'])})"
-        for each in shown
+    selected = [prediction for prediction in record["predictions"] if prediction["times"] in _SHOWN_TIMES]
+    changes = "; ".join(
+        f"x{prediction['times']} {_signed(prediction['change'])} "
+        f"({_signed(prediction['low'])} to {_signed(prediction['high'])})"
+        for prediction in selected
     )
     clock = "" if curves["clock"] == 1 else f", read at {decimal(curves['clock'])} times the steps"
-    yield f"foretold change of the loss on the mixture by exposures alone{clock}, in %: {said}"
+    yield f"foretold change of the loss on the mixture by exposures alone{clock}, in %: {changes}"
 
 
 def _signed(change: float) -> str:
@@ -181,24 +190,24 @@ def _signed(change: float) -> str:
 
 
 def parts_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What to show beside all hard and all other rows: the clusters where these are not the same, and what is none."""
+    """Groups to show besides hard and other rows: clusters if there are more than two, and rows without a cluster."""
     clusters = record["clusters"]
     same = sum(cluster["cluster"] is not None for cluster in clusters) <= 2
     return [cluster for cluster in clusters if not same or cluster["cluster"] is None]
 
 
-def _in_words(each: Mapping[str, Any], in_sample: bool | None) -> str:
-    rows = f"{one_line(each['name'], 60)}: {count(each['rows'])} rows -> {count(each['rows_after'])}"
-    if each["steps"] is not None:
-        rows += f", seen x{decimal(each['steps'])} at equal steps, x{decimal(each['epochs'])} at equal epochs"
-    if each["fall"] is not None:
-        rows += f"; loss falls by {decimal(each['fall'])} nats per token and e-fold of passes"
+def _in_words(group: Mapping[str, Any], in_sample: bool | None) -> str:
+    rows = f"{one_line(group['name'], 60)}: {count(group['rows'])} rows -> {count(group['rows_after'])}"
+    if group["steps"] is not None:
+        rows += f", seen x{decimal(group['steps'])} at equal steps, x{decimal(group['epochs'])} at equal epochs"
+    if group["fall"] is not None:
+        rows += f"; loss falls by {decimal(group['fall'])} nats per token and e-fold of passes"
         rows += " (of the proxy, in-sample)" if in_sample else " (of the proxy)"
     return rows
 
 
 def needed_in_words(record: Mapping[str, Any]) -> str:
-    """How often to show hard rows for them to be seen `GAIN` times as often at equal steps."""
+    """Sentence about the number of copies for which hard rows have an exposure of `GAIN` at equal steps."""
     needed, hard = record["needed"], record["hard"]["share"]
     if needed is not None:
         return (

@@ -1,4 +1,4 @@
-"""Data that grows: new rows scored like those of a finished run, on its kept checkpoints and by its clusters."""
+"""Score new rows with the kept checkpoints and clusters of a finished run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIGNIFICANT, _LARGE = 1.63, 0.1
 
 @dataclass(frozen=True)
 class KeptRun:
-    """What a finished run says of the n rows that it scored: their content, scores and clusters."""
+    """A finished run: the n rows that it scored, their scores and their clusters."""
 
     directory: Path
     record: dict[str, Any]
@@ -49,10 +49,10 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far the difficulty of new rows is from that of the rows before, in distribution.
+    """Difference between the difficulty distributions of new and earlier rows.
 
     statistic: Kolmogorov-Smirnov, the largest difference of the two distribution functions, 0 to 1. critical: the value
-    that two samples of these sizes from one distribution exceed in 1 % of cases. old, new: how many rows of each.
+    that two samples of these sizes from one distribution exceed in 1 % of cases. old, new: numbers of rows.
     """
 
     statistic: float
@@ -62,14 +62,14 @@ class Drift:
 
     @property
     def warns(self) -> bool:
-        """Whether it is beyond chance and above 0.1."""
+        """Whether it is significant and above 0.1."""
         return self.statistic > max(self.critical, _LARGE)
 
 
 def kept_run(directory: Path, clusterer: Any) -> KeptRun:
-    """The finished run in a folder. clusterer: of its recipe.
+    """Read the finished run in a folder. clusterer: of its recipe.
 
-    Raises InputError where it is damaged, or where its rows are to be had neither from it nor from where it read them.
+    Raises InputError if it is damaged, or if its rows are available neither in it nor at its source.
     """
     record = read_finished(directory)
     check_files(directory, record, _REMEDY)
@@ -92,31 +92,31 @@ def kept_run(directory: Path, clusterer: Any) -> KeptRun:
 
 
 def reading_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `curate.read` by which the rows of a finished run were read."""
+    """Arguments of `curate.read` with which the rows of a finished run were read."""
     return {"columns": dict(record["data"].get("columns", {})), "shape": record["data"]["shape"]}
 
 
 def _examples(directory: Path, record: dict[str, Any], ids: pa.Array) -> Examples:
-    """The rows that were scored, in their order: from the result, or where rows are missing there, from its source."""
-    wanted = record["data"]["fingerprint"]
+    """The rows that were scored, in order of `ids`: from the result, or from its source if rows are missing there."""
+    fingerprint = record["data"]["fingerprint"]
     options = reading_of(record)
     options["columns"].pop("id", None)
     try:
-        found = read(directory, allow_curated=True, **options).examples
-        first = pc.and_(pc.equal(found.table["origin"], "original"), pc.equal(found.table["copy"], 0))
-        rows = np.flatnonzero(first.to_numpy(zero_copy_only=False))
-        own = found.table["example_id"].take(pa.array(rows)).cast(ids.type).combine_chunks()
-        places = pc.index_in(ids, value_set=own)
+        result = read(directory, allow_curated=True, **options).examples
+        originals = pc.and_(pc.equal(result.table["origin"], "original"), pc.equal(result.table["copy"], 0))
+        rows = np.flatnonzero(originals.to_numpy(zero_copy_only=False))
+        result_ids = result.table["example_id"].take(pa.array(rows)).cast(ids.type).combine_chunks()
+        places = pc.index_in(ids, value_set=result_ids)
         if not places.null_count:
-            chosen = replace(found.take(rows[places.to_numpy()]), ids=ids.cast(found.ids.type))
-            if chosen.fingerprint() == wanted:
+            chosen = replace(result.take(rows[places.to_numpy()]), ids=ids.cast(result.ids.type))
+            if chosen.fingerprint() == fingerprint:
                 return _content(chosen)
     except (InputError, KeyError):
         pass
     source = record["data"]["source"]
     try:
         examples = read(source, **reading_of(record)).examples
-        if examples.fingerprint() == wanted:
+        if examples.fingerprint() == fingerprint:
             return _content(examples)
     except (InputError, ExternalError):
         pass
@@ -127,7 +127,7 @@ def _examples(directory: Path, record: dict[str, Any], ids: pa.Array) -> Example
 
 
 def _content(examples: Examples) -> Examples:
-    """The examples with the columns alone that have roles, but for that of ids, which they have."""
+    """The examples with only the columns that have a role, without the id column."""
     columns = {role: name for role, name in examples.columns.items() if role != "id"}
     names = [name for name in examples.table.column_names if name in columns.values()]
     return replace(examples, table=examples.table.select(names), columns=columns)
@@ -146,9 +146,9 @@ def _scores(tables: Path, ids: pa.Array) -> Scores:
 
 
 def score_like(kept: KeptRun, new: Examples, scorer: Scorer, clusterer: Any, proxy: Proxy, run: Run) -> Rescored:
-    """The m `new` rows, none of which `kept` has, measured on its checkpoints and assigned by its clusters.
+    """Score the m `new` rows, which `kept` does not have, on its checkpoints and assign them to its clusters.
 
-    scorer, clusterer, proxy: of its recipe; run: with its seed. Nothing is trained. Raises InputError where the
+    scorer, clusterer, proxy: of its recipe. run: with its seed. Nothing is trained. Raises InputError if the
     checkpoints are gone, and for rows with other columns.
     """
     if measures := measures_of(scorer):
@@ -184,7 +184,7 @@ def _check_checkpoints(kept: KeptRun, measures: Sequence[Any], proxy: Proxy, run
 
 
 def _aligned(new: Examples, examples: Examples) -> Examples:
-    """The new rows in the columns and types of the examples, where their values fit."""
+    """The new rows in the columns and types of the examples; unchanged if they do not fit."""
     schema = examples.table.schema
     if set(new.table.column_names) != set(schema.names):
         return new  # `rescore` says what differs
@@ -199,7 +199,7 @@ def _aligned(new: Examples, examples: Examples) -> Examples:
 
 
 def drift(old: FloatArray, new: FloatArray) -> Drift | None:
-    """`Drift` of difficulties (n,) and (m,), NaN left out; None where one of them has no row."""
+    """Drift from difficulties `old` (n,) to `new` (m,), ignoring NaN; None if either is empty."""
     from scipy.stats import ks_2samp
 
     old, new = old[np.isfinite(old)], new[np.isfinite(new)]
@@ -211,18 +211,18 @@ def drift(old: FloatArray, new: FloatArray) -> Drift | None:
 
 
 def together(kept: Scores, new: Scores, ids: Any) -> Scores:
-    """Scores of the rows `ids`, each from the one that has it; what only one of them says of rows is left out."""
+    """Combine scores of disjoint rows, in the order of `ids`; fields that only one of them has are dropped."""
     both: dict[str, Any] = {}
     for name in ("trajectory", *COUNTS, "length_difference"):
-        parts = [getattr(each, name) for each in (kept, new)]
+        parts = [getattr(part_scores, name) for part_scores in (kept, new)]
         both[name] = None if any(part is None for part in parts) else np.concatenate(parts)
-    own, added = kept.ids.cast(pa.string()), new.ids.cast(pa.string())
+    kept_ids, new_ids = kept.ids.cast(pa.string()), new.ids.cast(pa.string())
     scores = Scores(
         features=np.concatenate([kept.features, new.features]),
         difficulty=np.concatenate([kept.difficulty, new.difficulty]),
         valid=np.concatenate([kept.valid, new.valid]),
         steps=kept.steps,
-        ids=pa.concat_arrays([own, added]),
+        ids=pa.concat_arrays([kept_ids, new_ids]),
         **both,
     )
     return scores.take(pc.index_in(ids.cast(pa.string()), value_set=scores.ids).to_numpy()).with_ids(ids)

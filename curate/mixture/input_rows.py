@@ -1,4 +1,4 @@
-"""Input rows to look at: the hardest, the easiest, some at random, with their texts."""
+"""Select input rows for inspection: the hardest, the easiest or a random sample, with their texts."""
 
 from __future__ import annotations
 
@@ -23,57 +23,60 @@ from curate.types import IntArray
 
 
 def by_difficulty(split: Split, n: int, *, hardest: bool) -> IntArray:
-    """(m,) positions of at most n scored rows, the most extreme first; ties in the order of the rows."""
+    """(m,) positions of at most n scored rows, hardest (or easiest) first; ties keep the order of rows."""
     scored = np.flatnonzero(split.valid)
     sign = -1 if hardest else 1
     return scored[np.argsort(sign * split.difficulty[scored], kind="stable")[: _count(n)]]
 
 
 def at_random(split: Split, n: int, *, hard: bool | None, seed: int) -> IntArray:
-    """(m,) positions of at most n rows, drawn; hard: of the hard, or of the other scored rows alone."""
-    of = np.ones(len(split), np.bool_) if hard is None else split.valid & (split.hard == hard)
-    rows = np.flatnonzero(of)
+    """(m,) positions of a random sample of at most n rows. hard: only hard, or only other scored rows; None = all."""
+    allowed = np.ones(len(split), np.bool_) if hard is None else split.valid & (split.hard == hard)
+    rows = np.flatnonzero(allowed)
     generator = np.random.default_rng(derive_seed(seed, "sample", str(hard)))
     return generator.permutation(rows)[: _count(n)]
 
 
 def described(examples: Examples, split: Split, plan: Plan, rows: IntArray) -> pa.Table:
-    """These rows (m,) as a table: example_id, difficulty, hard, cluster, count (of the plan), and the input's columns
-    that a model reads, and its source."""
+    """The rows at `rows` (m,) as a table.
+
+    Columns example_id, difficulty, hard, cluster, count (of the plan), the content columns of the input, and its
+    source.
+    """
     names = list(
         dict.fromkeys(
             examples.columns[role] for role in (*examples.content_roles, "source") if role in examples.columns
         )
     )
-    taken = examples.take(rows)
+    chosen = examples.take(rows)
     columns: dict[str, Any] = {
-        "example_id": taken.ids,
+        "example_id": chosen.ids,
         "difficulty": pa.array(split.difficulty[rows], mask=~split.valid[rows]),
         "hard": split.hard[rows],
         "cluster": split.cluster[rows],
         "count": plan.counts[rows],
     }
-    readable = taken.readable
+    readable = chosen.readable
     columns |= {name: readable[name] for name in names if name not in columns}
     return pa.table(columns)
 
 
 def first_words(examples: Examples, rows: IntArray, limit: int = 80) -> list[str]:
-    """The beginning of what each of these rows (m,) says first, on one line."""
+    """The beginning of the first content column of the rows at `rows` (m,), on one line."""
     role = next(iter(examples.content_roles), None)
     if role is None or not len(rows):
         return [""] * len(rows)
-    taken = examples.take(rows)
-    return [one_line(_said(cell), limit) for cell in taken.texts(role, 0, len(taken))]
+    chosen = examples.take(rows)
+    return [one_line(_said(cell), limit) for cell in chosen.texts(role, 0, len(chosen))]
 
 
 def _said(cell: Any) -> str:
-    """The text of a cell; of a conversation, that of its first turn of a user."""
+    """The text of a cell; of a conversation, that of its first user turn."""
     if not isinstance(cell, list):
         return "" if cell is None else str(cell)
     turns = [turn for turn in cell if isinstance(turn, dict)]
-    asked = [turn for turn in turns if turn.get("role") == "user"] or turns
-    return str(asked[0].get("content") or "") if asked else ""
+    user_turns = [turn for turn in turns if turn.get("role") == "user"] or turns
+    return str(user_turns[0].get("content") or "") if user_turns else ""
 
 
 def _count(n: int) -> int:
@@ -85,7 +88,7 @@ def _count(n: int) -> int:
 def curated_summary(
     loaded: Loaded, split: Split, mixture: Mixture, warnings: Sequence[RunWarning], path: Path | None
 ) -> Facts:
-    """What a result says of itself, in a few lines."""
+    """The summary of a result in a few lines. path: its folder, None if it is not written yet."""
     hard, scored = int(split.hard.sum()), int(split.valid.sum())
     origins = pc.value_counts(mixture.columns().column("origin")).to_pylist()
     by_origin = ", ".join(f"{count(origin['counts'])} {origin['values']}" for origin in origins)

@@ -1,7 +1,7 @@
-"""How the rule that turns held-out curves into a verdict was judged, on settings that it was not chosen on.
+"""Measured reliability of the rule for verdicts, on settings that were not used to choose it.
 
-The record is judgment.json beside this module; `python -m benchmarks.when.forecast --judge` writes it. It alone
-decides whether a verdict is shown.
+The record is judgment.json in this package, written by `python -m benchmarks.when.forecast --judge`. It alone decides
+whether verdicts are shown.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Interval = tuple[float, float, float]  # the figure, and its 95 % interval over 
 
 @dataclass(frozen=True)
 class Judged:
-    """The rule on one outcome.
+    """Reliability of the rule for one outcome.
 
-    right: share of units where it said what was so. yes: how often it said yes; precision: share of those that were so,
-    None where it never said yes. gain: of following it over always taking the data as it is; of the loss its relative
-    fall, of answers the rise of their share.
+    right: accuracy over units. yes: number of positive verdicts. precision: share of positive verdicts that were right,
+    None if there were none. gain: of following the rule over always using the original data: relative fall of the loss,
+    or rise of the share of right answers.
     """
 
     right: Interval
@@ -33,15 +33,17 @@ class Judged:
 
     @property
     def beats(self) -> bool:
-        """Whether following it is better than always taking the data as it is, by the lower bound."""
+        """Whether following it is better than always using the original data, by the lower bound."""
         return self.gain[1] > 0
 
 
 @dataclass(frozen=True)
 class Judgment:
-    """clock, threshold, most_wrong: the rule, see `curate.mixture.verdicts`. units: settings at a budget; settings: how
-    many of these there are, by family. times: how often hard rows were shown where it was judged.
-    cautions: what was measured in the settings that cautions speak of, see `curate.mixture.forecast_words.cautions`.
+    """The rule for verdicts and its reliability.
+
+    clock, threshold, most_wrong: parameters of the rule, see `curate.mixture.verdicts`. units: number of (setting,
+    budget) pairs that it was judged on. settings: number of settings by family. times: occurrences of hard rows there.
+    cautions: measured results that cautions cite, see `curate.mixture.forecast_words.cautions`.
     """
 
     clock: float
@@ -55,23 +57,23 @@ class Judgment:
 
     @property
     def shown(self) -> tuple[Outcome, ...]:
-        """Outcomes of which a verdict is shown."""
-        return tuple(name for name, each in self.outcomes.items() if each.beats)
+        """Outcomes for which a verdict is shown."""
+        return tuple(name for name, judged in self.outcomes.items() if judged.beats)
 
 
 def judgment_from(record: Mapping[str, Any]) -> Judgment:
-    """Of what judgment.json holds."""
+    """The judgment from the content of judgment.json."""
 
     def interval(value: Any) -> Interval:
-        figure, low, high = (float(each) for each in value)
+        figure, low, high = (float(number) for number in value)
         return figure, low, high
 
     outcomes: dict[Outcome, Judged] = {}
     names: tuple[Outcome, ...] = ("loss", "answers")
     for name in names:
-        one = record["outcomes"][name]
-        precision = None if one["precision"] is None else interval(one["precision"])
-        outcomes[name] = Judged(interval(one["right"]), int(one["yes"]), precision, interval(one["gain"]))
+        outcome = record["outcomes"][name]
+        precision = None if outcome["precision"] is None else interval(outcome["precision"])
+        outcomes[name] = Judged(interval(outcome["right"]), int(outcome["yes"]), precision, interval(outcome["gain"]))
     fields: dict[str, Any] = {name: float(record["rule"][name]) for name in ("clock", "threshold", "most_wrong")}
     fields |= {name: record[name] for name in ("times", "units", "settings", "cautions")}
     return Judgment(outcomes=outcomes, **fields)
@@ -79,6 +81,6 @@ def judgment_from(record: Mapping[str, Any]) -> Judgment:
 
 @cache
 def judgment() -> Judgment:
-    """The committed one."""
+    """The judgment in the committed judgment.json."""
     text = (resources.files("curate.mixture") / "judgment.json").read_text(encoding="utf-8")
     return judgment_from(json.loads(text))

@@ -1,4 +1,4 @@
-"""The rows of the result: their order, their copies and the columns added to them."""
+"""Rows of the result: their order, copies and added columns."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ def rebuild(
     order: Order = "shuffle",
     copies: Copies = "rows",
 ) -> Any:
-    """The curated dataset, of the kind that came in; the last step of a pipeline made by hand.
+    """The curated dataset in the type of the input; the last step of a manual pipeline.
 
-    data: what `curate.read` returned. Rows of the plan that are not in the input are made now. order, copies: see
-    Pipeline; the shuffle is that of `run.seed`. Raises InputError for a split or plan of other rows, or of these in
-    another order.
+    data: the result of `curate.read`. Rows that the plan demands are generated here. order, copies: see Pipeline; the
+    shuffle is seeded by `run.seed`. Raises InputError if split or plan are of other rows, or in another order.
     """
     run = run or Run()
     _check_same_rows(data, split, plan)
@@ -49,7 +48,7 @@ def rebuild(
 
 
 def check_weight_column(table: pa.Table, copies: Copies) -> None:
-    """Raise InputError where the column that `copies` adds is in the input already."""
+    """Raise InputError if the input already has the column that `copies` adds."""
     if copies == "weights" and WEIGHT in table.column_names:
         raise InputError(
             f"the input has a column {WEIGHT!r}, and so has the result with copies: weights; rename or remove that of "
@@ -59,11 +58,11 @@ def check_weight_column(table: pa.Table, copies: Copies) -> None:
 
 @dataclass(frozen=True)
 class Mixture:
-    """m rows: those of the input as often as planned, and the realized ones.
+    """m rows of the result: input rows with their planned copies, and the realized new rows.
 
-    copies: "weights" = rows once, in the order in which "rows" would have them, and how often in a column `weight`.
+    copies: "weights" = each row once, in the same order as with "rows", and its count in a column `weight`.
     order: see `curate.pipeline.Pipeline`.
-    dataset: the rows in the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset for files
+    dataset: the rows in the type of the input (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset for files
         and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard.
     """
 
@@ -103,24 +102,24 @@ class Mixture:
         n = len(self.plan.counts)
         positions, copies = in_turn(self.plan.counts, sum(len(rows.ids) for rows in self._new))
         if self.plan.epochs > 1:
-            placed = in_epochs(positions, copies, self.seed, self.plan.epochs, n)
+            order = in_epochs(positions, copies, self.seed, self.plan.epochs, n)
         elif self.order == "front" and self.copies == "rows":
-            placed = in_front(positions, copies, self.seed)
+            order = in_front(positions, copies, self.seed)
         elif self.order == "keep":
-            placed = None
+            order = None
         else:
-            placed = shuffled(positions, copies, self.seed)
-        if placed is not None:
-            positions, copies = positions[placed], copies[placed]
+            order = shuffled(positions, copies, self.seed)
+        if order is not None:
+            positions, copies = positions[order], copies[order]
         if self.copies == "weights":
             positions, copies = positions[copies == 0], copies[copies == 0]
         return positions, copies
 
     @property
     def parts(self) -> dict[str, int] | None:
-        """Name -> rows of the parts that have to be trained on in turn; None where the rows have no order.
+        """{name: rows} of the parts to train on in sequence; None if the order of rows does not matter.
 
-        Those of the order "front" with copies as rows, or of a plan of several epochs.
+        There are parts with the order "front" and copies as rows, and with a plan of several epochs.
         """
         epochs, digits = self.plan.epochs, len(str(self.plan.epochs))
         if epochs > 1:
@@ -138,7 +137,7 @@ class Mixture:
 
     @property
     def weights(self) -> FloatArray:
-        """(m,) how many rows each row stands for: with `copies` "rows" itself alone, else as often as it is planned."""
+        """(m,) weight of each row: 1 with `copies` "rows", else its planned count."""
         return self._weights(self.positions)
 
     def _weights(self, positions: IntArray) -> FloatArray:
@@ -152,29 +151,28 @@ class Mixture:
         return len(self.positions)
 
     def columns(self) -> pa.Table:
-        """The columns that a curated dataset has beyond the input's, in the final order.
+        """The columns that curation adds, in the final order.
 
-        cluster and difficulty are null for a row that was not scored: an invalid one, or a new one that was not
-        measured.
+        cluster and difficulty are null for rows without a score: invalid ones, and new ones that were not measured.
         """
         return self.added.slice(0, len(self))
 
     @cached_property
     def added(self) -> Added:
-        """What `columns` holds, made a part at a time."""
+        """The content of `columns`, computed in parts on demand."""
         self._check_ids()
         return Added(self._columns(0, 0).schema, len(self), self._columns)
 
     @property
     def origins(self) -> dict[str, int]:
-        """Origin -> rows of the result."""
+        """{origin: rows} of the result."""
         positions, copies = self._placed
         new = int((positions >= len(self.plan)).sum())
         copied = int((copies > 0).sum())
-        found = {"original": len(self) - copied - new, "duplicate": copied}
+        counts = {"original": len(self) - copied - new, "duplicate": copied}
         for rows in self._new:
-            found[rows.origin] = found.get(rows.origin, 0) + len(rows)
-        return found
+            counts[rows.origin] = counts.get(rows.origin, 0) + len(rows)
+        return counts
 
     def _columns(self, low: int, high: int) -> pa.Table:
         """`columns` of rows low..high-1."""
@@ -201,12 +199,12 @@ class Mixture:
 
     @property
     def _kinds(self) -> list[str]:
-        """Every origin there is."""
+        """All origins of rows."""
         return ["original", "duplicate", *dict.fromkeys(rows.origin for rows in self._new)]
 
     @cached_property
     def _new_origins(self) -> IntArray:
-        """Index into `_kinds` for each new row."""
+        """(number of new rows,) index into `_kinds`."""
         kinds = self._kinds
         numbers = [kinds.index(rows.origin) for rows in self._new]
         return np.repeat(numbers, [len(rows) for rows in self._new]).astype(np.int64)
@@ -221,7 +219,7 @@ class Mixture:
 
     @cached_property
     def _extras(self) -> dict[str, pa.Array]:
-        """Name -> cells of the new rows, of the columns that some of them have beyond the input's."""
+        """{name: cells of all new rows} of the further columns that some new rows have."""
         names = dict.fromkeys(name for rows in self._new for name in rows.extra)
         return {
             name: pa.array([value for rows in self._new for value in rows.extra.get(name, [None] * len(rows))])
@@ -229,23 +227,25 @@ class Mixture:
         }
 
     def _judged(self, positions: IntArray) -> list[npt.NDArray[Any]]:
-        """difficulty, cluster, hard, whether a row was judged, and whether it could be scored; each (m,), of the rows
-        at these positions (m,) of the input rows followed by the new rows."""
+        """difficulty, cluster, hard, whether a row was measured, and whether it could be scored; (m,) each.
+
+        positions: (m,) into the input rows followed by the new rows.
+        """
         split, inside = self.split, positions < len(self.plan)
         old, new = positions[inside], positions[~inside] - len(self.plan)
         columns = (split.difficulty, split.cluster, split.hard, None, split.valid)
-        found = []
-        for column, of_new in zip(columns, self._judged_new, strict=True):
+        result = []
+        for column, new_values in zip(columns, self._judged_new, strict=True):
             values = np.ones(len(positions), np.bool_) if column is None else np.empty(len(positions), column.dtype)
             if column is not None:
                 values[inside] = column[old]
-            values[~inside] = of_new[new]
-            found.append(values)
-        return found
+            values[~inside] = new_values[new]
+            result.append(values)
+        return result
 
     @cached_property
     def _judged_new(self) -> tuple[npt.NDArray[Any], ...]:
-        """The same of the new rows."""
+        """The arrays of `_judged` for all new rows."""
         nothing = np.zeros(0, np.bool_)
         parts = [(np.zeros(0, np.float32), np.zeros(0, np.int32), nothing, nothing, nothing)]
         for rows in self._new:
@@ -259,16 +259,16 @@ class Mixture:
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _check_ids(self) -> None:
-        """Ids clash where the input already had "a#1" beside a copy of "a", or two datasets are mixed in that overlap.
+        """Raise InputError for repeated ids in the result.
 
-        Raises InputError then.
+        They occur if the input has an id "a#1" and a copy of "a", or if overlapping datasets are mixed in.
         """
         ids, new, counts = self.loaded.examples.ids, self._new_ids, self.plan.counts
-        kept = ids if counts.all() else ids.filter(pa.array(counts > 0))
-        rows = repeated(kept, new)
-        clash = _taken(kept, new, rows[:1])[0].as_py() if len(rows) else None
+        ids_kept = ids if counts.all() else ids.filter(pa.array(counts > 0))
+        rows = repeated(ids_kept, new)
+        clash = _taken(ids_kept, new, rows[:1])[0].as_py() if len(rows) else None
         if clash is None and self.copies == "rows":
-            clash = taken_by_a_copy(ids, [*like_copies(kept), *like_copies(new)], counts)
+            clash = taken_by_a_copy(ids, [*like_copies(ids_kept), *like_copies(new)], counts)
         if clash is not None:
             raise InputError(
                 f"example id {clash!r} stands for two rows of the result; rename ids that end in '#' and a number or "
@@ -277,7 +277,7 @@ class Mixture:
 
 
 def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
-    """Rows are never joined by position alone."""
+    """Raise InputError if the ids of data, split and plan differ: rows are never joined by position alone."""
     ids = data.examples.ids
     remedy = "read the data once, and use that for the scores, the split and here"
     if not (len(ids) == len(split) == len(plan)):
@@ -288,13 +288,13 @@ def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
 
 
 def _taken(first: pa.Array, rest: pa.Array, positions: IntArray) -> pa.Array:
-    """(m,) values at these positions of the two arrays end to end."""
+    """(m,) values at positions (m,) of the concatenation of two arrays, without concatenating them."""
     later = positions >= len(first)
     if not later.any():
         return first.take(pa.array(positions))
-    both = pa.concat_arrays(
+    chosen = pa.concat_arrays(
         [first.take(pa.array(positions[~later])), rest.take(pa.array(positions[later] - len(first)))]
     )
     places = np.empty(len(positions), np.int64)
     places[np.argsort(later, kind="stable")] = np.arange(len(positions))
-    return both.take(pa.array(places))
+    return chosen.take(pa.array(places))

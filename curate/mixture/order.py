@@ -1,7 +1,7 @@
-"""The order of the rows of a result: that of a key per row, drawn from the seed.
+"""Order rows of a result by pseudorandom keys.
 
-A key depends on the seed, the row and the number of its copy alone, so rows can be sorted by it in any number of parts,
-in any memory and in any process, with the same result; and a row keeps its place among the others when some are added.
+A key depends only on the seed, the row and the number of its copy, so rows can be sorted in any number of parts and
+processes with the same result, and the relative order of rows does not change when others are added.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from curate.errors import InputError
 from curate.seeds import derive_seed
 from curate.types import BoolArray, IntArray
 
-# Of the bytes of data/, for run.json. 1: one permutation of all rows (never released). 2: rows sorted by their keys.
+# Version of the order of data/, for run.json. 1: one permutation of all rows (never released). 2: sorted by keys.
 DATA_VERSION = 2
 
 _COPY_BITS = 24
-_AT_ONCE = 1 << 20  # bounds the numbers alive at once; has no influence on the result
+_AT_ONCE = 1 << 20  # rows at a time; does not affect the result
 Keys = npt.NDArray[np.uint64]
 Copies = npt.NDArray[np.int32]
 
 
 def row_keys(positions: IntArray, copies: Copies, seed: int, purpose: str = "order") -> Keys:
-    """(m,) uniform keys of rows at these positions (m,) with these numbers of copies (m,); no two are equal.
+    """(m,) unique uniform keys of rows. positions, copies: (m,) position in the input and number of the copy.
 
-    Number p + c 2^40 of the stream of SplitMix64 (Steele, Lea and Flood 2014) that begins at the seed.
+    The key of copy c of row p is number p + c 2^40 of the SplitMix64 stream of the seed (Steele, Lea and Flood 2014).
     """
     first = derive_seed(seed, purpose, 0) | derive_seed(seed, purpose, 1) << 32
     keys = np.empty(len(positions), np.uint64)
@@ -40,14 +40,14 @@ def row_keys(positions: IntArray, copies: Copies, seed: int, purpose: str = "ord
 
 
 def _mixed(state: Any) -> Any:
-    """The output function of SplitMix64, which is one to one."""
+    """The output function of SplitMix64, a bijection of 64-bit integers."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
 
 
 def check_counts(counts: npt.NDArray[np.int32]) -> None:
-    """Raise InputError where a row is planned more often than keys can tell apart."""
+    """Raise InputError if a row has more copies than fit in a key."""
     if len(counts) and counts.max() >= 1 << _COPY_BITS:
         row = int(np.argmax(counts))
         raise InputError(
@@ -56,9 +56,9 @@ def check_counts(counts: npt.NDArray[np.int32]) -> None:
 
 
 def in_turn(counts: npt.NDArray[np.int32], new: int) -> tuple[IntArray, Copies]:
-    """Every row as often as planned, one behind the other: (m,) positions and (m,) numbers of the copies.
+    """(m,) positions and (m,) numbers of the copies, in input order; new rows follow with one occurrence each.
 
-    counts: (n,) of the rows of the input. new: rows behind these, once each.
+    counts: (n,) planned occurrences of the input rows. new: number of new rows.
     """
     n, m = len(counts), int(counts.sum(dtype=np.int64)) + new
     positions, copies = np.empty(m, np.int64), np.zeros(m, np.int32)
@@ -75,40 +75,40 @@ def in_turn(counts: npt.NDArray[np.int32], new: int) -> tuple[IntArray, Copies]:
 
 
 def shuffled(positions: IntArray, copies: Copies, seed: int) -> IntArray:
-    """(m,) the rows in the order of their keys: a uniform shuffle."""
+    """(m,) permutation that sorts rows by their keys: a uniform shuffle."""
     return np.argsort(row_keys(positions, copies, seed))
 
 
 def in_front(positions: IntArray, copies: Copies, seed: int) -> IntArray:
-    """(m,) the order "front".
+    """(m,) permutation for the order "front".
 
-    The first part: half of the rows themselves, drawn, and every copy, in random order. The second: the others.
-    A copy may stand before its row, or in the part without it: the second part has to be a fair sample of the rows
-    themselves.
+    The first part has a random half of the original rows and every copy, shuffled; the second has the other originals.
+    A copy may come before its original, or in the part without it, since the second part must be a fair sample of the
+    originals.
     """
     first: BoolArray = copies > 0
-    themselves = np.flatnonzero(~first)
-    drawn = row_keys(positions[themselves], copies[themselves], seed, "front")
-    first[themselves[np.argsort(drawn)[: half(len(themselves))]]] = True
+    originals = np.flatnonzero(~first)
+    keys = row_keys(positions[originals], copies[originals], seed, "front")
+    first[originals[np.argsort(keys)[: half(len(originals))]]] = True
     order = shuffled(positions, copies, seed)
     return np.concatenate([order[first[order]], order[~first[order]]])
 
 
 def in_epochs(positions: IntArray, copies: Copies, seed: int, epochs: int, inputs: int) -> IntArray:
-    """(m,) the order by epochs, each shuffled. inputs: rows of the input, before the new ones.
+    """(m,) permutation by epochs, each of them shuffled. inputs: number of input rows, which precede new ones.
 
-    Rows are dealt out in random order, one to each epoch in turn, and all times that one is planned after another:
-    so it stands in different epochs, each is a random draw of the rows, and all are of one size. New rows are dealt
-    out after the others, so that their rate is the same in every epoch.
+    Rows are dealt round-robin to epochs in random order, occurrences of the same row consecutively. So these are in
+    different epochs, each epoch is a random sample of rows, and all epochs have the same size. New rows are dealt last,
+    so that every epoch has the same share of them.
     """
     rank = row_keys(positions, np.zeros(len(positions), np.int32), seed, "epochs")  # (m,)
-    dealt = np.lexsort((copies, rank, positions >= inputs))
+    deal_order = np.lexsort((copies, rank, positions >= inputs))
     epoch = np.empty(len(positions), np.int64)
-    epoch[dealt] = np.arange(len(positions)) % epochs
+    epoch[deal_order] = np.arange(len(positions)) % epochs
     order = shuffled(positions, copies, seed)
     return order[np.argsort(epoch[order], kind="stable")]
 
 
 def half(rows: int) -> int:
-    """Rows of the first half, which has the odd one."""
+    """Size of the first half, rounded up."""
     return (rows + 1) // 2

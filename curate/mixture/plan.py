@@ -1,7 +1,7 @@
-"""The plan: how often each row appears, which new rows are wanted, and why a row is left out.
+"""Plans: occurrences of each row, demands for new rows, and reasons for dropped rows.
 
-Planning is free, so `curate plan` can show what a recipe would do; rows are made only when the fold over the
-augmenters is complete (`realize`).
+Planning costs nothing, so `curate plan` can show what a recipe would do; new rows are generated only after all
+augmenters have been applied (`realize`).
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from curate.run import Run
 from curate.seeds import derive_seed
 from curate.types import BoolArray, FloatArray, IntArray
 
-# Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.mixture.control_rows`.
+# Rows that an augmenter acts on: the hard ones, or as many control rows; see `curate.mixture.control_rows`.
 Kind = Literal["hard", "easy", "random"]
 _MOST_FACTS = 5  # of a kind, in a summary
-# Which of them: all, or those that a model learns from the other rows, see `curate.difficulty.reducible`.
+# Restriction of these rows: None, or those that can be learned from the others, see `curate.difficulty.reducible`.
 Only = Literal["reducible"] | None
 
-# Why Subset(drop="irreducible") leaves rows out.
+# Reason recorded by Subset(drop="irreducible").
 DROPPED = "hard, and not learned from the other rows (Subset.drop)"
 NOISE_GUARD = "it takes the rows of highest loss, wrong and rare ones alike; only: reducible tells most of them apart"
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Rows that augmenter `augmenter` has promised to make once the fold is complete.
+    """New rows that `augmenter` will generate after all augmenters have been applied.
 
-    kind: origin of the rows to come ("replay" or "synthetic").
-    share: fraction of the FINAL rows this demand fills (replay), or None.
-    count: rows wanted, filled in from the share when everything else is made.
-    rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
-    suspects: rows that would have been among them but for a noise guard; unsampled: but for a limit of their number;
-        irreducible: but for `only`.
-    only_hard: whether of the new rows only those enter that are hard when measured like the input.
-    number: of earlier demands of this kind, so that the ids of their rows do not clash.
-    seed: of whatever is random in making them.
+    kind: origin of the new rows ("replay" or "synthetic").
+    share: fraction of the FINAL rows that this demand fills (replay), or None.
+    count: number of rows, computed from the share once all other rows are generated.
+    rows: (m,) int64 positions of the input rows to start from (synthesis), or None.
+    suspects, unsampled, irreducible: numbers of rows excluded from `rows` by a noise guard, by a limit on their number,
+        and by `only`.
+    only_hard: whether only new rows enter that are hard when measured like the input.
+    number: number of earlier demands of this kind, so that ids of their rows do not clash.
+    seed: for everything random in generating them.
     """
 
     augmenter: Any
@@ -66,11 +66,13 @@ class Demand:
 
 @dataclass(frozen=True, repr=False)
 class Plan(Tabular):
-    """counts: (n,) int32, how often input row i appears in the result; 0 = left out.
+    """Occurrences of n input rows in the result, and demands for new rows.
+
+    counts: (n,) int32, occurrences of each input row; 0 = left out.
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
-    demands: rows to be made or fetched, in the order of the augmenters.
+    demands: rows to generate or fetch, in the order of the augmenters.
     suspects: (n,) bool, rows of high final loss that a noise guard marked; None = no guard.
-    epochs: how many epochs the counts are of; with more than one, a row stands once in each of `count` of them.
+    epochs: number of epochs that the counts cover; if more than one, a row occurs once in each of `count` of them.
     """
 
     counts: npt.NDArray[np.int32]
@@ -84,9 +86,12 @@ class Plan(Tabular):
         return len(self.counts)
 
     def summary(self) -> Facts:
-        """How often rows are planned, which are left out and why, and what is still to be made."""
+        """Occurrences of rows, dropped rows with reasons, and demands."""
         often, rows = np.unique(self.counts, return_counts=True)
-        facts = [(times(each), f"{count(of)} rows") for each, of in zip(often.tolist(), rows.tolist(), strict=True)]
+        facts = [
+            (times(occurrences), f"{count(size)} rows")
+            for occurrences, size in zip(often.tolist(), rows.tolist(), strict=True)
+        ]
         if len(facts) > _MOST_FACTS:
             facts = [
                 ("often", f"{often[0]} to {often[-1]} times"),
@@ -109,7 +114,7 @@ class Plan(Tabular):
 
     @property
     def planned(self) -> BoolArray:
-        """(n,) rows still in the plan: all that Duplicate and Synthesize may see."""
+        """(n,) rows still in the plan, on which later augmenters may act."""
         return self.counts > 0
 
     def with_counts(self, counts: npt.NDArray[Any]) -> Plan:
@@ -127,7 +132,7 @@ class Plan(Tabular):
         )
 
     def check_one_epoch(self, name: str) -> None:
-        """Raise InputError where an augmenter called `name`, which counts within one epoch, follows one of several."""
+        """Raise InputError if the plan covers several epochs. name: of an augmenter that supports only one."""
         if self.epochs > 1:
             raise InputError(
                 f"{name} cannot follow Subset(epochs={self.epochs}), whose rows are drawn anew for every epoch; leave "
@@ -138,19 +143,19 @@ class Plan(Tabular):
         return replace(self, demands=(*self.demands, demand))
 
     def choose(self, of: Kind, split: Split, generator: np.random.Generator, only: Only = None) -> IntArray:
-        """Sorted positions of the planned rows of a kind, none twice; as many as are hard, or all that there are.
+        """Sorted unique positions of planned rows of a kind, as many as there are hard ones if possible.
 
-        only: "reducible" leaves no others, hard ones and those that stand in for them alike, see `Split.allowed`.
+        only: "reducible" restricts both hard rows and control rows, see `Split.allowed`.
         """
         planned = self.planned & split.allowed(only)
         hard = np.flatnonzero(split.hard & planned)
         return hard if of == "hard" else np.unique(stand_ins(of, hard, split, planned, generator))
 
     def mark_suspects(self, rows: IntArray, split: Split, share: float, name: str) -> Plan:
-        """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).
+        """Noise guard: mark the `share` (rounded up) of highest final loss among the rows at `rows`.
 
-        A row that is still wrong when the proxy stops may be mislabeled, or one of a rare skill. name: of the setting,
-        for the error. Raises InputError if the scorer recorded no losses.
+        A row whose loss is still high when the proxy stops may be mislabeled, or of a rare skill. name: of the setting,
+        for messages. Raises InputError if the scorer recorded no losses.
         """
         if not share or not len(rows):
             return self
@@ -162,23 +167,23 @@ class Plan(Tabular):
         return replace(self, suspects=suspects)
 
     def trusted(self, rows: IntArray) -> IntArray:
-        """The rows at these positions that no noise guard marked."""
+        """The positions `rows` without those that a noise guard marked."""
         return rows if self.suspects is None else rows[~self.suspects[rows]]
 
 
 def identity(n: int) -> Plan:
-    """Every one of n rows once."""
+    """The plan with each of n rows once."""
     return Plan(np.ones(n, np.int32), np.full(n, -1, np.int16))
 
 
 @dataclass(frozen=True)
 class NewRows:
-    """Rows that were not in the input.
+    """m rows that are not in the input.
 
     table: Arrow table with the input's columns.
-    ids: (m,) example ids; source_ids: (m,) id of the input row each comes from (its own for replay).
-    extra: further output columns (provenance of synthetic rows), each (m,).
-    measured: difficulty, cluster and hardness, each (m,), of rows that were measured like the input's; None = not.
+    ids: (m,) example ids. source_ids: (m,) id of the input row that each was derived from (its own for replay).
+    extra: further output columns (provenance of synthetic rows), (m,) each.
+    measured: difficulty, cluster and hardness if they were measured like the input, else None.
     """
 
     table: Any
@@ -206,8 +211,11 @@ class NewRows:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the split says of m new rows. difficulty: (m,) float32, NaN where invalid; cluster: (m,) int32, numbered
-    like the split's, -2 invalid; hard: (m,) bool; tokens: (m,) int32 completion tokens, where they were counted."""
+    """Measurements of m new rows.
+
+    difficulty: (m,) float32, NaN if invalid. cluster: (m,) int32, numbered as in the split, -2 = invalid. hard: (m,)
+    bool. tokens: (m,) int32 completion tokens, if they were counted.
+    """
 
     difficulty: FloatArray
     cluster: npt.NDArray[np.int32]
@@ -221,10 +229,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Screened:
-    """What became of new rows after they were made, by their example ids.
+    """Result of screening new rows, by example id.
 
-    left_out: why a row did not enter, in short (what is counted) and in full.
-    measured: (hard, difficulty) of the rows that were measured like the input; difficulty is NaN where invalid.
+    left_out: (short, full) reason for each rejected row; the short one is counted.
+    measured: (hard, difficulty) of rows that were measured like the input; difficulty is NaN if invalid.
     """
 
     left_out: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -232,7 +240,7 @@ class Screened:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Counts of what was measured, for run.json; empty where nothing was."""
+        """Counts of measured rows, for run.json; empty if there are none."""
         if not self.measured:
             return {}
         valid = sum(not np.isnan(difficulty) for _, difficulty in self.measured.values())
@@ -242,10 +250,10 @@ class Screened:
 
 @dataclass(frozen=True)
 class Summary:
-    """How rows were made.
+    """Summary of generating rows.
 
     record: JSON (counts, settings, cost), for run.json and the report.
-    attempts: Arrow table with a row for each thing that was tried, with `example_id` where it became a row.
+    attempts: Arrow table with one row per attempt, with `example_id` if it became a row.
     warnings: about the settings.
     """
 
@@ -256,9 +264,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Realized:
-    """New rows, and the rejected ones as dictionaries with a `reason` each.
+    """New rows that an augmenter generated. rejected: records with a `reason` each.
 
-    summarize: called once, after screening, for `summary`.
+    summarize: computes `summary` from the result of screening; called once.
     """
 
     rows: NewRows
@@ -272,7 +280,7 @@ class Realized:
 
 
 def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
-    """Apply the augmenters in order, from the identity plan; each gets a seed of its own."""
+    """Apply augmenters in order, starting with the identity plan; each gets its own seed."""
     n = len(split.valid)
     plan = identity(n)
     for index, augmenter in enumerate(augmenters):
@@ -284,7 +292,7 @@ def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
 
 
 def _checked(plan: Any, n: int, name: str) -> Plan:
-    """The plan that an augmenter returned; a row left out without a reason gets the augmenter's name as one."""
+    """Validate the plan that an augmenter returned; rows dropped without a reason get the augmenter's name as one."""
     if not isinstance(plan, Plan) or len(plan) != n:
         raise InputError(f"{name} returned {type(plan).__name__}; its plan method must return a Plan of {n:,} rows")
     if (plan.counts < 0).any():
@@ -305,9 +313,9 @@ def share_counts(plan: Plan, made: int) -> tuple[Demand, ...]:
     total = sum(demand.share or 0.0 for demand in plan.demands)
     if total >= 1:
         raise InputError(f"the shares of all Replay augmenters add up to {total:g}; they must stay below 1")
-    others = int(plan.counts.sum()) + made
+    other_rows = int(plan.counts.sum()) + made
     return tuple(
-        demand if demand.share is None else replace(demand, count=round(others * demand.share / (1 - total)))
+        demand if demand.share is None else replace(demand, count=round(other_rows * demand.share / (1 - total)))
         for demand in plan.demands
     )
 
@@ -319,9 +327,9 @@ def realize(
     *,
     admit: Callable[[Demand, Realized], Realized] = lambda demand, realized: realized,
 ) -> list[Realized]:
-    """Make the rows that were promised: first those of fixed number, then those that are a share of all.
+    """Generate the demanded rows: first fixed numbers, then shares of all rows.
 
-    admit: what decides which of the new rows enter, before shares are counted.
+    admit: screens new rows before shares are computed.
     """
     run = run or Run()
     done: dict[int, Realized] = {}
@@ -344,11 +352,14 @@ NOT_HARD = "not hard when measured"
 
 @dataclass(frozen=True)
 class Price:
-    """rows: to start from; skipped: that cannot have variants; stored: requests that the store answers.
-    requests: still to be made, at most (every sample of every variant drawn).
+    """Estimated cost of a demand.
+
+    rows: rows to start from. skipped: rows that cannot have variants. stored: requests that the store answers.
+    requests: most requests still to be made (every sample of every variant).
     generated_tokens, prompt_tokens: expected for those requests, from the lengths of the parents' texts.
-    most_tokens: generated, if each used all it may, or what the budget leaves.
-    second: how many of the requests are for a second route to the answer; solving_parents: for the rows themselves.
+    most_tokens: generated tokens if each request uses its limit, or what the budget leaves.
+    second, solving_parents: numbers of requests for a second derivation of the answer, and for solving the rows
+    themselves.
     """
 
     rows: int
@@ -364,17 +375,18 @@ class Price:
 
 @runtime_checkable
 class Augmenter(Protocol):
-    """Changes what the dataset will hold. A left fold: each sees the plan so far. Optional methods:
+    """Changes the planned content of the dataset. Augmenters are applied in order, each to the plan so far.
 
-    check_examples(examples): raises InputError where these examples cannot serve; called before anything is scored.
-    check_ready(): raises InputError or ExternalError where something outside is missing, such as a server; also of
+    Optional methods:
+
+    check_examples(examples): raises InputError for unsupported examples; called before anything is scored.
+    check_ready(): raises InputError or ExternalError if something external is missing, such as a server; also of
         generators; called before anything is scored.
-    check_engine(engine): raises InputError where an engine is needed and there is none; also of generators.
-    realize(plan, examples, run) -> Realized: makes the rows of the one demand in `plan`, once all plans are folded. May
-        call a model or read other data. Needed where `plan` adds a `Demand`.
-    needs_reducible() -> bool: whether `plan` asks which rows are reducible (`split.reducible`), which takes two more
-        proxies.
-    price(plan, examples, run) -> Price: what `realize` would still ask of a model, at most; asks nothing.
+    check_engine(engine): raises InputError if an engine is required and there is none; also of generators.
+    realize(plan, examples, run) -> Realized: generates the rows of the one demand in `plan`, after all augmenters have
+        been applied. May call a model or read other data. Required if `plan` adds a `Demand`.
+    needs_reducible() -> bool: whether `plan` uses `split.reducible`, which takes two more proxies.
+    price(plan, examples, run) -> Price: the most that `realize` would still request of a model; makes no requests.
     """
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:

@@ -1,7 +1,4 @@
-"""Score new rows with the existing proxy checkpoints and clusters.
-
-Rows that an augmenter wrote are scored like the originals, which shows of each whether it is hard.
-"""
+"""Score new rows with the existing proxy checkpoints and clusters, to determine whether they are hard."""
 
 from __future__ import annotations
 
@@ -27,11 +24,11 @@ from curate.types import BoolArray, FloatArray
 class Rescored:
     """m new rows, scored like the originals.
 
-    scores: of the m rows. A scorer that ranks within a dataset has ranked them among the originals and each other.
+    scores: of the m rows. A scorer that ranks within a dataset ranks them among the originals and each other.
     cluster: (m,) int32, numbered as in the split of the originals; -1 noise, -2 not scored.
     hard: (m,) bool, whether that cluster is hard.
     rule: how clusters were chosen, see `curate.clusterers.assignment.assign`.
-    unknown_source: (m,) bool, rows placed without regard to sources, since no original has theirs.
+    unknown_source: (m,) bool, rows assigned regardless of source, since no original has their source.
     """
 
     scores: Scores
@@ -45,12 +42,12 @@ class Rescored:
 
     @property
     def difficulty(self) -> FloatArray:
-        """(m,) float32, NaN where the row could not be scored."""
+        """(m,) float32, NaN for rows that could not be scored."""
         return self.scores.difficulty
 
     @property
     def hard_rate(self) -> float | None:
-        """Share of the new rows that came out hard, those that could not be scored counted in; None without rows."""
+        """Share of hard rows among all new rows, including those that could not be scored; None without rows."""
         return float(self.hard.mean()) if len(self) else None
 
 
@@ -64,14 +61,14 @@ def rescore(
     run: Run,
     sources: Any = None,
 ) -> Rescored:
-    """Score the m `new` rows beside the n `examples` and find the cluster of each in the split of the examples.
+    """Score the m `new` rows together with the n `examples`, and assign them to clusters of the examples' split.
 
-    scorer, clusterer, run: those that made the split. The proxy is the one trained on `examples`; the new rows are
-        measured on its checkpoints, once (both are in the cache), and the scorer sees all n + m rows.
-    sources: (m,) labels of the new rows, where clusters were found per source; None = their source column.
+    scorer, clusterer, run: those of the split. The proxy is the one trained on `examples`; new rows are measured once
+        on its checkpoints (both are cached), and the scorer gets all n + m rows.
+    sources: (m,) labels of the new rows if clustering was per source; None = their source column.
 
-    A row without completion text is neither clustered nor hard. InputError: new rows with other columns than the
-    examples, an id that the examples have, a split of other rows, or no sources where they are needed.
+    A row without completion text is neither clustered nor hard. Raises InputError for new rows with other columns than
+    the examples, for an id that the examples have, for a split of other rows, and for missing sources.
     """
     _check_split(examples, split)
     both = behind(examples, new)
@@ -83,17 +80,17 @@ def rescore(
     fresh = scores.take(np.arange(n, len(both)))
     old = np.flatnonzero(split.valid & scores.valid[:n])  # (o,) clustered originals
     rows = np.flatnonzero(fresh.valid)  # (v,) new rows to be assigned
-    within, among = None, None
+    old_sources, new_sources = None, None
     if split.per_source:
         assert split.sources is not None  # a split that was made per source has them
-        within, among = split.sources[old], _sources(new, sources)[rows]
+        old_sources, new_sources = split.sources[old], _sources(new, sources)[rows]
     assigned = assign(
         clusterer,
         scores.features[old],
         split.cluster[old],
         fresh.features[rows],
-        sources=within,
-        new_sources=among,
+        sources=old_sources,
+        new_sources=new_sources,
     )
     cluster = np.full(len(new), INVALID, np.int32)
     cluster[rows] = assigned.cluster
@@ -104,9 +101,9 @@ def rescore(
 
 
 def behind(examples: Examples, new: Examples) -> Examples:
-    """The examples, then the new rows, in the columns and types of the examples.
+    """The examples followed by the new rows, in the columns and types of the examples.
 
-    InputError where the columns, their types or roles differ, or an id stands for two rows.
+    Raises InputError if columns, types or roles differ, or an id is repeated.
     """
     _check_columns(examples, new)
     schema = examples.table.schema
@@ -120,20 +117,21 @@ def behind(examples: Examples, new: Examples) -> Examples:
 
 
 def _made(first: pa.Table | None, second: pa.Table | None) -> pa.Table | None:
-    """Columns that were made of those of the input, of all rows."""
+    """The derived columns (`Examples.made`) of all rows."""
     if first is None or second is None:
         return None
     return pa.concat_tables([first, second.select(first.column_names).cast(first.schema)])
 
 
 def _check_columns(examples: Examples, new: Examples) -> None:
-    have, want = new.table.schema, examples.table.schema
-    if have.names != want.names:
+    new_schema, schema = new.table.schema, examples.table.schema
+    if new_schema.names != schema.names:
         raise InputError(
-            f"new rows have the columns {listed(have.names)}, the examples {listed(want.names)}; give them the same"
+            f"new rows have the columns {listed(new_schema.names)}, the examples {listed(schema.names)}; give them "
+            "the same"
         )
-    for field in want:
-        kind = have.field(field.name).type
+    for field in schema:
+        kind = new_schema.field(field.name).type
         if kind != field.type:
             raise InputError(
                 f"column {field.name!r} of the new rows is {type_name(kind)}, not {type_name(field.type)}; cast it"
@@ -146,7 +144,7 @@ def _check_columns(examples: Examples, new: Examples) -> None:
 
 
 def _check_split(examples: Examples, split: Split) -> None:
-    """Rows are never joined by position alone."""
+    """Raise InputError if the ids of split and examples differ: rows are never joined by position alone."""
     if not examples.ids.equals(split.ids.cast(examples.ids.type)):
         raise InputError(
             f"the split ({len(split):,} rows) is not of these {len(examples):,} examples, or not in their order; "
@@ -154,8 +152,8 @@ def _check_split(examples: Examples, split: Split) -> None:
         )
 
 
-def _sources(new: Examples, given: Any) -> npt.NDArray[np.object_]:
-    labels = new.sources() if given is None else np.asarray(given, dtype=object)
+def _sources(new: Examples, given_sources: Any) -> npt.NDArray[np.object_]:
+    labels = new.sources() if given_sources is None else np.asarray(given_sources, dtype=object)
     if labels is None:
         raise InputError("clusters were found per source but the new rows have none; pass sources=...")
     if labels.shape != (len(new),):

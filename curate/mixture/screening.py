@@ -1,7 +1,7 @@
-"""Screening of new rows: decontamination, near-duplicates of earlier new rows, and measurement by the proxy.
+"""Screen new rows: decontamination, near-duplicates of earlier new rows, and measurement by the proxy.
 
-Rows that collide with an evaluation set never enter. Synthetic rows are then measured at the proxy's checkpoints like
-the input and assigned to its clusters, which shows how many of them are as hard as the rows they were made from.
+Rows that overlap with an evaluation set never enter. Synthetic rows are then measured at the proxy's checkpoints like
+the input and assigned to its clusters, which shows how many are as hard as the rows that they were derived from.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _BLOCK = 16_384
 def admission(
     examples: Examples, run: Run, *, split: Split, scorer: Any, clusterer: Any, measurable: bool
 ) -> Callable[[Demand, Realized], Realized]:
-    """The function that decides which of some new rows enter; see `curate.mixture.plan.realize`.
+    """The function `admit` of `curate.mixture.plan.realize`, which screens new rows.
 
-    measurable: whether new rows can be measured like the input's: not where the scores came from a file.
+    measurable: whether new rows can be measured like the input; false for scores from a file.
     """
     evaluations = run.evaluation_index()
     # Synthetic rows of earlier demands; an augmenter compares its own rows with each other.
@@ -53,7 +53,7 @@ def admission(
 
 
 class _Screening:
-    """The rows of one demand that are still in, and what became of the others."""
+    """The rows of one demand that have passed so far, and records of the rejected ones."""
 
     def __init__(self, rows: NewRows) -> None:
         self.rows = rows
@@ -62,8 +62,8 @@ class _Screening:
         self.rejected: list[dict[str, Any]] = []
 
     def reject_hits(self, hits: Sequence[Sequence[Hit]]) -> None:
-        """hits: of each row, in the gate."""
-        reasons = {row: (found[0].kind, str(found[0])) for row, found in enumerate(hits) if found}
+        """Reject rows with hits in the gate. hits: of each row."""
+        reasons = {row: (row_hits[0].kind, str(row_hits[0])) for row, row_hits in enumerate(hits) if row_hits}
         self._reject("gate", reasons)
 
     def measure(self, examples: Examples, run: Run, split: Split, scorer: Any, clusterer: Any) -> None:
@@ -83,7 +83,7 @@ class _Screening:
         self._reject("measure", dict.fromkeys(easy, (NOT_HARD, NOT_HARD)))
 
     def _reject(self, stage: str, reasons: dict[int, tuple[str, str]]) -> None:
-        """reasons: of each row to leave out, in short (what is counted) and in full."""
+        """Reject rows. reasons: {row: (short, full) reason}; the short one is counted."""
         if not reasons:
             return
         left_out = {self.rows.ids[row]: reason for row, reason in reasons.items()}
@@ -97,7 +97,7 @@ class _Screening:
 
 
 def contaminated_rows(examples: Examples, run: Run) -> int:
-    """How many input rows hit an evaluation set. They stay: what is in the input is the user's decision."""
+    """Number of input rows that overlap with an evaluation set; they are kept, since the input is the user's choice."""
     index = run.evaluation_index()
     if index is None:
         return 0
@@ -112,7 +112,7 @@ def contaminated_rows(examples: Examples, run: Run) -> int:
 
 
 def _texts(rows: NewRows, examples: Examples, run: Run) -> list[str]:
-    """What the gate compares of each new row."""
+    """The text of each new row that the gate compares."""
     if not len(rows):
         return []
     texts = compared_texts(rows.table, examples.shape, examples.columns, run.gate.part)

@@ -1,8 +1,8 @@
-"""From held-out curves to a verdict on copies, and to the number of times that hard rows are to be shown.
+"""Derive verdicts on copies, and the number of copies of hard rows, from held-out curves.
 
-The rule says yes to a factor where exposures foretell, by the worse bound of the bootstrap interval, that the loss on
-the mixture falls by more than `Judgment.threshold`. Why it says no, and what then, are the branches of `decide`; their
-limits are ours and were not judged apart.
+The rule says yes to a factor if exposures predict, by the worse bound of the bootstrap interval, that the loss on the
+mixture falls by more than `Judgment.threshold`. The branches of `decide` give the reason and the next step otherwise;
+their limits were chosen by judgment and not validated separately.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from curate.console.formatting import decimal, share, times
 from curate.difficulty.held_out_curves import HeldOutCurves, Prediction, described, falls, predictions, still_hard
 from curate.mixture.judgment import Judgment, Outcome, judgment
 
-# Of the rows that are hardest at the end of the budget, this share at least has to be hard for the proxy.
+# At least this share of the hardest rows at the end of the budget must be hard for the proxy.
 LEAST_STILL_HARD = 0.5
-# A loss that falls by no more than this share of itself per e-fold of steps, by the higher bound, stands still.
+# A loss is flat if it falls by at most this share of itself per e-fold of steps, by the upper bound.
 LEAST_FALL = 0.05
-MOST_TIMES = 5  # beyond, there are too few rows of that skill
+MOST_TIMES = 5  # if more occurrences are needed, there are too few hard rows
 
 Kind = Literal[
     "not forecast",
@@ -37,11 +37,11 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: what is forecast, "not forecast" from a short proxy alone, "withheld" where the rule that gives verdicts
-    was not shown to be worth following.
+    """Verdict on copies of hard rows.
 
-    outcome: what of, the loss or exact answers; None = of neither. reason, command: why, and what to run next.
-    precision: how often the verdict was right where it was measured.
+    verdict: the forecast; "not forecast" from a short proxy alone, "withheld" if following the rule was not shown to be
+    worthwhile. outcome: the outcome that it is about, loss or exact answers; None = neither. reason, command: the
+    reason, and the command to run next. precision: measured share of right verdicts.
     """
 
     verdict: Kind
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Commands:
-    """What to type next, of each kind; made for a folder by `curate.cli.forecast`."""
+    """Next commands by purpose; `curate.cli.forecast` fills them in for a folder."""
 
     measure: str = "curate validate DATA --model MODEL --out DIR"
     longer_proxy: str = "curate run DATA --set proxy.steps=N --out DIR"
@@ -68,7 +68,7 @@ PLACEHOLDERS = Commands()
 
 @dataclass(frozen=True)
 class Decision:
-    """kind: of verdict; reason: one sentence with its numbers; times: how often hard rows are to be shown, 1 = once."""
+    """Decision of the rule. kind: of verdict. reason: one sentence with numbers. times: occurrences of hard rows."""
 
     kind: Kind
     reason: str
@@ -78,7 +78,7 @@ class Decision:
 def decide(
     curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgment, *, wrong_share: float | None = None
 ) -> Decision:
-    """wrong_share: estimated share of wrong rows among the hard ones; None = not estimated."""
+    """Apply the rule. wrong_share: estimated share of wrong rows among the hard ones; None = not estimated."""
     if not curves.told:
         return Decision(
             "cannot tell", "Too few of the rows that were held out are hard, or too few are not, for a curve of each."
@@ -96,7 +96,7 @@ def decide(
             "noise or out of reach",
             f"{share(wrong_share)} of the hard rows are estimated to be wrong or beyond the model.",
         )
-    helping = [each for each in predicted if each.high < -rule.threshold]
+    helping = [prediction for prediction in predicted if prediction.high < -rule.threshold]
     if helping:
         best = helping[0]
         gain = f"the loss on the mixture is foretold to fall by {share(-best.change)}, by {share(-best.high)} at least"
@@ -110,7 +110,7 @@ def decide(
 
 
 def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgment) -> Decision:
-    """Why no number of times is foretold to help by the lower bound."""
+    """The decision if no number of copies is predicted to help by the lower bound."""
     hard_fall, _, hard_high = falls(curves, True)
     other_fall, _, _ = falls(curves, False)
     last = float(curves.mean(True)[-1])
@@ -120,8 +120,8 @@ def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: 
             f"The loss of the hard rows, {decimal(last)} nats per token, falls by {decimal(hard_fall)} per e-fold of "
             "steps at the end of the budget: they are wrong, or beyond the model; these curves cannot tell which.",
         )
-    if any(each.low < -rule.threshold for each in predicted):
-        low = min(predicted, key=lambda each: each.low)
+    if any(prediction.low < -rule.threshold for prediction in predicted):
+        low = min(predicted, key=lambda prediction: prediction.low)
         return Decision(
             "cannot tell",
             f"With hard rows shown {times(low.times)} the change of the loss is foretold to lie between "
@@ -133,7 +133,7 @@ def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: 
             f"At the end of the budget the others still fall by {decimal(other_fall)} nats per token and e-fold, hard "
             f"rows by {decimal(hard_fall)}: copies would take steps from what is learned faster.",
         )
-    most = min(predicted, key=lambda each: each.change)
+    most = min(predicted, key=lambda prediction: prediction.change)
     return Decision(
         "no",
         f"No number of copies is foretold to lower the loss on the mixture by {share(rule.threshold)} (hard rows are "
@@ -143,11 +143,11 @@ def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: 
 
 @dataclass(frozen=True)
 class Foretold:
-    """What held-out curves say.
+    """Forecast from held-out curves.
 
-    curves: mean losses by kind, see `curate.difficulty.held_out_curves.described`. predictions: of the change of the
-    loss, for numbers of times. decision: what they come to, shown or not. verdicts: what is said of it, for each
-    outcome on which the rule was shown to be worth following, or one "withheld". hopeless: see `is_hopeless`.
+    curves: mean losses by kind, see `curate.difficulty.held_out_curves.described`. predictions: change of the loss for
+    each number of occurrences. decision: of the rule, whether or not it is shown. verdicts: one for each outcome for
+    which the rule was shown to be worthwhile, or a single "withheld". hopeless: see `is_hopeless`.
     """
 
     curves: dict[str, Any]
@@ -157,16 +157,16 @@ class Foretold:
     hopeless: bool
 
     def to_json(self) -> dict[str, Any]:
-        """The further keys of the record of a forecast; times: how often `Duplicate(times="auto")` shows hard rows."""
-        found = {
+        """Further keys of a forecast's record. times: occurrences of hard rows that `Duplicate(times="auto")` uses."""
+        record = {
             "verdict": asdict(self.verdicts[0]),
-            "verdicts": [asdict(each) for each in self.verdicts],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "curves": self.curves,
             "predictions": [asdict(prediction) for prediction in self.predictions],
             "times": self.decision.times,
             "hopeless": self.hopeless,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(found))
+        plain: dict[str, Any] = json.loads(json.dumps(record))
         return plain
 
 
@@ -178,31 +178,33 @@ def foretell(
     wrong_share: float | None = None,
     seed: int = 0,
 ) -> Foretold:
-    """Predictions, decision and verdicts of held-out curves; rule: the committed one unless given."""
+    """Predictions, decision and verdicts from held-out curves. rule: None = the committed one."""
     rule = rule or judgment()
-    found = predictions(curves, seed=seed)
-    decision = decide(curves, found, rule, wrong_share=wrong_share)
-    return Foretold(described(curves), found, decision, verdicts_of(decision, rule, commands), is_hopeless(found))
+    predicted = predictions(curves, seed=seed)
+    decision = decide(curves, predicted, rule, wrong_share=wrong_share)
+    return Foretold(
+        described(curves), predicted, decision, verdicts_of(decision, rule, commands), is_hopeless(predicted)
+    )
 
 
 def verdicts_of(decision: Decision, rule: Judgment, commands: Commands = PLACEHOLDERS) -> tuple[Verdict, ...]:
-    """One for each outcome on which the rule was shown to be worth following; else one that says that it was not."""
+    """One verdict for each outcome for which the rule was shown to be worthwhile; else a single "withheld"."""
     command = command_for(decision, commands)
-    found = []
+    verdicts = []
     for outcome in rule.shown:
         judged = rule.outcomes[outcome]
         right = judged.precision if decision.times > 1 else judged.right
-        found.append(Verdict(decision.kind, decision.reason, command, outcome, None if right is None else right[0]))
-    return tuple(found) or (Verdict("withheld", withheld(rule), commands.measure),)
+        verdicts.append(Verdict(decision.kind, decision.reason, command, outcome, None if right is None else right[0]))
+    return tuple(verdicts) or (Verdict("withheld", withheld(rule), commands.measure),)
 
 
 def withheld(rule: Judgment) -> str:
-    """Why no verdict is given, in one sentence."""
+    """Sentence that says why no verdict is given."""
     loss, answers = (rule.outcomes[name] for name in ("loss", "answers"))
     yes = "never said yes"
     if loss.yes and loss.precision is not None:
         yes = f"said yes {loss.yes} times, of which {share(loss.precision[0])} were right"
-    change, low, high = (_percent(-each) for each in (loss.gain[0], loss.gain[2], loss.gain[1]))
+    change, low, high = (_percent(-change_of_loss) for change_of_loss in (loss.gain[0], loss.gain[2], loss.gain[1]))
     cases = f"{rule.units} cases of {sum(rule.settings.values())} settings"
     return (
         f"The rule was right on the loss in {share(loss.right[0])} of {cases} kept back for judging it (on answers in "
@@ -212,7 +214,7 @@ def withheld(rule: Judgment) -> str:
 
 
 def command_for(decision: Decision, commands: Commands) -> str:
-    """What to run next."""
+    """The command to run next."""
     return {
         "proxy too short": commands.longer_proxy,
         "noise or out of reach": commands.read,
@@ -223,8 +225,8 @@ def command_for(decision: Decision, commands: Commands) -> str:
 
 
 def is_hopeless(predicted: Sequence[Prediction]) -> bool:
-    """Whether no number of copies lowers the loss even by the better bound of what is foretold."""
-    return bool(predicted) and all(each.low >= 0 for each in predicted)
+    """Whether no number of copies is predicted to lower the loss, even by the better bound."""
+    return bool(predicted) and all(prediction.low >= 0 for prediction in predicted)
 
 
 def _percent(change: float) -> str:
