@@ -1,9 +1,9 @@
-"""Contract tests for plug-ins, to be run on classes of your own.
+"""Contract tests for plug-ins; run them on your own classes.
 
     from curate.checks import check_scorer
     check_scorer(MyScorer())
 
-Each raises AssertionError with one sentence that names the broken promise. All components of curate pass them.
+Each raises AssertionError with one sentence that names the violated contract. All components of curate pass them.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def small_split(n: int = 24, seed: int = 0) -> Split:
 
 
 def check_component(component: Any) -> None:
-    """Parameters can be read, hashed the same way twice, pickled, and written into a recipe and back.
+    """Check that parameters can be read, fingerprinted consistently, pickled, and written to a recipe and back.
 
-    The last two only for a class that can be imported: one defined in a notebook has no place to come back from.
+    The last two apply only to classes that can be imported, not to those defined in a notebook.
     """
     assert fingerprint(component) == fingerprint(component), "the fingerprint changes from call to call"
     kind = type(component)
@@ -91,7 +91,7 @@ def check_component(component: Any) -> None:
     allowed = (*_packages(encode(component)), *_options(component))
     written = decode(encode(component), "component", allowed)
     assert fingerprint(written) == fingerprint(component), "writing it into a recipe and back changes it"
-    if again == component:  # a plug-in inside may define no equality
+    if again == component:  # nested plug-ins may not define equality
         assert written == component, "the recipe's component is not equal to the original"
 
 
@@ -101,14 +101,16 @@ def _options(value: Any) -> set[str]:
         return set().union(*(_options(item) for item in value))
     if not isinstance(value, Component):
         return set()
-    own = {option.removeprefix("--allow-plugin ") for consent in value.consents.values() for option in consent.options}
+    consent_options = {
+        option.removeprefix("--allow-plugin ") for consent in value.consents.values() for option in consent.options
+    }
     fields = [getattr(value, name) for name in type(value).model_fields]
     keys = {f"--send-key {field}" for field in fields if isinstance(field, str)}  # one of them may name a variable
-    return own.union({"--trust-remote-code"}, keys, *map(_options, fields))
+    return consent_options.union({"--trust-remote-code"}, keys, *map(_options, fields))
 
 
 def _packages(written: Any) -> set[str]:
-    """Packages that the dotted paths of a recipe lead into."""
+    """Packages that the dotted paths in a recipe refer to."""
     if isinstance(written, dict):
         return {str(written.get("use", "")).split(".")[0]}.union(*(_packages(item) for item in written.values()))
     return set().union(*(_packages(item) for item in written)) if isinstance(written, list) else set()
@@ -117,10 +119,10 @@ def _packages(written: Any) -> set[str]:
 def check_scorer(
     scorer: Any, *, cache: Path | str | None = None, proxy: Proxy | None = None, examples: Examples | None = None
 ) -> None:
-    """Shapes and dtypes of the scores, the same answer twice, and inputs left alone.
+    """Check shapes and dtypes of the scores, determinism, and that inputs are not modified.
 
     cache: folder for a scorer that runs the proxy (a tiny one from scratch unless `proxy` is given).
-    examples: to be scored, for a scorer that needs other columns than `small_examples` has.
+    examples: rows to score, for a scorer that needs other columns than those of `small_examples`.
     """
     assert isinstance(scorer, Scorer), "a scorer needs a method score(examples, run)"
     check_component(scorer)
@@ -148,23 +150,27 @@ def check_scorer(
 
 
 def check_clusterer(clusterer: Any) -> None:
-    """Integer labels, one per row, X left alone, and hard input survived: equal rows and a constant column."""
+    """Check labels (one integer per row), determinism, that X is not modified, and degenerate input."""
 
     def fitted(features: Any) -> Any:
-        one = seeded(clusterer, 7)
+        seeded_clusterer = seeded(clusterer, 7)
         sources = ["a", "b"] * (len(features) // 2)
-        return np.asarray(one.fit_predict(features, sources) if is_per_source(one) else one.fit_predict(features))
+        return np.asarray(
+            seeded_clusterer.fit_predict(features, sources)
+            if is_per_source(seeded_clusterer)
+            else seeded_clusterer.fit_predict(features)
+        )
 
     assert isinstance(clusterer, Clusterer), "a clusterer needs a method fit_predict(X)"
     generator = np.random.default_rng(0)
-    two = np.concatenate([generator.normal(0, 0.1, (150, 3)), generator.normal(3, 0.1, (150, 3))])
-    X = two.astype(np.float32)
-    kept = X.copy()
+    blobs = np.concatenate([generator.normal(0, 0.1, (150, 3)), generator.normal(3, 0.1, (150, 3))])
+    X = blobs.astype(np.float32)
+    original = X.copy()
     labels = fitted(X)
     assert labels.shape == (300,), f"labels have shape {labels.shape} for 300 rows"
     assert np.issubdtype(labels.dtype, np.integer), f"labels are {labels.dtype}, not integers"
     assert labels.min() >= -1, "a label is below -1; -1 is noise and clusters start at 0"
-    assert np.array_equal(X, kept), "fit_predict changed X"
+    assert np.array_equal(X, original), "fit_predict changed X"
     assert np.array_equal(labels, fitted(X)), "the same seed gives other labels"
     constant = X.copy()
     constant[:, 0] = 1.0
@@ -172,7 +178,7 @@ def check_clusterer(clusterer: Any) -> None:
 
 
 def check_augmenter(augmenter: Any) -> None:
-    """The plan keeps its shape, touches no row that was left out, and is the same for the same seed."""
+    """Check that the plan keeps its shape, leaves dropped rows alone, and is deterministic for a seed."""
     assert isinstance(augmenter, Augmenter), "an augmenter needs a method plan(plan, split, seed)"
     check_component(augmenter)
     split = small_split()
@@ -199,34 +205,34 @@ def check_augmenter(augmenter: Any) -> None:
 
 
 def check_generator(generator: Any) -> None:
-    """Every request is answered once, those that follow from an answer too, and the most likely text is the same twice.
+    """Check that every request is answered once, follow-up requests too, and that greedy completions are deterministic.
 
-    Asks for about twenty short completions of the model, of plain text.
+    Requests about twenty short completions of plain text.
     """
     assert isinstance(generator, Generator), "a generator needs methods identity() and serve(queue)"
     check_component(generator)
     assert isinstance(generator.identity(), str), "identity() must be a string"
     assert generator.identity() == generator.identity(), "identity() changes from call to call"
     greedy = Sampling(temperature=0, max_tokens=4)
-    asked = [Request(f"{k} and {k} is", greedy if k < 3 else Sampling(max_tokens=4), seed=k) for k in range(9)]
-    first, again = _Asked(asked), _Asked(asked)
+    requests = [Request(f"{k} and {k} is", greedy if k < 3 else Sampling(max_tokens=4), seed=k) for k in range(9)]
+    first, again = _Asked(requests), _Asked(requests)
     generator.serve(first)
     generator.serve(again)
     for queue in (first, again):
         assert not queue.waiting, f"serve returned with {len(queue.waiting)} requests not taken"
         assert not queue.taken, f"serve returned with {len(queue.taken)} requests taken and not answered"
         assert len(queue.answers) == 10, "serve did not take the request that followed from an answer"
-    for request in asked[:3]:
+    for request in requests[:3]:
         text = [queue.answers[request].text for queue in (first, again)]
         assert text[0] == text[1], f"greedy completions of one prompt differ: {text}"
     for request, completion in first.answers.items():
-        known = ("stop", "length", "refused")
-        assert completion.finish_reason in known, f"finish_reason {completion.finish_reason!r} is none of {known}"
+        reasons = ("stop", "length", "refused")
+        assert completion.finish_reason in reasons, f"finish_reason {completion.finish_reason!r} is none of {reasons}"
         most = request.sampling.max_tokens
         assert completion.completion_tokens <= most, f"{completion.completion_tokens} tokens where {most} are allowed"
 
 
-# What a model may say; nothing of it may stop a grader.
+# Odd completions, none of which may make a grader raise.
 _ODD = (
     "",
     " ",
@@ -244,37 +250,37 @@ _ODD = (
 
 
 def check_grader(grader: Any, rows: Sequence[Mapping[str, Any]] = ({},), rights: Sequence[str] = ()) -> None:
-    """A Verdict for every text, the same twice, rows left alone, and what is cut off or odd never stops it.
+    """Check that every text gets a Verdict, determinism, that rows are not modified, and odd or truncated texts.
 
-    rows: the columns of rows as Python values, by name, with a "question" and a "completion". rights: for each of them
-    a completion that must be right (none: the completion is).
+    rows: columns of rows as Python values, by name, with a "question" and a "completion". rights: a right completion
+    for each row; empty = the row's own completion.
     """
     assert isinstance(grader, Grader), "a grader needs a method grade(completion, reference, row)"
     check_component(grader)
     assert protocol_of(grader) == protocol_of(grader), "protocol() changes from call to call"
     rows = [{"question": "What is 2 plus 2?", "completion": "4", **row} for row in rows]
-    kept = [dict(row) for row in rows]
+    rows_before = [dict(row) for row in rows]
     questions, answers = ([str(row[name]) for row in rows] for name in ("question", "completion"))
-    asked = references(grader, questions, answers, [None] * len(rows), rows)
+    row_references = references(grader, questions, answers, [None] * len(rows), rows)
     for number, (row, right) in enumerate(zip(rows, rights or answers, strict=True)):
-        reference = asked[number]
+        reference = row_references[number]
         assert reference is not None, f"row {number} has nothing to grade by"
         verdict = grader.grade(right, reference, row)
         assert verdict is Verdict.right, f"the right completion of row {number} is {verdict}"
-        said = [right, *_ODD]
-        found = [grader.grade(text, reference, row) for text in said]
-        assert all(isinstance(each, Verdict) for each in found), "grade() must return a curate.verify.Verdict"
-        several = verdicts(grader, said, [reference] * len(said), [row] * len(said), [False] * len(said))
-        assert several == found, "grade_many() and grade(), or two calls, give other verdicts"
-        cut = verdicts(grader, said, [reference] * len(said), [row] * len(said), [True] * len(said))
-        assert all(one is not Verdict.right for one in cut[1:]), "an odd text that was cut off is right"
-        for text in said:
+        texts = [right, *_ODD]
+        expected = [grader.grade(text, reference, row) for text in texts]
+        assert all(isinstance(result, Verdict) for result in expected), "grade() must return a curate.verify.Verdict"
+        batch_verdicts = verdicts(grader, texts, [reference] * len(texts), [row] * len(texts), [False] * len(texts))
+        assert batch_verdicts == expected, "grade_many() and grade(), or two calls, give other verdicts"
+        truncated = verdicts(grader, texts, [reference] * len(texts), [row] * len(texts), [True] * len(texts))
+        assert all(result is not Verdict.right for result in truncated[1:]), "an odd text that was cut off is right"
+        for text in texts:
             call_hook(grader, "extract", text, False)
-    assert rows == kept, "the grader changed the row"
+    assert rows == rows_before, "the grader changed the row"
 
 
 class _Asked:
-    """A queue that watches: it has one more request once the first answer is there."""
+    """A request queue that records answers, and adds a follow-up request after the first one."""
 
     def __init__(self, requests: list[Request]) -> None:
         self.waiting, self.taken = list(requests), set[Request]()

@@ -1,7 +1,7 @@
 """Components: frozen parameters that are validated, compared, pickled and fingerprinted.
 
-Our own components are frozen pydantic models. A plug-in needs no base class: anything whose
-parameters can be read (a dataclass, a scikit-learn estimator, an object with `fingerprint()`) has a
+Built-in components are frozen pydantic models. A plug-in needs no base class: anything with readable
+parameters (a dataclass, a scikit-learn estimator, an object with `fingerprint()`) has a
 fingerprint, and for anything else the error says what to add.
 """
 
@@ -26,7 +26,7 @@ from curate.errors import DataWarning, InputError
 
 _TABULAR = ("datasets", "pandas", "pyarrow")
 _OWN_PACKAGES = ("curate", "scorers", "augmenters")
-# Where users import components from; promised, so that names in recipes and keys in caches stay.
+# Modules from which users import components; stable, since names in recipes and cache keys depend on them.
 _PUBLIC_MODULES = (
     *("curate.clusterers", "curate.generators", "curate.graders", "curate.optimizers", "curate.reweighters"),
     *_OWN_PACKAGES,
@@ -34,15 +34,15 @@ _PUBLIC_MODULES = (
 
 
 class _Bare:
-    """An empty class, for the size of its instances."""
+    """An empty class, to compare the size of its instances."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Consent:
-    """Options that must be given before a recipe may set a field that runs third-party code.
+    """Command-line options that allow a recipe to set a field that runs third-party code.
 
-    options: of commands; any of them is enough. harmless: whether a value runs nothing. A field `trust_remote_code`
-    needs none of these: it always takes --trust-remote-code.
+    options: any one of them is enough. harmless: whether a value runs no such code. A field `trust_remote_code` needs
+    no declaration: it always requires --trust-remote-code.
     """
 
     options: tuple[str, ...]
@@ -52,13 +52,13 @@ class Consent:
 class Component(BaseModel):
     """A frozen set of validated parameters; constructing one loads nothing.
 
-    `version` is part of the fingerprint: raise it when the meaning of a component's output changes, so that
-    cached results of the old meaning are not used. `consents`: by field; objects made in Python need
-    none. `retired`: fields of earlier releases, each with what replaced it; setting one warns (DataWarning),
-    and the value is not used. `renamed`: earlier name -> name of a field; setting the earlier one warns, and the
-    value is used. Fingerprints keep the earlier name, so that cached results stay. `superseded`: fields that do what
-    they did, each with why something else is better; another value than the default warns. `added`: fields that came
-    later; where one has its default it has no part in the fingerprint, for the same reason.
+    `version` is part of the fingerprint: increase it when the meaning of a component's output changes, so that
+    earlier cached results are not used. `consents`: {field: required consent} in recipes; objects constructed in Python
+    need none. `retired`: {field of earlier releases: replacement}; setting one warns (DataWarning), and the value is
+    ignored. `renamed`: {earlier name: current name}; setting the earlier one warns, and the value is used. Fingerprints
+    keep the earlier name, so that cached results stay valid. `superseded`: {field: why an alternative is better};
+    fields that still work, but warn for values other than the default. `added`: fields added later; they are not part
+    of the fingerprint while they have their default, for the same reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
@@ -72,6 +72,7 @@ class Component(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_releases(cls, fields: Any) -> Any:
+        """Translate renamed fields and drop retired ones, with warnings."""
         if not (cls.retired or cls.renamed or cls.superseded) or not isinstance(fields, Mapping):
             return fields
         for name in cls.superseded.keys() & fields.keys():
@@ -97,17 +98,17 @@ class Component(BaseModel):
 
     @classmethod
     def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
-        """Why a recipe with these fields may not send a secret of the user, and the option that allows it, if any.
+        """Why a recipe with these fields may not send a secret of the user, with the option that allows it, or None.
 
-        given: options that were typed, such as "--send-key NAME".
+        given: options on the command line, such as "--send-key NAME".
         """
         return None
 
 
 def describe(value: Any) -> Any:
-    """`value` as plain JSON types, complete enough that equal descriptions mean equal behavior.
+    """`value` as plain JSON types, such that equal descriptions imply equal behavior.
 
-    Raises InputError for an object whose parameters cannot be read, with what to add.
+    Raises InputError, with the remedy, for an object whose parameters cannot be read.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -135,15 +136,15 @@ def describe(value: Any) -> Any:
 
 
 def describe_in_json(value: Any) -> Any:
-    """As `describe`, for a record: the numbers that JSON does not have, infinity for one, as text."""
+    """Like `describe`, for a record: numbers without a JSON form, such as infinity, are text."""
     return json.loads(json.dumps(describe(value)), parse_constant=str)
 
 
 def public_path(kind: Any) -> str:
-    """The dotted path by which a class or function is known, whatever module defines it.
+    """The dotted path that identifies a class or function, independent of the module that defines it.
 
-    Cached results are keyed by it: it is where users import a component from, or the top package and the name of what
-    they do not import, so that a module can move. Other packages' classes are known by their own module.
+    Cache keys contain it: it is the path from which users import a component, or the top-level package and name of
+    internal classes, so that modules can move. Classes of other packages are identified by their own module.
     """
     package = kind.__module__.partition(".")[0]
     if package not in _OWN_PACKAGES:
@@ -158,12 +159,13 @@ def public_path(kind: Any) -> str:
 
 
 def _content(rows: Any) -> str:
-    """32 hex digits over every cell of a table, frame or dataset in memory."""
+    """32 hex digits, a hash of every cell of a table, frame or dataset in memory."""
     table = open_data(rows, {}, None, None).table
     return hash_columns([(name, table[name]) for name in table.column_names])
 
 
 def _parameters(value: Any) -> dict[str, Any]:
+    """Described parameters of an object. Raises InputError if they cannot be read."""
     if isinstance(value, Component):
         earlier = {new: old for old, new in type(value).renamed.items()}
         fields = {
@@ -172,9 +174,9 @@ def _parameters(value: Any) -> dict[str, Any]:
             if name not in type(value).added or getattr(value, name) != field.default
         }
         return {"version": type(value).version, **fields}
-    own = getattr(value, "fingerprint", None)
-    if callable(own):
-        return {"fingerprint": str(own())}
+    fingerprint_method = getattr(value, "fingerprint", None)
+    if callable(fingerprint_method):
+        return {"fingerprint": str(fingerprint_method())}
     if isinstance(value, BaseModel):
         return {name: describe(getattr(value, name)) for name in type(value).model_fields}
     if dataclasses.is_dataclass(value):
@@ -191,17 +193,17 @@ def _parameters(value: Any) -> dict[str, Any]:
 
 
 def brief(value: Any) -> str:
-    """A component as it would be written: its name, and the parameters that are not the defaults."""
+    """A short repr: the component's name and the parameters that differ from the defaults."""
     if isinstance(value, Component):
         fields = type(value).model_fields
-        own = {name: getattr(value, name) for name in fields}
-        named = [
-            f"{name}={brief(each)}"
-            for name, each in own.items()
-            if each != fields[name].get_default(call_default_factory=True)
+        parameters = {name: getattr(value, name) for name in fields}
+        changed = [
+            f"{name}={brief(parameter)}"
+            for name, parameter in parameters.items()
+            if parameter != fields[name].get_default(call_default_factory=True)
         ]
-        return f"{type(value).__name__}({', '.join(named)})"
-    if isinstance(value, list | tuple) and any(isinstance(each, Component) for each in value):
+        return f"{type(value).__name__}({', '.join(changed)})"
+    if isinstance(value, list | tuple) and any(isinstance(parameter, Component) for parameter in value):
         return f"[{', '.join(map(brief, value))}]"
     return " ".join(repr(value).split())
 
@@ -209,17 +211,17 @@ def brief(value: Any) -> str:
 def stateless(value: Any) -> bool:
     """Whether an object has no state besides its class.
 
-    An instance that is larger than one of an empty class holds something outside its `__dict__`, as what is written
-    in C does (functions too).
+    An instance larger than that of an empty class has state outside its `__dict__`, as objects implemented in C do,
+    functions included.
     """
     kind = type(value)
-    slots = [vars(each).get("__slots__") for each in kind.__mro__]
+    slots = [vars(base).get("__slots__") for base in kind.__mro__]
     empty = getattr(value, "__dict__", None) == {} or slots[0] == ()
     return empty and not any(slots) and kind.__basicsize__ <= _Bare.__basicsize__ and kind.__itemsize__ == 0
 
 
 def call_hook(part: Any, name: str, *arguments: Any) -> Any:
-    """Call an optional method of a plug-in; None where it has none."""
+    """Call an optional method of a plug-in; None if it has no such method."""
     hook = getattr(part, name, None)
     return None if hook is None else hook(*arguments)
 

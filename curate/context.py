@@ -18,10 +18,10 @@ from curate.storage.remote_cache import open_cache
 
 @dataclass
 class Context:
-    """The surroundings of a computation; every field has a default.
+    """Environment of a computation; every field has a default.
 
-    cache: a Cache, a folder or URL for one, or None for the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if
-        there is one. engine: whose workers compute; None = this process, or with torchrun its ranks.
+    cache: a Cache, or a folder or URL; None = the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if there is
+        one. engine: its workers compute; None = this process, or with torchrun its ranks.
     """
 
     cache: Cache | Path | str | None = None
@@ -43,13 +43,13 @@ class Context:
         return self.cache
 
     def numerics(self, precision: Precision) -> dict[str, Any]:
-        """Of whoever computes, see `curate.devices.precision.numerics`."""
+        """Numerics of the workers or of this process, see `curate.devices.precision.numerics`."""
         if self.engine is not None:
             return self.engine.numerics(precision)
         return numerics(precision, self.torch_device())
 
     def torch_device(self) -> Any:
-        """The torch.device of this process; joins its group first. Raises InputError for one that cannot be used."""
+        """The torch.device of this process; joins its process group first. Raises InputError for an unusable one."""
         import torch
 
         distributed.start()

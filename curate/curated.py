@@ -52,12 +52,12 @@ from curate.storage.records import made_by
 from curate.storage.remote import is_url
 from curate.types import IntArray
 
-Recipe = Any  # the `curate.Pipeline`, which is made of this module
+Recipe = Any  # `curate.Pipeline`, which imports this module
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Fingerprint of what each stage made."""
+    """Fingerprint of the result of each stage."""
 
     data: str
     scores: str
@@ -67,14 +67,14 @@ class Stages:
 
 @dataclass(repr=False)
 class Curated(Tabular):
-    """A curated dataset and how it was made. As a table it holds the rows of the result.
+    """A curated dataset with its provenance; as a table, the rows of the result.
 
-    dataset: the curated rows, of the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
+    dataset: the curated rows in the type of the input (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
         for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard, and
-        where the pipeline says `copies="weights"` weight.
-    contaminated: rows of the input that share text with an evaluation set of the gate.
-    path: the folder that it was written to; None = none yet.
-    foretold: what held-out curves say, where the pipeline has a `forecast`.
+        weight if the pipeline has `copies="weights"`.
+    contaminated: number of input rows that share text with an evaluation set of the gate.
+    path: the folder that it was written to; None = not written yet.
+    foretold: predictions from held-out curves, if the pipeline has a `forecast`.
     """
 
     pipeline: Recipe
@@ -93,17 +93,21 @@ class Curated(Tabular):
 
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
-        """About the split, the input and what was made, each with what to do."""
-        made = [warning for part in self.realized for warning in part.summary.warnings]
+        """Warnings about the split, the input and new rows, each with a remedy."""
+        of_new_rows = [warning for part in self.realized for warning in part.summary.warnings]
         if self.foretold is not None and any(
             getattr(augmenter, "times", None) == "auto" for augmenter in self.pipeline.augmenters
         ):
-            made.append(copies_by_forecast(self.foretold.decision.times, bool(judgment().shown)))
-        return (*self.diagnostics.warnings, *_contamination_warnings(self.contaminated, len(self.split.valid)), *made)
+            of_new_rows.append(copies_by_forecast(self.foretold.decision.times, bool(judgment().shown)))
+        return (
+            *self.diagnostics.warnings,
+            *_contamination_warnings(self.contaminated, len(self.split.valid)),
+            *of_new_rows,
+        )
 
     @property
     def proxy_facts(self) -> dict[str, Any] | None:
-        """Facts about the proxy run, for the record; None where no proxy was run."""
+        """Facts about the proxy run, for the record; None if no proxy was run."""
         return None if self.given_scores else self.run.facts(self.loaded.examples)
 
     @cached_property
@@ -118,15 +122,15 @@ class Curated(Tabular):
 
     @property
     def positions(self) -> IntArray:
-        """(m,) positions of the result's rows in the input rows followed by the new rows."""
+        """(m,) positions of the result's rows among the input rows followed by the new rows."""
         return self.mixture.positions
 
     @property
     def parts(self) -> dict[str, int] | None:
-        """Name -> rows of the parts that have to be trained on in turn; None where the rows have no order.
+        """{name: rows} of the parts to train on in sequence; None if the order of rows does not matter.
 
-        order="front": {"first", with the copies, "second"}; but None with copies="weights", where the weights are for
-        the first half of the steps. Subset(epochs=E): {"epoch1", ...}.
+        With order="front": "first" (with the copies) and "second"; None with copies="weights", since the weights apply
+        to the first half of the steps instead. With Subset(epochs=E): "epoch1", ...
         """
         return self.mixture.parts
 
@@ -136,7 +140,7 @@ class Curated(Tabular):
         return self.mixture.new_rows
 
     def columns(self) -> pa.Table:
-        """The columns that the dataset has beyond the input's, in the final order."""
+        """The columns that curation adds, in the final order."""
         return self.mixture.columns()
 
     def __len__(self) -> int:
@@ -152,7 +156,7 @@ class Curated(Tabular):
         return assemble(tables, self.positions, self.columns())
 
     def summary(self) -> Facts:
-        """Rows in and out, what is hard, what was made, warnings, and where it is."""
+        """Numbers of rows, hard and new ones, warnings, and the folder."""
         return curated_summary(self.loaded, self.split, self.mixture, self.warnings, self.path)
 
     def hardest(self, n: int = 10) -> Any:
@@ -164,18 +168,18 @@ class Curated(Tabular):
         return self._described(by_difficulty(self.split, n, hardest=False))
 
     def sample(self, n: int = 10, *, hard: bool | None = None, seed: int = 0) -> Any:
-        """n input rows drawn at random, as a pandas.DataFrame; hard: True or False = of the hard or easy ones alone."""
+        """A random sample of n input rows as a pandas.DataFrame. hard: True = only hard rows, False = only easy."""
         return self._described(at_random(self.split, n, hard=hard, seed=seed))
 
     def _described(self, rows: IntArray) -> Any:
         return described(self.loaded.examples, self.split, self.plan, rows).to_pandas()
 
     def plot(self) -> Any:
-        """As `Split.plot`, with the first words of a row where the pointer is."""
+        """Like `Split.plot`, with the first words of rows in tooltips."""
         return self.split.plot(lambda rows: first_words(self.loaded.examples, rows))
 
     def open_report(self) -> Path:
-        """Open report.html of the folder that it was written to in a browser; returns the path of the page."""
+        """Open report.html of the result's folder in a browser; returns the path of the page."""
         if self.path is None:
             raise InputError("this result is in no folder yet; write it with curated.write(DIR), or run with out=DIR")
         page = self.path / "report.html"
@@ -183,9 +187,9 @@ class Curated(Tabular):
         return page
 
     def forecast(self) -> Forecast:
-        """Will copies help? Exposures, effective rows and falls of the loss, see `Forecast`.
+        """Forecast whether copies help: exposures, effective rows and slopes of the loss, see `Forecast`.
 
-        Held-out curves to a planned budget too, where the pipeline has a `forecast`.
+        Includes held-out curves to a planned budget if the pipeline has a `forecast`.
         """
         noise, facts = self.diagnostics.noise or {}, self.proxy_facts
         pipeline = self.pipeline
@@ -204,7 +208,7 @@ class Curated(Tabular):
 
     @cached_property
     def rejected(self) -> pa.Table:
-        """Every row that is not in the result, with the stage that left it out and the reason.
+        """Every row that is not in the result, with the stage that rejected it and the reason.
 
         row: position in the input as read; null for rows that were never in it.
         """
@@ -223,17 +227,17 @@ class Curated(Tabular):
         return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
     def write(self, directory: Path | str) -> Path | str:
-        """data/, tables/, README.md, dataset_info.json, report.html and, last, run.json; replaces an earlier result.
+        """Write data/, tables/, README.md, dataset_info.json, report.html and, last, run.json.
 
-        directory: a folder or URL, see `curate.storage.destination`; it is returned.
-        Raises InputError for a folder of other files and ExternalError where the disk is full; the folder then counts
-        as unfinished, and the same call resumes.
+        directory: a folder or URL, see `curate.storage.destination`; it is returned. An earlier result is replaced.
+        Raises InputError for a folder of other files and ExternalError if the disk is full; the folder then counts as
+        unfinished, and the same call resumes.
         """
         target = Destination.of(directory)
         inputs = inputs_fingerprint(self.pipeline, self.loaded, self.scores if self.given_scores else None)
         target.check(inputs, fresh=True)
         if target.place is not None:
-            remove(target.folder)  # what was to be uploaded and is not any more
+            remove(target.folder)  # leftovers of an interrupted upload
         directory = target.folder
         check_directory(directory, inputs, fresh=True)
         with self.run.progress.stage("write"):
@@ -276,12 +280,12 @@ class Curated(Tabular):
             "diagnostics": self.diagnostics.to_json(),
             "forecast": self.forecast().to_json(),
             "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in self.warnings],
-            "clusterer": repr(seeded(pipeline.clusterer, pipeline.seed)),  # as it was used, its derived seed included
+            "clusterer": repr(seeded(pipeline.clusterer, pipeline.seed)),  # with its derived seed
         }
 
     @cached_property
     def _written(self) -> list[pa.Table]:
-        """The input's rows, and new rows, in the columns that are written beside the added ones."""
+        """The input's rows, and new rows, in the columns of the written form, without the added ones."""
         examples, form = self.loaded.examples, self.loaded.write_as
         tables = written_tables(self.loaded, self.new_rows)
         parts = [examples]
@@ -335,12 +339,12 @@ class Curated(Tabular):
 
 
 def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) -> str:
-    """What decides the output of a run: data, recipe, files of a local proxy, measures and, where given, scores.
+    """Fingerprint of everything that affects a run's output: data, recipe, files of a local proxy, measures, scores.
 
-    A measure holds the content of what its scorer only names, such as a target set or a reference model.
-    scores: in the order of the rows, see `curate.difficulty.split.join_scores`.
+    A measure contains the content of files that its scorer only names, such as a target set or a reference model.
+    scores: those the user passed, in the order of rows, see `curate.difficulty.split.join_scores`.
     """
-    loaded = loaded.as_read or loaded  # rows that turned out unusable are decided by the rest
+    loaded = loaded.as_read or loaded  # rows dropped later follow from the other inputs
     examples = loaded.examples
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
     decided_by += [loaded.nested] if loaded.nested != "json" else []
@@ -354,7 +358,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
         decided_by += identity
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
-        decided_by += [each for each in (scores.gains, scores.reducible) if each is not None]
+        decided_by += [part for part in (scores.gains, scores.reducible) if part is not None]
     elif (measures := call_hook(pipeline.scorer, "measures")) is not None:
         decided_by += measures
         if expanded(pipeline.proxy.model).exists():
@@ -363,7 +367,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
 
 
 def _files(data: Any) -> str | None:
-    """Content of the file or folder that an augmenter reads; None for a hub id or an object in memory."""
+    """Hash of the file or folder that an augmenter reads; None for a hub id or an object in memory."""
     if is_url(data):
         return state_of(data)
     if not isinstance(data, str | Path) or not expanded(data).exists():
@@ -374,7 +378,7 @@ def _files(data: Any) -> str | None:
 
 
 def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
-    """Which rows were read and how. key: fingerprint of the examples."""
+    """Record of the data and how it was read. key: fingerprint of the examples."""
     examples = loaded.examples
     return {
         "source": loaded.description,
@@ -389,7 +393,7 @@ def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
 
 
 def recipe_text(pipeline: Recipe) -> str:
-    """The recipe as YAML, or why it cannot be written down."""
+    """The recipe as YAML, or a comment with the reason why it cannot be written."""
     try:
         return str(pipeline.to_yaml())
     except InputError as error:  # a plug-in may live where no recipe can name it; the run is still recorded
@@ -399,7 +403,7 @@ def recipe_text(pipeline: Recipe) -> str:
 def _count_rows(
     mixture: Mixture, scores: Scores, split: Split, plan: Plan, realized: Sequence[Realized], rejected: int
 ) -> dict[str, int]:
-    """Rows before and after, by kind; and tokens, where the scores know them. rejected: rows that were left out."""
+    """Numbers of rows before and after, by kind, and of tokens if known. rejected: number of rejected rows."""
     by_origin = mixture.origins
     counts = {
         "input": len(split.valid),
@@ -417,7 +421,11 @@ def _count_rows(
         counts["output_weighted"] = int(mixture.weights.sum(dtype=np.float64))
     if scores.tokens is not None:
         measured = [part.rows.measured for part in realized]
-        new = sum(int(each.tokens.sum()) for each in measured if each is not None and each.tokens is not None)
+        new = sum(
+            int(measurements.tokens.sum())
+            for measurements in measured
+            if measurements is not None and measurements.tokens is not None
+        )
         tokens = scores.tokens.astype(np.int64)
         counts["tokens_before"] = int(tokens.sum())
         counts["tokens_after"] = int((tokens * (plan.counts > 0 if weighted else plan.counts)).sum()) + new
@@ -427,7 +435,7 @@ def _count_rows(
 
 
 def _cost_record(progress: Progress) -> dict[str, Any]:
-    """Seconds and tokens of every stage so far, and of all of them."""
+    """Seconds and tokens of every stage so far, and total seconds."""
     stages = [
         {"name": cost.name, "seconds": round(cost.seconds, 3), "tokens": cost.tokens, "cached": cost.cached}
         for cost in progress.costs

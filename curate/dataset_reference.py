@@ -1,4 +1,4 @@
-"""References to further datasets, such as a target set, with the options they are read by."""
+"""References to further datasets, such as a target set, with their reading options."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from curate.storage.remote import holds_signature, without_secrets
 
 
 def role_pieces(value: Any) -> Any:
-    """What `role` says as NAME=ROLE pieces, also where one text or a mapping says it."""
+    """Convert `role`, a text, a mapping or a sequence, to a tuple of NAME=ROLE pieces."""
     if isinstance(value, Mapping):
         return tuple(f"{name}={target}" for name, target in value.items())
     return (value,) if isinstance(value, str) else value
 
 
 class Reading(Component):
-    """How a dataset is read, wherever one is named: options of commands, of recipes and of evaluation sets.
+    """Options for reading a dataset, shared by commands, recipes and evaluation sets.
 
-    All of it as for `curate.read`. columns: {role: column}, or the same as text. role: what speakers in messages are,
-    {bot: assistant} or bot=assistant. limit: a seeded sample of that many rows.
+    As for `curate.read`. columns: {role: column}, or the same as text. role: roles of speakers in messages,
+    {bot: assistant} or bot=assistant. limit: size of a seeded sample.
     """
 
     columns: str | dict[str, str] | None = Field(
@@ -53,26 +53,26 @@ class Reading(Component):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Options of `curate.read`, those that are set."""
+        """The options of `curate.read` that are set."""
         values = {name: getattr(self, name) for name in READING}
         return {name: value for name, value in values.items() if value not in (None, ())}
 
 
-# The options by which any dataset is read.
+# Names of all reading options.
 READING = tuple(Reading.model_fields)
 
 
 class FurtherData(Reading):
-    """Where a further dataset is, and how it is read.
+    """A further dataset and its reading options.
 
-    data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
+    data: anything that `curate.read` takes: a file, folder or hub id (the only forms in a recipe), a table or a frame.
     """
 
     data: Any
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name of the dataset in messages."""
         return str(self.data) if isinstance(self.data, str | Path) else type(self.data).__qualname__
 
 
@@ -87,15 +87,15 @@ _EXAMPLES = {
 
 
 def in_braces(message: str) -> str:
-    """A message of `curate.read` about a dataset that is named in braces, where its options are no options."""
-    named = dict.fromkeys(_OPTION.findall(message))
-    form = ", ".join(f"{name}: {_EXAMPLES.get(name, 'NAME')}" for name in named)
-    said = _OPTION.sub(lambda found: found[1], message)
-    return f"{said} (written {{data: FILE, {form}}})" if named else message
+    """Rewrite a message of `curate.read` for a dataset given as {data: ..., ...}: option names become keys."""
+    options = dict.fromkeys(_OPTION.findall(message))
+    form = ", ".join(f"{name}: {_EXAMPLES.get(name, 'NAME')}" for name in options)
+    text = _OPTION.sub(lambda option: option[1], message)
+    return f"{text} (written {{data: FILE, {form}}})" if options else message
 
 
 class FileOptions(BaseModel):
-    """What a command says of its DATA alone, beside what any dataset has; see `curate.read`."""
+    """Options of a command's DATA in addition to `Reading`; see `curate.read`."""
 
     on_bad_row: Literal["error", "drop"] = Field(default="error", description="what a null or non-string cell does")
     nested: Literal["json", "text"] = Field(
@@ -105,18 +105,18 @@ class FileOptions(BaseModel):
 
 
 def _wrapped(value: Any) -> Any:
-    """A bare dataset as FurtherData; a mapping with `data` is its parameters."""
+    """Wrap a bare dataset in FurtherData; a mapping with `data` holds its parameters and is returned unchanged."""
     if isinstance(value, FurtherData) or (isinstance(value, dict) and "data" in value):
         return value
     return FurtherData(data=value)
 
 
-# The type of a field that takes a dataset, or one with the options it is read by.
+# Type of a field that takes a dataset, with or without reading options.
 GivenData = Annotated[FurtherData, BeforeValidator(_wrapped)]
 
 
 def named_dataset(text: str, option: str) -> str | dict[str, Any]:
-    """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
+    """Parse a dataset on the command line: a name, or a YAML mapping with reading options."""
     if not text.startswith("{"):
         _check_recorded(text, option)
         return text

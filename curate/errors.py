@@ -1,7 +1,7 @@
 """Exception hierarchy: user errors, external failures and warnings.
 
-Every message is one line that names the row, column or key at fault and the remedy. The command line turns
-the class into an exit status: `InputError` 2, `ExternalError` 3, anything else 1.
+Every message is one line that names the row, column or key at fault and the remedy. The class determines the exit
+status of commands: `InputError` 2, `ExternalError` 3, anything else 1.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
-# Messages of torch, oneDNN, Arrow and the system for failed allocations that have no class of their own. A thread needs
-# room for its stack, and a primitive for its code.
+# Messages of torch, oneDNN, Arrow and the system for failed allocations without an exception class of their own,
+# including those of a thread's stack and of a primitive's code.
 _WORDS = (
     *("can't allocate memory", "out of memory", "cannot allocate memory", "malloc of size", "failed to allocate"),
     *("could not create a primitive", "failed to launch worker thread", "can't start new thread"),
@@ -32,17 +32,17 @@ class ExternalError(CurateError):
 
 
 class DataWarning(UserWarning):
-    """The run continues, but the user should look at this."""
+    """The run continues, but the user should check something."""
 
 
 class CacheDamage(UserWarning):
-    """A cache entry did not match its checksum; it was set aside and is recomputed."""
+    """A cache entry did not match its checksum; it was moved away and is recomputed."""
 
 
 def memory_ran_out(error: BaseException | None) -> bool:
-    """Whether an allocation failed below an error that says something else.
+    """Whether an error was caused by a failed allocation, even if its message says something else.
 
-    Reading or mapping a file and starting a process may be refused memory, and report a fault of the file.
+    Reading or mapping a file and starting a process may fail for lack of memory, and report a fault of the file.
     """
     if isinstance(error, CurateError) and "memory" in str(error) and not _says_so(error):
         return False  # its message already names the remedy
@@ -62,8 +62,8 @@ def _says_so(error: BaseException) -> bool:
 class DivergenceError(InputError):
     """A loss, a gradient or the weights stopped being finite.
 
-    step: optimizer steps done before. rows: positions in `tokens` of the rows whose loss is not finite, or of
-    the whole optimizer batch where only its gradient is not, or the weights after it are not.
+    step: optimizer steps done before. rows: positions in `tokens` of the rows whose loss is not finite, or of the whole
+    optimizer batch if only its gradient or the updated weights are not.
     """
 
     def __init__(self, message: str, step: int = 0, rows: Sequence[int] = ()) -> None:
@@ -73,15 +73,15 @@ class DivergenceError(InputError):
 
     @classmethod
     def at(cls, what: str, step: int, rows: list[int], learning_rate: float) -> DivergenceError:
-        """what: is not finite after `step` updates; rows: those to look at."""
-        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        """The error for `what` (the loss, a gradient, the weights) after `step` updates. rows: rows to inspect."""
+        positions = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         rate = f"lower learning_rate (peak {learning_rate:g}) or look at these rows"
-        return cls(f"{what} is not finite after {step} optimizer steps (row positions {shown}); {rate}", step, rows)
+        return cls(f"{what} is not finite after {step} optimizer steps (row positions {positions}); {rate}", step, rows)
 
 
 @dataclass(frozen=True)
 class RunWarning:
-    """code: stable name; message: what was found, with the number; remedy: what to do."""
+    """Warning about a run. code: stable name. message: the observation, with numbers. remedy: what to do."""
 
     code: str
     message: str

@@ -42,11 +42,13 @@ from curate.tokenization.encoding import tokenize
 from curate.tokenization.token_files import BYTES_PER_TOKEN, IN_MEMORY
 
 _SAMPLE_ROWS = 500  # tokenized to estimate the tokens of all
-_SHARE_OF_PEAK = 0.3  # of the measured matrix rate: what small models reach in practice, everything included
+_SHARE_OF_PEAK = 0.3  # share of the measured matrix rate that training of small models reaches in practice
 
 
 @dataclass
 class _Stage:
+    """Estimated cost of one stage. work: description. seconds, bytes: None = not known. cached: what is cached."""
+
     stage: str
     work: str
     tokens: int = 0
@@ -63,14 +65,14 @@ def estimate(
     scores: Scores | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Stages with rows, tokens, seconds and bytes; no model is loaded or run.
+    """Estimate rows, tokens, seconds and bytes of each stage; no model is loaded or run.
 
-    Seconds come from the number of parameters and a matrix multiplication timed for a moment on the device; they
-    are estimates within a factor of about two. out: where a run would write. InputError if it could not, or if the
-    run is bound to fail on these rows or with its evaluation sets.
+    Seconds are derived from the number of parameters and a briefly timed matrix multiplication on the device, and
+    correct within a factor of about two. out: where a run would write. Raises InputError if it could not, or if the run
+    would fail on these rows or with its evaluation sets.
     """
     pipeline.check(loaded.examples, scored=scores is not None)
-    run.evaluation_index()  # a set that cannot be read ends the run, whatever else the recipe asks for
+    run.evaluation_index()  # fail early for an evaluation set that cannot be read
     loaded = loaded if scores is not None else pipeline.usable(loaded, run)
     examples = loaded.examples
     stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]
@@ -123,7 +125,7 @@ def _forecast_stage(
     *,
     ready: bool,
 ) -> bool:
-    """Add what held-out curves would take; whether the rows that come out can be told. ready: the scores are there."""
+    """Add the cost of held-out curves; returns whether the output rows can be determined. ready: scores are known."""
     assert pipeline.forecast is not None
     if ready:
         split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
@@ -144,7 +146,7 @@ def _forecast_stage(
 def _planned(
     pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None, notes: list[str]
 ) -> tuple[int, list[_Stage]]:
-    """The exact plan, and what it would ask of a generator: both cost nothing once there are scores."""
+    """(number of output rows, stages) of the exact plan and its generator requests; free once there are scores."""
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
     copies_known = any(by_forecast(augmenter) for augmenter in pipeline.augmenters)  # they are in the cache then
     foretold = pipeline.foretold(split, loaded.examples, run) if copies_known else None
@@ -184,6 +186,7 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
 
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]) -> tuple[list[_Stage], bool, int]:
+    """(stages of the proxy run, whether all of it is cached, max_length)."""
     examples = loaded.examples
     measures = measures_of(pipeline.scorer)
     proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
@@ -204,10 +207,10 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
     tokens, sample = round(len(examples) * per_row), proxy_training.sample
     measured = int(len(examples) * per_row * passes) if sample is None else sample.tokens
-    between = ("", "") if known else (f"{points[least]:,} to ", f"{least + 1} to ")
-    at = f"{len(examples):,} rows at {between[1]}{k} checkpoints"
+    ranges = ("", "") if known else (f"{points[least]:,} to ", f"{least + 1} to ")
+    rows_at = f"{len(examples):,} rows at {ranges[1]}{k} checkpoints"
     if sample is not None:
-        at = f"{len(sample.rows):,} rows at {k} checkpoints, the others at {len(sample.measured)}"
+        rows_at = f"{len(sample.rows):,} rows at {k} checkpoints, the others at {len(sample.measured)}"
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [
         _Stage(
@@ -219,7 +222,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
         ),
         _Stage(
             "train the proxy",
-            f"{between[0]}{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
+            f"{ranges[0]}{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
             trained,
             6 * parameters * trained / rate / ranks * (len(left) > 0) if rate else None,
             4 * parameters * len(points),
@@ -227,7 +230,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
         ),
         _Stage(
             "measure",
-            at,
+            rows_at,
             measured,
             2 * parameters * measured / rate / workers * (1 - state.measured / max(state.shards, 1)) if rate else None,
             4 * len(examples) * k,
@@ -240,7 +243,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
 def _half_stages(
     pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str], scores: Scores | None, stages: list[_Stage]
 ) -> bool:
-    """Add to `stages` what finding out which rows are reducible takes; whether all of it is there."""
+    """Add the stages of measuring reducible rows; returns whether all of it is cached."""
     if scores is not None:
         pipeline.check_scores(scores)
     if scores is not None or not pipeline.needs_reducible:
@@ -282,9 +285,9 @@ def _half_stages(
 
 
 def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[float, Any]:
-    """(tokens per row, from a seeded sample tokenized as it would be trained on; the tokenizer).
+    """(mean tokens per row of a seeded sample, the tokenizer).
 
-    settings: those of a run, with a number for max_length.
+    settings: of a fine-tuning run, with a number for max_length.
     """
     if settings.scratch:
         tokenizer = scratch_tokenizer(examples, 0)
@@ -302,19 +305,19 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
 
 
 def _hours(hours: float, run: Run) -> str:
-    """A note on the hours that training and measuring take."""
+    """Note on the hours of training and measuring."""
     if run.engine is None:
         kind = "GPU" if run.torch_device().type == "cuda" else "CPU"
         return f"training and measuring: {hours:.2g} {kind} hours at the rate measured on this machine"
-    has = run.engine.resources()
+    resources = run.engine.resources()
     return (
-        f"training and measuring: {hours:.2g} hours with {has['workers']} workers, at the rate measured on one; the "
-        f"cluster has {has['nodes']} nodes, {has['gpus']:g} GPUs and {has['cpus']:g} CPUs"
+        f"training and measuring: {hours:.2g} hours with {resources['workers']} workers, at the rate measured on one; "
+        f"the cluster has {resources['nodes']} nodes, {resources['gpus']:g} GPUs and {resources['cpus']:g} CPUs"
     )
 
 
 class _TimedWorker:
-    """On a worker: its rate, see `_timed_rate`."""
+    """Runs `_timed_rate` on a worker of an engine."""
 
     def __init__(self, setup: None, worker: WorkerContext) -> None:
         self.device = Context(worker.cache, worker.device).torch_device()
@@ -324,28 +327,28 @@ class _TimedWorker:
 
 
 def _rates(run: Run) -> tuple[float | None, int, int]:
-    """(rate of one process that trains and measures, see `_matrix_rate`; those that measure; those that train)."""
+    """(rate of one process, see `_matrix_rate`; number of processes that measure; number that train)."""
     if run.engine is None:
         return _matrix_rate(run), 1, 1
     return _rate_of_workers(run.engine), run.engine.resources()["workers"], run.engine.train_workers
 
 
 def _rate_of_workers(engine: Engine) -> float | None:
-    """As `_matrix_rate`, of one of the workers."""
+    """Like `_matrix_rate`, for one of the workers."""
     return next(rate for _, rate, _ in engine.map(_TimedWorker, None, [Item(lambda: None, 0)]))
 
 
 def _matrix_rate(run: Run) -> float | None:
-    """Floating-point operations per second that a model may reach here: a share of a timed matrix product.
+    """FLOP/s that a model can reach on this device, a share of a timed matrix product; None if it cannot be timed.
 
-    Timed once per machine and cache: it takes longer than all the rest of an estimate.
+    Timed once per machine and cached, since it takes longer than the rest of an estimate.
     """
     import torch
 
     device = run.torch_device()
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    about = [device.type, kind, platform.node(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
-    key = fingerprint([about, str(resolve_precision("auto", device))])
+    machine = [device.type, kind, platform.node(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
+    key = fingerprint([machine, str(resolve_precision("auto", device))])
     entry = run.store.get("matrix-rates", key)
     if entry is not None:
         return float(json.loads((entry / "rate.json").read_text()))

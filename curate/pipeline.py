@@ -1,7 +1,7 @@
 """The pipeline: score, split, plan and realize a dataset.
 
-The main path, top to bottom. Each stage is a plain function of the results before it, so that every part can also be
-called by hand.
+`Pipeline.stages` is the main path, top to bottom. Each stage is a function of earlier results, so every part can also
+be called by itself.
 """
 
 from __future__ import annotations
@@ -65,21 +65,21 @@ class Pipeline(Component):
     strata: "length" clusters within strata of completion length, so that rows are hard for their length, see
         `curate.difficulty.split.make_split`. Off unless set: against published levels it helped on reasoning_gym
         (Spearman 0.23 -> 0.31) and harmed on GSM8K (-0.11 -> -0.27).
-    order: "shuffle" = seeded shuffle of the rows (trainers that do not shuffle would see the copies last);
-        "keep" = input order, copies behind their original, new rows last; "front" = two parts, each shuffled: half of
-        the rows, drawn, with ALL copies; then the other half, which is a sample of the data as it is. Every row stands
-        there as often as with "shuffle". The order is lost on a trainer that shuffles: turn that off and train for one
+    order: "shuffle" = seeded shuffle of the rows (trainers that do not shuffle would otherwise see copies last);
+        "keep" = input order, copies after their original, new rows last; "front" = two parts, each shuffled: a random
+        half of the rows with ALL copies, then the other half, which is a sample of the original data. Every row occurs
+        as often as with "shuffle". A trainer that shuffles destroys the order: turn shuffling off and train for one
         epoch (transformers.Trainer: `train_sampling_strategy="sequential"`, or a sequential sampler), or train on the
-        two parts one after the other; `Curated.write` leaves them in files and in splits (config "parts") of their own.
-        For several epochs, and for `curate finetune`, set `copies` to "weights": a row's weight then is to hold in the
-        first half of the steps, `GivenWeights(until=0.5)`, and each counts once afterwards.
-    copies: "rows" = a row that is to count k times stands there k times; "weights" = once, with k in a column `weight`,
-        for trainers that weight rows. New rows have weight 1.
-    stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one
-        proxy run each.
-    gate: what new rows must not collide with: the evaluation sets it names, and, for synthetic ones, the input.
-    forecast: the fine-tuning that is planned, for held-out curves along it, which `Duplicate(times="auto")` needs; see
-        `curate.proxy.budget`. None = none.
+        two parts in sequence; `Curated.write` writes them to separate files and splits (config "parts"). For several
+        epochs, and for `curate finetune`, set `copies` to "weights": weights then apply in the first half of the steps,
+        `GivenWeights(until=0.5)`, and every row counts once afterwards.
+    copies: "rows" = a row with count k occurs k times; "weights" = once, with k in a column `weight`, for trainers that
+        weight rows. New rows have weight 1.
+    stability: number of proxy seeds over which the split is repeated to measure its stability; 1 = not measured. Costs
+        one proxy run each.
+    gate: what new rows must not overlap with: the named evaluation sets and, for synthetic rows, the input.
+    forecast: the planned fine-tuning, for held-out curves to its budget, which `Duplicate(times="auto")` requires; see
+        `curate.proxy.budget`. None = no forecast.
     """
 
     added: ClassVar[frozenset[str]] = frozenset(["strata", "forecast"])
@@ -145,7 +145,7 @@ class Pipeline(Component):
             )
         return self
 
-    # -- a recipe is a pipeline written down ----------------------------------------------------------------------
+    # -- recipes --------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_recipe(
@@ -153,8 +153,8 @@ class Pipeline(Component):
     ) -> Pipeline:
         """The pipeline of a shipped recipe, a recipe file or a mapping, with `path=value` settings applied.
 
-        allow_plugins: packages that it may load code from, and options such as "--trust-remote-code" that let it set
-            what runs other code, see `curate.component.Consent`.
+        allow_plugins: packages from which it may load code, and options such as "--trust-remote-code" that allow it to
+            run other code, see `curate.component.Consent`.
         """
         mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
         return _from_mapping(cls, apply_settings(mapping, settings), tuple(allow_plugins))
@@ -173,10 +173,10 @@ class Pipeline(Component):
                 mapping[key].pop("use", None)
         return dump_recipe(mapping)
 
-    # -- how it shows itself --------------------------------------------------------------------------------------
+    # -- display --------------------------------------------------------------------------------------------------
 
     def summary(self) -> Facts:
-        """Its parts in the order in which they work, with the parameters that are not the defaults."""
+        """The components in order, with the parameters that differ from the defaults."""
         links = [(name, brief(getattr(self, name))) for name in ("proxy", "scorer", "clusterer")]
         links += [("augmenter", brief(augmenter)) for augmenter in self.augmenters]
         facts = [*links, ("hard", str(self.hard))]
@@ -214,17 +214,18 @@ class Pipeline(Component):
     ) -> Curated:
         """Curate a dataset.
 
-        data: anything `curate.read` takes (file, folder, hub id, pandas, Arrow, datasets), or what it returned;
-            `reading` are its arguments (columns, shape, where, limit, on_bad_row), for data that is not yet read.
-        out: folder or URL for the full output, in place of an earlier one; None = only return the result, whose
-            `dataset` is of the kind that came in.
+        data: anything that `curate.read` takes (file, folder, hub id, pandas, Arrow, datasets), or its result;
+            `reading` are its arguments (columns, shape, where, limit, on_bad_row), for data that is not read yet.
+        out: folder or URL for the full output, replacing an earlier one; None = only return the result, whose
+            `dataset` has the type of the input.
         scores: difficulty measured earlier, joined by example id, or an array (n,) in the order of the rows; the
             proxy is then not run.
         progress: True = a bar in a terminal or a notebook and plain lines elsewhere, with the warnings of the result at
-            the end; False = silent. What it says also goes to the logger `curate`.
-        engine: whose workers train and measure the proxy, such as `curate.engine.Ray`; None = this process. In no key.
-        write_as: the form of the rows in `out`: the input's columns, or in their place those that trainers take, see
-            `curate.data.trainer_forms`.
+            the end; False = silent. All of it also goes to the logger `curate`.
+        engine: its workers train and measure the proxy, such as `curate.engine.Ray`; None = this process. Not part of
+            any cache key.
+        write_as: the form of the rows in `out`: "input" keeps the input's columns, others replace them by those that
+            trainers take, see `curate.data.trainer_forms`.
         """
         run = Run(self.proxy, cache, device, self.seed, as_progress(progress), gate=self.gate, engine=engine)
         if isinstance(data, Loaded) and reading:
@@ -247,9 +248,9 @@ class Pipeline(Component):
         return curated
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:
-        """Raise InputError for what is bound to fail on these examples, before any work is done.
+        """Raise InputError for anything that would fail on these examples, before any work is done.
 
-        scored: whether scores are given, so that no proxy is trained.
+        scored: whether the user passed scores, so that no proxy is trained.
         """
         for url in filter(holds_signature, _texts(self)):
             raise InputError(
@@ -267,11 +268,11 @@ class Pipeline(Component):
 
     @property
     def needs_reducible(self) -> bool:
-        """Whether an augmenter asks which rows are reducible, so that two more proxies are trained."""
+        """Whether an augmenter needs reducible rows, for which two more proxies are trained."""
         return any(call_hook(augmenter, "needs_reducible") for augmenter in self.augmenters)
 
     def check_scores(self, scores: Scores) -> None:
-        """Raise InputError where the augmenters need what scores that were given do not say."""
+        """Raise InputError if augmenters need reducible rows and the scores that the user passed have none."""
         if self.needs_reducible and scores.gains is None and scores.reducible is None:
             raise InputError(
                 "the recipe asks which rows are reducible and the scores do not say; write them with `curate score` "
@@ -279,10 +280,10 @@ class Pipeline(Component):
             )
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
-        """The rows that the proxy's template renders, where there is a proxy.
+        """Drop rows that the proxy's template does not render, if there is a proxy.
 
-        Raises InputError for one that it refuses, and for too many rows without completion text, unless the data was
-        read with on_bad_row="drop"; see `curate.tokenization.usable`.
+        Raises InputError for such a row, and for too many rows without completion text, unless the data was read with
+        on_bad_row="drop"; see `curate.tokenization.usable`.
         """
         if not call_hook(self.scorer, "tokenizes") and not measures_of(self.scorer):
             return loaded
@@ -296,7 +297,7 @@ class Pipeline(Component):
         return without_refused(loaded, rows.refused)
 
     def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
-        """score -> split -> plan -> realize, on data that is already read."""
+        """Score, split, plan and realize data that is already read."""
         progress, scored = run.progress, scores is not None
         self.check(loaded.examples, scored=scored)
         loaded = loaded if scored else self.usable(loaded, run)
@@ -346,13 +347,13 @@ class Pipeline(Component):
             split=fingerprint([split.cluster, split.hard]),
             plan=fingerprint([plan.counts, list(plan.reasons)]),
         )
-        made = (scores, split, diagnostics, plan, realized, stages)
-        return Curated(self, loaded, run, *made, scored, contaminated, foretold=foretold)
+        results = (scores, split, diagnostics, plan, realized, stages)
+        return Curated(self, loaded, run, *results, scored, contaminated, foretold=foretold)
 
     def foretold(self, split: Split, examples: Examples, run: Run) -> Foretold | None:
-        """What held-out curves of the proxy along `forecast` say; None where none are asked for.
+        """Predictions from held-out curves of the proxy to the budget of `forecast`; None without a forecast.
 
-        Their cost is shown first. Raises InputError where that is too much to go on unasked.
+        Shows their cost first. Raises InputError if it is too high to proceed without consent.
         """
         if self.forecast is None:
             return None
@@ -363,7 +364,7 @@ class Pipeline(Component):
         return foretell(budget.curves(judgment().clock), wrong_share=split.wrong_share, seed=self.seed)
 
     def resolved(self, foretold: Foretold | None) -> tuple[Any, ...]:
-        """The augmenters, with the number of copies that is forecast in those that take it from there."""
+        """The augmenters, with the forecast number of copies filled in for `times="auto"`."""
         if foretold is None:
             return self.augmenters
         extra = foretold.decision.times - 1
@@ -372,7 +373,7 @@ class Pipeline(Component):
         )
 
     def score(self, loaded: Loaded, run: Run) -> Scores:
-        """Difficulty of every example; one proxy run serves all the scorer's measures."""
+        """Difficulty of every example; one proxy run serves all measures of the scorer."""
         examples = loaded.examples
         measures = measures_of(self.scorer)
         if measures:
@@ -397,19 +398,19 @@ class Pipeline(Component):
         )
 
     def _uses_hard(self, augmenters: Sequence[Any], plan: Plan, split: Split) -> bool:
-        """Whether the plan would change if other rows were hard. Checked only where none is."""
+        """Whether the plan depends on hard rows; checked, by planning with all rows hard, only if no row is hard."""
         if split.hard.any():
             return True
         try:
-            other = fold(augmenters, replace(split, hard=split.valid), self.seed)
+            all_hard = fold(augmenters, replace(split, hard=split.valid), self.seed)
         except InputError:
             return True
-        rows = [[demand.rows for demand in each.demands] for each in (plan, other)]
+        rows = [[demand.rows for demand in candidate.demands] for candidate in (plan, all_hard)]
         same_demands = len(rows[0]) == len(rows[1]) and all(map(np.array_equal, *rows))
-        return not (np.array_equal(plan.counts, other.counts) and same_demands)
+        return not (np.array_equal(plan.counts, all_hard.counts) and same_demands)
 
     def _other_splits(self, loaded: Loaded, run: Run) -> tuple[Split, ...]:
-        """The split again under other proxy seeds: clusterer seeds alone would agree trivially."""
+        """Splits under other proxy seeds, for stability; other clusterer seeds alone would agree trivially."""
         others = []
         for k in range(1, self.stability):
             seed = derive_seed(self.seed, "stability", k)
@@ -421,29 +422,30 @@ class Pipeline(Component):
 def curate_dataset(
     data: Any, recipe: str | dict[str, Any] = "quick", *, settings: Sequence[str] = (), **arguments: Any
 ) -> Any:
-    """A curated dataset of the kind that came in: `Pipeline.from_recipe(recipe).run(data).dataset` in one call."""
+    """Curate a dataset in one call: `Pipeline.from_recipe(recipe).run(data).dataset`, in the type of the input."""
     return Pipeline.from_recipe(recipe, settings=settings).run(data, **arguments).dataset
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a component, however deep."""
+    """All strings in a component, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _texts(getattr(value, name))
     elif isinstance(value, dict):
-        yield from (text for each in value.values() for text in _texts(each))
+        yield from (text for item in value.values() for text in _texts(item))
     elif isinstance(value, list | tuple):
-        yield from (text for each in value for text in _texts(each))
+        yield from (text for item in value for text in _texts(item))
 
 
 def by_forecast(augmenter: Any) -> bool:
-    """Whether an augmenter takes its number of copies from the forecast: one with `times="auto"` and `with_copies`."""
+    """Whether an augmenter takes its number of copies from the forecast: `times="auto"` and a method `with_copies`."""
     return getattr(augmenter, "times", None) == "auto" and callable(getattr(augmenter, "with_copies", None))
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:
+    """Return a component if it implements the protocol. Raises ValueError with `meaning` otherwise."""
     if isinstance(value, type):
         raise ValueError(f"{value.__name__} is a class; give an object of it, {value.__name__}()")
     if isinstance(value, str):

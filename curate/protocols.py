@@ -1,7 +1,7 @@
-"""Protocols of plug-ins. Structural: an object with these methods fits, without a base class or registration.
+"""Structural protocols of plug-ins: any object with these methods fits, without a base class or registration.
 
-Each is defined beside the code that calls it, and its docstring names its optional methods. `curate.checks` holds the
-contract tests for each; run them on a class of your own.
+Each is defined next to the code that calls it, and its docstring lists optional methods. `curate.checks` has contract
+tests for each; run them on your own classes.
 """
 
 from curate.clusterers.per_source import Clusterer

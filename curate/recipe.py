@@ -25,10 +25,10 @@ from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, 
 from curate.storage.records import read_finished
 from curate.storage.remote import is_url, remote
 
-# Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
+# Modules in which bare names are looked up; strings, since `curate` does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _OWN = ("curate", "scorers", "augmenters")
-# Where a class of ours is that a recipe names by a module which it has left, besides those that users import.
+# Current modules of classes that recipes may name by an earlier module.
 _PUBLIC = (*_BUILT_IN, "curate.graders", "curate.optimizers", "curate.reweighters", "curate")
 _HOMES = {
     "Addition": "curate.validation.config",
@@ -37,14 +37,14 @@ _HOMES = {
     "Sampling": "curate.generators.requests",
 }
 _LONGEST_NAME = 200
-# What can be set from the command line by its path.
+# Paths of parts whose fields can be set with --set.
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
 
 
 def own_module(name: str) -> Any:
-    """The module of that full name, of `curate`, `scorers` or `augmenters`.
+    """Import a module of `curate`, `scorers` or `augmenters`.
 
-    Raises InputError where a package of the user's hides ours; nothing of it has been run then.
+    Raises InputError, before running any of its code, if a package of the user has the same name.
     """
     _check_ours(name.partition(".")[0])
     return importlib.import_module(name)
@@ -61,26 +61,32 @@ def _check_ours(package: str) -> None:
     places = list(spec.submodule_search_locations or ()) or [spec.origin or package]
     if any(Path(place).resolve() == root / package for place in places):
         return
-    found = Path(places[0]).absolute()
-    named = [Path(part).absolute() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    remedy = f"take {found.parent} out of PYTHONPATH" if found.parent in named else "run the command in another folder"
-    raise InputError(f"{found} hides the package {package} of curate, which has the same name; rename it, or {remedy}")
+    shadowing = Path(places[0]).absolute()
+    on_path = [Path(part).absolute() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    remedy = (
+        f"take {shadowing.parent} out of PYTHONPATH"
+        if shadowing.parent in on_path
+        else "run the command in another folder"
+    )
+    raise InputError(
+        f"{shadowing} hides the package {package} of curate, which has the same name; rename it, or {remedy}"
+    )
 
 
 def built_in(module: str, name: str, what: str) -> str:
-    """Dotted path of the component that a module of curate lists in its __all__, in any case.
+    """Dotted path of a component in a module's __all__, ignoring case.
 
-    what: kind of component, for the InputError that names all of them.
+    what: kind of component, for the InputError that lists all of them.
     """
     known = component_names(module)
-    exact = next((each for each in known if each.lower() == name.lower()), None)
+    exact = next((candidate for candidate in known if candidate.lower() == name.lower()), None)
     if exact is None:
         raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(known)}")
     return f"{module}.{exact}"
 
 
 def component_names(module: str) -> list[str]:
-    """Names of the components that a module of ours offers, in the order of the alphabet."""
+    """Sorted names of the components that a module of curate exports."""
     loaded = own_module(module)
     public = {name: getattr(loaded, name) for name in loaded.__all__}
     return sorted(name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Component))
@@ -89,7 +95,7 @@ def component_names(module: str) -> list[str]:
 def reweighter_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
     """A reweighter from a plain YAML value: its name, or a mapping with `use` and its parameters.
 
-    path: where the value stands, for errors. allowed: further packages that `use` may lead into. Raises InputError.
+    path: of the value, for messages. allowed: further packages that `use` may refer to. Raises InputError.
     """
     value = {"use": value} if isinstance(value, str) else value
     if isinstance(value, dict):
@@ -102,8 +108,8 @@ def reweighter_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any
 def grader_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
     """A grader from a plain YAML value: its name, a dotted path, or a mapping with `use` and its parameters.
 
-    path: where the value stands, for errors. allowed: further packages that `use` may lead into. "auto" is None, and
-    what is a grader already is returned. Raises InputError.
+    path: of the value, for messages. allowed: further packages that `use` may refer to. Returns None for "auto", and a
+    grader object unchanged. Raises InputError.
     """
     value = {"use": value} if isinstance(value, str) and value != "auto" else value
     if value is None or value == "auto":
@@ -124,13 +130,13 @@ def grader_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
 def optimizer_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
     """An optimizer from a plain YAML value: its name, or a mapping with `use` (else AdamW) and its parameters.
 
-    The optimizer that another builds on is written likewise: {use: SAM, rho: 0.1, base: {use: Muon}}.
+    Base optimizers have the same form: {use: SAM, rho: 0.1, base: {use: Muon}}.
     """
     return decode(_optimizer(value), path, allowed)
 
 
 def _optimizer(value: Any) -> Any:
-    """The plain value of an optimizer with `use` written out in full, also that of its base."""
+    """The plain value of an optimizer with full paths in `use`, including that of its base."""
     if isinstance(value, str):
         value = {"use": value}
     if not isinstance(value, dict):
@@ -149,8 +155,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """The mapping in a recipe file, also behind a URL, or in a shipped recipe named without a path."""
-    """The mapping in a recipe file, in a shipped recipe named without a path, or that a finished run's folder holds."""
+    """The mapping in a recipe file (also at a URL), a shipped recipe, or the folder of a finished run."""
     if name in recipe_names():
         text = (resources.files("curate") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     elif is_url(name):
@@ -192,7 +197,7 @@ def _is_file(path: Path) -> bool:
 
 
 def parse_recipe(text: str, name: str = "recipe") -> dict[str, Any]:
-    """The mapping that a YAML text is, see `curate.storage.plain_values`; duplicate keys are errors."""
+    """Parse a YAML text into a mapping, see `curate.storage.plain_values`; duplicate keys are errors."""
     value = parse_yaml(text, name)
     if not isinstance(value, dict):
         raise InputError(f"{name}: a recipe is a mapping of keys such as proxy, scorer, clusterer, augmenters")
@@ -233,13 +238,14 @@ def apply_settings(recipe: dict[str, Any], settings: Iterable[str]) -> dict[str,
 
 
 def _copied(value: Any) -> Any:
-    """The same mappings and lists anew; what they hold stays as it is."""
+    """Copy nested mappings and lists; their values are shared."""
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _step(place: Any, part: str, path: str, setting: str) -> Any:
+    """The item `part` of a list or mapping; a missing key gets an empty mapping. path, setting: for messages."""
     path = path if len(path) <= 100 else path[:97] + "..."
     if isinstance(place, list):
         # A number of many digits is one that no list has.
@@ -252,10 +258,10 @@ def _step(place: Any, part: str, path: str, setting: str) -> Any:
 
 
 def decode(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
-    """Turn every mapping with a `use` key into the object it names; other values stay as they are.
+    """Construct an object from every mapping with a `use` key; other values are returned unchanged.
 
-    allowed: further packages that dotted paths may lead into, and options that were given which let a recipe set what
-    runs other code (see `curate.component.Consent`). Raises InputError with the path of the key.
+    allowed: further packages that dotted paths may refer to, and options that allow a recipe to run other code (see
+    `curate.component.Consent`). Raises InputError with the path of the key.
     """
     _check_slot(value, path)
     if isinstance(value, list):
@@ -272,7 +278,7 @@ def decode(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
 
 
 def _check_slot(value: Any, path: str) -> None:
-    """Raise InputError where a part that has keys is written as a bare name."""
+    """Raise InputError for a bare name in place of a mapping."""
     if path == "proxy" and isinstance(value, str):
         raise InputError(f"proxy: {value!r} is only a name; write proxy: {{model: {value}}}")
     if path.endswith(".clusterer") and isinstance(value, str) and value in _built_ins():
@@ -299,16 +305,16 @@ def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, 
             raise InputError(
                 f"{path}: {kind.__name__} needs {name!r}; give it with --set {path}.{name}=VALUE"
             ) from error
-        told, last = validation_message(error), path.rpartition(".")[2]
-        # A part within one of its own kind, such as clusterer.clusterer, is named as its path.
-        raise InputError(f"{path}.{told}" if told.startswith(f"{last}: ") else f"{path}: {told}") from error
+        message, last = validation_message(error), path.rpartition(".")[2]
+        # Do not repeat the key of a part within one of its kind, such as clusterer.clusterer.
+        raise InputError(f"{path}.{message}" if message.startswith(f"{last}: ") else f"{path}: {message}") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {kind.__name__} cannot be made ({error}); check its keys") from error
 
 
 def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, ...]) -> None:
-    own = kind.consents if isinstance(kind, type) and issubclass(kind, Component) else {}
-    for name, consent in {"trust_remote_code": Consent(("--trust-remote-code",)), **own}.items():
+    consents = kind.consents if isinstance(kind, type) and issubclass(kind, Component) else {}
+    for name, consent in {"trust_remote_code": Consent(("--trust-remote-code",)), **consents}.items():
         if name not in fields or consent.harmless(fields[name]):
             continue
         words = [option.removeprefix("--allow-plugin ").split()[0] for option in consent.options]
@@ -323,7 +329,7 @@ def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple
 
 
 def validation_message(error: ValidationError) -> str:
-    """The first fault pydantic found, in one line that names the key."""
+    """The first fault of a pydantic error, in one line with the key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
     text = first["msg"].removeprefix("Value error, ")
@@ -370,7 +376,7 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
             raise InputError(f"{path}.use: {name!r} cannot be imported ({problem}); check the path") from error
     if not isinstance(kind, type) or (not attribute[:1].isupper()):
         raise InputError(f"{path}.use: {name!r} is not a class; name a component class")
-    # A trusted module also holds what it has imported from elsewhere, and classes that do more than store parameters.
+    # A trusted module also has names imported from elsewhere, and classes that do more than store parameters.
     package = kind.__module__.split(".")[0]
     _check_package(package, name, path, allowed)
     if package in _OWN and package not in allowed and not issubclass(kind, Component):
@@ -379,7 +385,7 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
 
 
 def _moved(name: str) -> Any:
-    """The class of ours that earlier releases kept in another module; None where there is none of that name."""
+    """The class of curate that earlier releases had in another module; None if there is none of that name."""
     for module in _PUBLIC:
         public = own_module(module)
         if name in public.__all__:
@@ -388,7 +394,7 @@ def _moved(name: str) -> Any:
 
 
 def _built_ins() -> dict[str, str]:
-    """The module of every class that a recipe may name without one."""
+    """{class: module} of the classes that a recipe may name without a module."""
     modules = {module: own_module(module).__all__ for module in (*_BUILT_IN, "curate.graders")}
     return {name: module for module, names in modules.items() for name in names if name[0].isupper()}
 
@@ -409,8 +415,7 @@ def _check_package(package: str, name: str, path: str, allowed: tuple[str, ...])
 def encode(value: Any, path: str = "recipe") -> Any:
     """The plain YAML value that `decode` turns back into an equal object: None, bool, int, float, str, list and dict.
 
-    path: of the key that holds it, for messages. Raises InputError for objects whose parameters cannot be written
-    down.
+    path: of its key, for messages. Raises InputError for objects whose parameters cannot be written.
     """
     if isinstance(value, np.generic | Enum):
         value = value.value if isinstance(value, Enum) else value.item()
@@ -437,7 +442,7 @@ def encode(value: Any, path: str = "recipe") -> Any:
 
 
 def _parameters_of(value: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an object was made with, and the defaults."""
+    """(parameters, defaults) of an object."""
     kind = type(value)
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in kind.model_fields}
@@ -475,6 +480,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _name_of(kind: type) -> str:
+    """The name of a class in recipes. Raises InputError for one that cannot be imported."""
     for module in _BUILT_IN:
         if kind.__module__.split(".")[0] == module.split(".")[0]:
             loaded = own_module(module)

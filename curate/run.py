@@ -38,13 +38,13 @@ from curate.storage.cache import Cache
 
 @dataclass
 class Run:
-    """The surroundings of one run; every field has a default, so that components work alone.
+    """Environment of one run; every field has a default, so that components can be used alone.
 
     device: "cpu", "cuda", "cuda:1"; None = a GPU if there is one.
-    gate: what new rows must not collide with.
-    trained_on: what the proxy is trained on; None = the examples whose values are asked for. Else those must begin
-        with these, and what follows is measured on the checkpoints that are kept.
-    engine: whose workers train and measure the proxy; None = this process.
+    gate: what new rows must not overlap with.
+    trained_on: examples that the proxy is trained on; None = those that are measured. Otherwise measured examples must
+        begin with these, and further rows are measured on the kept checkpoints.
+    engine: its workers train and measure the proxy; None = this process.
     """
 
     proxy: Proxy = field(default_factory=Proxy)
@@ -81,41 +81,41 @@ class Run:
         return self.context.numerics(precision)
 
     def trace(self, examples: Examples, measures: Sequence[Measure]) -> Trace:
-        """Values of the measures at every checkpoint of the proxy; asked again, the answer is remembered.
+        """Values of the measures at every checkpoint of the proxy, kept for later calls.
 
-        A pipeline asks for the union of what its scorers need before they ask one by one: one proxy run, and one
-        pass over the data per checkpoint, serves them all.
+        A pipeline requests the union of its scorers' measures before they request their own, so that one proxy run, and
+        one pass over the data per checkpoint, serves them all.
         """
         key = self._key(examples)
-        known = self._traces.get(key)
-        missing = {fingerprint(m): m for m in measures if known is None or fingerprint(m) not in known.values}
-        if known is None or missing:
-            wanted = list(missing.values())
+        cached = self._traces.get(key)
+        missing = {fingerprint(m): m for m in measures if cached is None or fingerprint(m) not in cached.values}
+        if cached is None or missing:
+            measures_missing = list(missing.values())
             if self.trained_on is None:
-                found = measure_checkpoints(examples, self.proxy, wanted, self.context)
+                trace = measure_checkpoints(examples, self.proxy, measures_missing, self.context)
             else:
-                found = self._extended(self.trained_on, examples, wanted)
-            if known is not None:
-                found.values.update(known.values)
-            self._traces[key] = known = found
-        return known
+                trace = self._extended(self.trained_on, examples, measures_missing)
+            if cached is not None:
+                trace.values.update(cached.values)
+            self._traces[key] = cached = trace
+        return cached
 
     def reference_trace(self, examples: Examples, reference: Examples | None, proxy: Proxy) -> Trace:
-        """Losses of examples under a model that is not trained on them; its facts are those of `facts`.
+        """Losses of examples under a model that is not trained on them; `facts` then describes that model.
 
-        reference: what `proxy` is trained on; None = its model as it is.
+        reference: examples to train `proxy` on; None = its model without training.
         """
         measures = [MeanLoss()]
         if reference is None:
-            found = measure_checkpoints(examples, proxy, measures, self.context, kind=Untrained)
+            trace = measure_checkpoints(examples, proxy, measures, self.context, kind=Untrained)
         else:
-            (found,) = measure_held_out(reference, [examples], proxy, measures, self.context)
-        found = replace(found, facts={**found.facts, "reference": True})
-        self._references[self._key(examples)] = found
-        return found
+            (trace,) = measure_held_out(reference, [examples], proxy, measures, self.context)
+        trace = replace(trace, facts={**trace.facts, "reference": True})
+        self._references[self._key(examples)] = trace
+        return trace
 
     def knows_reference(self, examples: Examples, reference: Examples | None, proxy: Proxy) -> bool:
-        """Whether `reference_trace` is in the cache whole; loads and runs nothing."""
+        """Whether all of `reference_trace` is cached; loads and runs nothing."""
         measures = [MeanLoss()]
         if reference is not None:
             return measured_held_out(reference, examples, proxy, measures, self.context)
@@ -123,6 +123,7 @@ class Run:
         return state.rows and state.measured == state.shards
 
     def _extended(self, originals: Examples, examples: Examples, measures: Sequence[Measure]) -> Trace:
+        """Measures of `examples`, which begin with `originals`, on the proxy trained on `originals`."""
         n = len(originals)
         if examples.slice(0, n).fingerprint() != originals.fingerprint():
             raise InputError(
@@ -134,7 +135,7 @@ class Run:
         return measure_new_rows(trace, originals, new, self.proxy, measures, self.context)
 
     def gains(self, examples: Examples) -> Gains:
-        """What each row gains under proxies that never saw it, for `curate.difficulty.reducible.reducible_rows`.
+        """Gain of each row under proxies not trained on it, for `curate.difficulty.reducible.reducible_rows`.
 
         Trains two proxies, each on half of the rows; see `curate.proxy.held_out`.
         """
@@ -142,7 +143,7 @@ class Run:
         return gains(measured.rows, measured.null, measured.halves, measured.short)
 
     def half_proxies(self, examples: Examples) -> HalfProxies:
-        """The two proxies of `gains`, none of them trained."""
+        """The two proxies of `gains`, before training."""
         return HalfProxies(examples, self.proxy, self.context, gate=self.gate, seed=self.seed)
 
     def gate_index(self, examples: Examples) -> GateIndex:
@@ -150,13 +151,13 @@ class Run:
         return self._index(examples.fingerprint(), lambda: self.gate.open(examples))
 
     def evaluation_index(self) -> GateIndex | None:
-        """The gate over its evaluation sets alone; None where it names none."""
+        """The gate over its evaluation sets only; None if it has none."""
         if not self.gate.evaluation:
             return None
         return self._index("", lambda: self.gate.model_copy(update={"near_duplicate": None}).open())
 
     def new_rows_index(self) -> GateIndex:
-        """An empty gate against near-duplicates of new rows among each other; another one at every call."""
+        """A new, empty gate against near-duplicates among new rows."""
         return self.gate.model_copy(update={"evaluation": ()}).open()
 
     def _index(self, key: str, build: Callable[[], GateIndex]) -> GateIndex:
@@ -166,32 +167,32 @@ class Run:
         return self._indexes[key]
 
     def facts(self, examples: Examples) -> dict[str, Any] | None:
-        """About the proxy run over these examples, or of a reference model; None if there was none."""
+        """Facts about the proxy run on these examples, or about a reference model; None if there was none."""
         key = self._key(examples)
-        known = self._traces.get(key) or self._references.get(key)
-        return None if known is None else known.facts
+        trace = self._traces.get(key) or self._references.get(key)
+        return None if trace is None else trace.facts
 
     def truncated(self, examples: Examples) -> Truncated | None:
-        """How many of these rows the proxy saw only in part; None if there was no proxy run over them."""
+        """Numbers of rows that were truncated for the proxy; None if there was no proxy run on these examples."""
         facts = self.facts(examples)
         names = ("rows_truncated", "prompts_cut", "completions_cut")
         return None if facts is None else Truncated(*(facts[name] for name in names))
 
     def capped(self, examples: Examples) -> int | None:
-        """Steps after which a proxy of `steps: auto` stopped before its split had settled; None where it had."""
+        """Steps after which a proxy with `steps: auto` stopped before its split had settled; None if it had settled."""
         stop = (self.facts(examples) or {}).get("stop")
         return int(stop["step"]) if stop and stop["capped"] else None
 
     def _key(self, examples: Examples) -> str:
         trained_on = None if self.trained_on is None else self.trained_on.fingerprint()
-        about = [examples.fingerprint(), examples.labels_fingerprint()]  # a measure may look at both
-        return fingerprint([*about, self.proxy, self.seed, trained_on])
+        content = [examples.fingerprint(), examples.labels_fingerprint()]  # a measure may look at both
+        return fingerprint([*content, self.proxy, self.seed, trained_on])
 
 
 def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
-    """Examples and a Run for a component that is called by hand with a dataset and maybe no Run.
+    """Examples and a Run, for a component that is called directly with a dataset and optionally a Run.
 
-    data: Examples, what `curate.read` returned, or anything it reads.
+    data: Examples, a result of `curate.read`, or anything that it reads.
     """
     if not isinstance(data, Examples):
         data = (data if isinstance(data, Loaded) else read(data)).examples
@@ -199,7 +200,7 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
 
 
 def trace_for(scorer: Scorer, data: Any, run: Run | None) -> Trace:
-    """What `scorer` measures of the data, after its checks of examples and schedule. data, run: as of `standalone`."""
+    """Trace of the scorer's measures, after its checks of examples and schedule. data, run: see `standalone`."""
     examples, run = standalone(data, run)
     call_hook(scorer, "check_examples", examples)
     trace = run.trace(examples, measures_of(scorer))
@@ -209,15 +210,15 @@ def trace_for(scorer: Scorer, data: Any, run: Run | None) -> Trace:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Difficulty of every example. Optional methods:
+    """Computes the difficulty of every example. Optional methods:
 
-    measures() -> sequence of `Measure`: what `score` will ask `run.trace` for, of a scorer that looks at checkpoints of
-        the proxy. They are named beforehand, so that one proxy serves every scorer.
-    check_schedule(schedule): raises InputError, naming the remedy, where the proxy's checkpoints cannot serve it.
-    identity() -> list: what decides the scores beside its parameters, such as the content of files that it names.
-    pending(examples, run) -> str | None: for a scorer without measures, what `score` would take, in words; None where
-        it takes nothing, which lets `curate plan` call it.
-    tokenizes() -> bool: whether a scorer without measures reads the proxy's tokens.
+    measures() -> sequence of `Measure`: the measures at the proxy's checkpoints that `score` will request from
+        `run.trace`. They are declared in advance, so that one proxy run serves all scorers.
+    check_schedule(schedule): raises InputError, with the remedy, if the proxy's checkpoints are unsuitable.
+    identity() -> list: everything besides its parameters that affects scores, such as the content of files.
+    pending(examples, run) -> str | None: for a scorer without measures, a description of the work of `score`; None if
+        there is none, so that `curate plan` can call it.
+    tokenizes() -> bool: whether a scorer without measures uses the proxy's tokens.
     check_examples(examples): raises InputError for data that it cannot score; called before a proxy is trained.
     """
 
@@ -227,5 +228,5 @@ class Scorer(Protocol):
 
 
 def measures_of(scorer: Scorer) -> tuple[Measure, ...]:
-    """What a scorer measures of the proxy; empty for one that does without, see `Scorer`."""
+    """The measures of a scorer, empty if it has none; see `Scorer`."""
     return tuple(call_hook(scorer, "measures") or ())

@@ -8,7 +8,7 @@ __all__ = ["BoolArray", "Float64Array", "FloatArray", "IntArray"]
 FloatArray = npt.NDArray[np.float32]
 """Losses, features and weights of examples."""
 Float64Array = npt.NDArray[np.float64]
-"""What statistics are computed in."""
+"""Statistics."""
 IntArray = npt.NDArray[np.int64]
 """Positions and counts."""
 BoolArray = npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Add the weights that fine-tuning runs gave to rows as a column of their dataset."""
+"""Add the row weights learned in fine-tuning runs to a dataset as a column."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def weigh(
     out: Path | str | None = None,
     **reading: Any,
 ) -> Weighed:
-    """The rows of `data`, each with the weight that a reweighter gave it in one or more fine-tuning runs.
+    """Add the weight that a reweighter learned for each row in one or more fine-tuning runs.
 
-    data, reading: as `curate.read` takes them, or what it returned; also a folder that curation left.
-    weights: folders of `curate finetune --reweighter ...`, or their weights.parquet; joined by example id. A row has
-        the mean over the runs. A run that drew a row in no step, or did not have it, has no weight for it and counts
-        with its own mean weight, so that the row counts as an average one.
+    data, reading: as for `curate.read`, or its result; also a folder written by curation.
+    weights: folders of `curate finetune --reweighter ...`, or their weights.parquet; joined by example id. A row gets
+        the mean over the runs. A run without a weight for a row, because it did not have or did not draw it, counts
+        with its own mean weight.
     normalize: divide by the mean over the rows, which is then 1.
-    out: folder for the result, in place of an earlier one; None = only return it.
+    out: folder for the result, replacing an earlier one; None = only return it.
 
-    Raises InputError for data that has a column `weight`, for weights of other rows (an id that no row has), and where
-    all weights are 0.
+    Raises InputError for data with a column `weight`, for weights of other rows (an id that no row has), and if all
+    weights are 0.
     """
     if "normalise" in reading:
         warnings.warn("weigh(normalise=...) is called normalize now; rename it", DataWarning, stacklevel=2)
@@ -75,7 +75,7 @@ def weigh(
 
 
 def check_place(data: Any, out: Path) -> None:
-    """Raise InputError where the result would take the place of what it is made of."""
+    """Raise InputError if the result would overwrite its own input."""
     if isinstance(data, str | Path) and expanded(data).resolve().is_relative_to(out.resolve()):
         raise InputError(f"--out {out} holds the data itself; name another folder")
     check_directory(out, "", fresh=True)
@@ -85,8 +85,8 @@ def check_place(data: Any, out: Path) -> None:
 class Weighed:
     """n rows and their weights.
 
-    dataset: the rows in the kind that came in and in their order, with a column `weight` of float32, and `example_id`
-        where they had none.
+    dataset: the rows in the type and order of the input, with a column `weight` of float32, and `example_id` if they
+        had none.
     """
 
     loaded: Loaded
@@ -95,13 +95,13 @@ class Weighed:
 
     @cached_property
     def weights(self) -> FloatArray:
-        """(n,)"""
+        """(n,) weight of each row, the mean over the runs."""
         mean = np.mean([run.filled() for run in self.runs], axis=0)
         return (mean / mean.mean() if self.normalize else mean).astype(np.float32)
 
     @property
     def averages(self) -> str:
-        """What a run has to average to train as these did: "rows" where all of them averaged rows, else "tokens"."""
+        """What a training run must average to reproduce these runs: "rows" if all averaged rows, else "tokens"."""
         return "rows" if all(run.averages == "rows" for run in self.runs) else "tokens"
 
     @property
@@ -112,23 +112,23 @@ class Weighed:
         return len(self.loaded.examples)
 
     def columns(self) -> pa.Table:
-        """What the dataset has beyond the input's columns."""
+        """The columns added to the input's."""
         examples = self.loaded.examples
-        named = {} if "example_id" in examples.table.column_names else {"example_id": examples.ids}
-        return pa.table({**named, WEIGHT: pa.array(self.weights)})
+        id_column = {} if "example_id" in examples.table.column_names else {"example_id": examples.ids}
+        return pa.table({**id_column, WEIGHT: pa.array(self.weights)})
 
     @cached_property
     def inputs(self) -> str:
-        """Fingerprint of what decides the result."""
+        """Fingerprint of everything that affects the result."""
         examples = self.loaded.examples
-        given = [[run.weights, run.times] for run in self.runs]
+        run_values = [[run.weights, run.times] for run in self.runs]
         rows = [examples.fingerprint(), examples.table_fingerprint(), self.loaded.rejected]
         form = [self.loaded.nested] if self.loaded.nested != "json" else []
-        return fingerprint([*rows, given, self.normalize, *form])
+        return fingerprint([*rows, run_values, self.normalize, *form])
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Rows, the sum of their weights, and how many rows every run, only some of them, or none has drawn."""
+        """Number of rows, sum of weights, and numbers of rows drawn in all runs, in some only, and in none."""
         drawn = np.sum([run.drawn for run in self.runs], axis=0)
         return {
             "input": len(self),
@@ -142,8 +142,8 @@ class Weighed:
 
     @property
     def warnings(self) -> list[dict[str, str]]:
-        """In the form of run.json, each with what to do."""
-        found = [
+        """Warnings in the form of run.json, each with a remedy."""
+        warnings_found = [
             (
                 "other_text",
                 f"{run.path} was trained on other text under the same ids.",
@@ -153,7 +153,7 @@ class Weighed:
             if run.same_text is False
         ]
         if len({run.averages for run in self.runs}) > 1:
-            found += [
+            warnings_found += [
                 (
                     "averages",
                     "Some of these runs averaged rows with their weights, others tokens.",
@@ -162,17 +162,17 @@ class Weighed:
             ]
         share = self.counts["not_drawn"] / len(self)
         if share > 0.05:
-            found += [
+            warnings_found += [
                 (
                     "not_drawn",
                     f"{share:.1%} of the rows were drawn in no run and have the mean weight.",
                     "Train for at least one epoch to weight every row.",
                 )
             ]
-        return [{"code": code, "message": message, "remedy": remedy} for code, message, remedy in found]
+        return [{"code": code, "message": message, "remedy": remedy} for code, message, remedy in warnings_found]
 
     def record(self) -> dict[str, Any]:
-        """run.json."""
+        """The content of run.json."""
         return {
             "kind": "weighed",
             "inputs": self.inputs,
@@ -189,9 +189,9 @@ class Weighed:
         }
 
     def write(self, directory: Path | str) -> Path:
-        """data/, tables/, README.md, dataset_info.json and, last, run.json; replaces an earlier result.
+        """Write data/, tables/, README.md, dataset_info.json and, last, run.json; replaces an earlier result.
 
-        Raises InputError for a folder of other files and ExternalError where the disk is full.
+        Raises InputError for a folder of other files and ExternalError if the disk is full.
         """
         directory, record = Path(directory), self.record()
         check_directory(directory, self.inputs, fresh=True)
@@ -221,16 +221,16 @@ class Weighed:
 
 
 def _cost(runs: Sequence[RunWeights]) -> dict[str, Any]:
-    """What it took to know the weights: the runs, and the curation of their data. seconds None: of some not known."""
+    """Cost of the weights: the runs, and the curation of their data. seconds: None if some are not known."""
     stages: list[dict[str, Any]] = []
     for run in runs:
         training, before = run.run.get("training") or {}, run.run.get("curation") or {}
         name = run.path.name if run.path.is_dir() else run.path.parent.name
-        known = {"seconds": training.get("seconds"), "tokens": training.get("tokens"), "cached": False}
-        stages.append({"name": f"fine-tuning run {name}", **known})
+        cost = {"seconds": training.get("seconds"), "tokens": training.get("tokens"), "cached": False}
+        stages.append({"name": f"fine-tuning run {name}", **cost})
         if before:
-            known = {"seconds": before.get("seconds"), "tokens": before.get("tokens"), "cached": False}
-            stages.append({"name": f"curation before {name}", **known})
+            cost = {"seconds": before.get("seconds"), "tokens": before.get("tokens"), "cached": False}
+            stages.append({"name": f"curation before {name}", **cost})
     seconds = [stage["seconds"] for stage in stages]
     parameters: list[Any] = [(run.run.get("model") or {}).get("parameters") for run in runs]
     return {
