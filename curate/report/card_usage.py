@@ -1,4 +1,4 @@
-"""How to train on a curated dataset: what its card says of weights, and of rows that have an order."""
+"""Card sections on training with weights and with ordered rows."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ These are the rows of {epochs} epochs, drawn anew for each, one after the other.
 
 
 def use_of_parts(parts: Mapping[str, int] | None) -> str:
-    """How to train on rows that have an order; empty where they have none. parts: see `Curated.parts`."""
+    """Section on training with ordered rows; empty if their order does not matter. parts: see `Curated.parts`."""
     if parts is None:
         return ""
     if "first" not in parts:

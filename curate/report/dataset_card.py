@@ -1,4 +1,4 @@
-"""The dataset card: what Hugging Face shows for a dataset, and what a person reads first in the folder."""
+"""Dataset cards (README.md) of curated and weighted datasets."""
 
 from __future__ import annotations
 
@@ -83,22 +83,22 @@ The license and the terms of the source data still hold.
 
 
 def _found_hard(record: dict[str, Any]) -> str:
-    """How many rows were found hard, and by what."""
+    """Sentence on the number of hard rows and how they were determined."""
     counts, proxy = record["counts"], record["proxy"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
     meaning, measured = "learned late", "scores measured earlier or a scorer without a proxy"
     if proxy:
-        named, steps = f"`{_plain(proxy['model'])}`", proxy["steps"]
-        measured = f"a proxy ({named}, {steps[-1]} optimizer steps, {len(steps)} checkpoints)"
+        model, steps = f"`{_plain(proxy['model'])}`", proxy["steps"]
+        measured = f"a proxy ({model}, {steps[-1]} optimizer steps, {len(steps)} checkpoints)"
         if proxy.get("reference"):
             meaning = "unlike reference rows"
-            measured = f"a model of these ({named}, {steps[-1]} optimizer steps on them)"
+            measured = f"a model of these ({model}, {steps[-1]} optimizer steps on them)"
     of = f"{counts['hard']:,} of {counts['valid']:,} rows ({share:.1%})"
     return f"{of} were found hard, that is {meaning}, by {measured}."
 
 
 def weighed_card(record: dict[str, Any], version: str) -> str:
-    """README.md of a dataset with weights that fine-tuning runs gave, from its run.json. version: as above."""
+    """README.md of a dataset with learned weights, from its run.json. version: see `content_version`."""
     counts, weights, runs = record["counts"], record["weights"], record["runs"]
     listed = "\n".join(
         f"- `{_plain(run['weights'])}`"
@@ -158,10 +158,10 @@ _WRITTEN_AS = "What a model reads of the input is written as `{form}`; the input
 def _front_matter(
     rows: int, version: str, parts: Mapping[str, int] | None = None, carried: Mapping[str, Any] | None = None
 ) -> str:
-    """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content.
+    """YAML front matter for Hugging Face: data files, size, and a version that identifies the content.
 
-    parts: name -> rows of the parts of a dataset that has an order; each is then a split too. carried:
-    license, language and task of the input.
+    parts: {name: rows} of the parts of an ordered dataset; each is also a split. carried: license, language and task of
+    the input.
     """
     import yaml
 
@@ -169,7 +169,7 @@ def _front_matter(
     size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
     files = {name: f"data/train-{name}-*.parquet" for name in parts or ()}
     path = "data/train-*.parquet" if parts is None else f"[{', '.join(files.values())}]"
-    splits = "".join(f"  - split: {name}\n    path: {each}\n" for name, each in files.items())
+    splits = "".join(f"  - split: {name}\n    path: {path_of_split}\n" for name, path_of_split in files.items())
     return f"""---
 configs:
 - config_name: default
@@ -186,11 +186,11 @@ tags:
 
 
 def content_version(data: Path) -> str:
-    """0.0.N, the only form that `datasets` takes; N: 64 bits of a hash of the Parquet files in `data`, names included.
+    """Version 0.0.N, the only form that `datasets` takes; N: 64 bits of a hash of the Parquet files and their names.
 
-    `datasets` keeps what it has read under the base name of the folder, this version and a hash of the configuration,
-    in which neither path nor time of a file counts. Without a version of its own, a folder written again, or another
-    one of the same name, would be read as it was the first time.
+    `datasets` caches data by the base name of the folder, this version and a hash of the configuration, regardless of
+    the paths and modification times of files. Without such a version it would return stale data for a folder that is
+    written again, and for another folder of the same name.
     """
     digest = file_digest([(path, path.name) for path in sorted(data.glob("*.parquet"))])
     return f"0.0.{int(digest[:16], 16)}"
@@ -216,8 +216,8 @@ def _synthetic_columns(counts: dict[str, Any]) -> str:
 
 
 def _new_problems(record: dict[str, Any]) -> str:
-    """The section on synthetic rows; empty where the run has no record of synthesis."""
-    parts = [_synthesis(each) for each in record.get("synthesis") or () if each.get("outcomes")]
+    """The section on synthetic rows; empty if the run has no record of synthesis."""
+    parts = [_synthesis(synthesis) for synthesis in record.get("synthesis") or () if synthesis.get("outcomes")]
     if not parts:
         return ""
     if record["counts"]["synthetic"]:
@@ -230,11 +230,11 @@ problem may have another answer than the one it is kept with, and of its solutio
 not the steps."""
 
 
-def _synthesis(made: dict[str, Any]) -> str:
-    low, high, samples = made["band"]
-    kept, measured = made["outcomes"].get("kept", 0), made.get("rescored") or {}
-    generator, started = _plain(made["generator"]), made["rows"]["started from"]
-    if not kept:
+def _synthesis(synthesis: dict[str, Any]) -> str:
+    low, high, samples = synthesis["band"]
+    kept_problems, measured = synthesis["outcomes"].get("kept", 0), synthesis.get("rescored") or {}
+    generator, started = _plain(synthesis["generator"]), synthesis["rows"]["started from"]
+    if not kept_problems:
         return (
             f"`{generator}` was asked for new problems from the solutions of {started:,} rows, and none was kept; "
             "`tables/synthesis.parquet` holds what was tried and why it was left out."
@@ -242,13 +242,13 @@ def _synthesis(made: dict[str, Any]) -> str:
     again = "Whether they are hard again was not measured."
     if measured.get("measured"):
         share = f"{measured['hard'] / measured['measured']:.1%}"
-        others = "; the others were left out" if measured["measured"] > kept else ""
+        others = "; the others were left out" if measured["measured"] > kept_problems else ""
         of = f"{measured['hard']:,} of {measured['measured']:,} ({share})"
         again = f"Measured like the input, {of} are hard again{others}."
     return (
-        f"{kept:,} new problems were written by `{generator}` from the solutions of {started:,} rows. Up to {samples} "
-        f"solutions of each were sampled from the same model, and those problems kept of which {low} to {high} "
-        f"solutions reached the final answer of the original row. {again}"
+        f"{kept_problems:,} new problems were written by `{generator}` from the solutions of {started:,} rows. Up to "
+        f"{samples} solutions of each were sampled from the same model, and those problems kept of which {low} to "
+        f"{high} solutions reached the final answer of the original row. {again}"
     )
 
 
@@ -262,11 +262,11 @@ def _decontaminated(record: dict[str, Any]) -> str:
 def _evaluation_sets(record: dict[str, Any]) -> str:
     recipe = record.get("recipe")
     gate = recipe.get("gate") if isinstance(recipe, dict) else None
-    named = gate.get("evaluation") if isinstance(gate, dict) else None
-    names = [each.get("data") if isinstance(each, dict) else each for each in named or ()]
+    evaluation = gate.get("evaluation") if isinstance(gate, dict) else None
+    names = [dataset.get("data") if isinstance(dataset, dict) else dataset for dataset in evaluation or ()]
     return ", ".join(f"`{_plain(str(name))}`" for name in names)
 
 
 def _plain(text: str) -> str:
-    """One line without characters that Markdown or a terminal would act on."""
+    """Text without characters that are special in Markdown or a terminal."""
     return re.sub(r"[`<>\x00-\x1f\x7f]", " ", str(text))

@@ -1,4 +1,4 @@
-"""What a finished run left in its folder, numbers and ids only; text is read by `curate.report.texts`.
+"""Read numbers and ids from the folder of a finished run; texts are read by `curate.report.texts`.
 
 Tables are joined by `example_id`, never by position.
 """
@@ -27,17 +27,17 @@ from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 _Mask = BoolArray
 Counts = npt.NDArray[np.int32]
 NO_SPLIT = "This folder has no tables/split.parquet."
-_NAME_BYTES = 400  # of a source or a reason; longer ones are no names
+_NAME_BYTES = 400  # most bytes of the name of a source or reason
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The n input rows, in the order of tables/split.parquet. A piece the run did not leave is None.
+    """The n input rows, in the order of tables/split.parquet; fields that the run did not write are None.
 
-    ids: (n,) strings. difficulty: (n,) float32, NaN where invalid. valid, hard, noise_suspect, reducible: (n,)
-    bool. cluster: (n,) int32, -1 noise, -2 invalid. source: (n,) int32 index into `source_names`, -1 where
-    null. tokens: (n,) int32 completion tokens. copies: (n,) int32, how often the row is planned. left_out:
-    reasons and how many rows were left out for each, most frequent first.
+    ids: (n,) strings. difficulty: (n,) float32, NaN if invalid. valid, hard, noise_suspect, reducible: (n,) bool.
+    cluster: (n,) int32, -1 = noise, -2 = invalid. source: (n,) int32 index into `source_names`, -1 = null. tokens: (n,)
+    int32 completion tokens. copies: (n,) int32 planned occurrences. left_out: (reason, number of rows), most frequent
+    first.
     """
 
     ids: pa.Array
@@ -60,9 +60,9 @@ class Rows:
 class Output:
     """The m rows of data/.
 
-    parent: (m,) position of the input row each comes from (int32, or int64 where there are too many), -1 where none.
-    origin: (m,) int32 index into `origins`. copied: (m,) bool, the row is an input row or a copy of one.
-    weight: (m,) float64, how many rows each stands for; None where copies are rows of their own.
+    parent: (m,) position of the input row that each was derived from (int32, or int64 if there are many), -1 = none.
+    origin: (m,) int32 index into `origins`. copied: (m,) bool, whether the row is an input row or a copy of one.
+    weight: (m,) float64 weights; None if copies are separate rows.
     """
 
     parent: npt.NDArray[Any]
@@ -74,9 +74,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Finished:
-    """run: the content of run.json, with its counts and its seed (0 where it has none).
+    """A finished run.
 
-    rows: None if the run left no tables/split.parquet. output: None if it left no data or no split.
+    run: the content of run.json. counts, seed: from it (seed 0 if it has none). rows: None without a table of the
+    split. output: None without data or split.
     """
 
     directory: Path
@@ -95,17 +96,17 @@ def look_up(value: Any, *path: str) -> Any:
 
 
 def mapping(value: Any, *path: str) -> dict[str, Any]:
-    """The object at `path` inside `value`; empty where there is none."""
+    """The object at `path` inside `value`; empty if there is none."""
     inner = look_up(value, *path)
     return inner if isinstance(inner, dict) else {}
 
 
 def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Finished:
-    """What a run left in `directory`; `record` stands in for a run.json that is not written yet.
+    """Read the run in `directory`. record: content of a run.json that is not written yet.
 
-    Raises InputError when there is no readable run.json, or when two tables are not about the same rows.
+    Raises InputError if there is no readable run.json, or if tables are about different rows.
     """
-    # Through JSON, so that tuples and numbers are what they will be when run.json is read.
+    # Through JSON, so that tuples and numbers have the types that reading run.json gives.
     run = _read_run(directory / "run.json") if record is None else json.loads(json.dumps(record))
     counts, seed, rows = mapping(run, "counts"), look_up(run, "seed"), _read_rows(directory / "tables")
     # Without the count of weights, a column of that name is the input's own.
@@ -136,7 +137,7 @@ def _read_rows(tables: Path) -> Rows | None:
     if split.knows("source"):
         codes, names = numbered(split["source"])
         source = codes.astype(np.int32)
-    scores, plan, traces = (_aligned(tables / f"{each}.parquet", ids) for each in ("scores", "plan", "trajectories"))
+    scores, plan, traces = (_aligned(tables / f"{name}.parquet", ids) for name in ("scores", "plan", "trajectories"))
     return Rows(
         ids=ids,
         difficulty=difficulty,
@@ -155,16 +156,16 @@ def _read_rows(tables: Path) -> Rows | None:
 
 
 def doubtful_rows(finished: Finished, rows: Rows) -> BoolArray | None:
-    """(n,) hard rows that are not reducible, where too many are likely to be wrong; None where that is not known."""
+    """(n,) hard rows that are not reducible, if the estimated share of wrong ones is too high; else None."""
     interval = look_up(finished.run, "diagnostics", "reducible", "interval")
-    known = isinstance(interval, list) and len(interval) == 2 and all(isinstance(each, float) for each in interval)
-    if rows.reducible is None or not known or interval[0] <= MOST_WRONG:
+    measured = isinstance(interval, list) and len(interval) == 2 and all(isinstance(bound, float) for bound in interval)
+    if rows.reducible is None or not measured or interval[0] <= MOST_WRONG:
         return None
     return rows.hard & ~rows.reducible
 
 
 def read_table(path: Path, *columns: str) -> pa.Table | None:
-    """Those of the named columns that the file has (all, if none is named); None if there is no file."""
+    """Read the named columns that a Parquet file has (all, if none is named); None if there is no file."""
     if not path.is_file():
         return None
     try:
@@ -184,7 +185,7 @@ def id_array(table: pa.Table, column: str = "example_id") -> pa.Array:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a table, read one by one. positions: (n,) rows to take of it; None = all, as they are."""
+    """The columns of a table, read one at a time. positions: (n,) rows to take; None = all in order."""
 
     path: Path
     names: list[str]
@@ -196,18 +197,19 @@ class _Columns:
         return table[name] if self.positions is None else table[name].take(pa.array(self.positions))
 
     def knows(self, name: str) -> bool:
+        """Whether there is a column of this name that is not all null."""
         return name in self.names and bool(self[name].null_count < len(self[name]))
 
 
 def _aligned(path: Path, ids: pa.Array) -> _Columns | None:
-    """The columns of a table, with one row for each of `ids`, in that order; None if there is no file."""
+    """The columns of a table, joined to `ids` in their order; None if there is no file."""
     table = read_table(path, "example_id")
     if table is None:
         return None
-    names, own = pq.read_schema(arrow_path(path)).names, id_array(table)
-    if same_ids(own, ids):
+    names, table_ids = pq.read_schema(arrow_path(path)).names, id_array(table)
+    if same_ids(table_ids, ids):
         return _Columns(path, names, None)
-    positions = places_of(ids, own)
+    positions = places_of(ids, table_ids)
     if (positions < 0).any():
         absent = ids[int(np.argmax(positions < 0))].as_py()
         raise InputError(f"{path} lacks example_id {absent!r} of split.parquet; run again with --fresh")
@@ -219,7 +221,7 @@ def _floats(column: pa.ChunkedArray) -> FloatArray:
 
 
 def _integers(column: pa.ChunkedArray, null: int = 0) -> npt.NDArray[Any]:
-    """(n,) int32 as the tables have them, int64 of a column of another type."""
+    """(n,) int32, or int64 for columns of other types."""
     kind = pa.int32() if column.type == pa.int32() else pa.int64()
     return np.asarray(column.cast(kind).fill_null(null).to_numpy())
 
@@ -229,7 +231,7 @@ def _booleans(column: pa.ChunkedArray) -> _Mask:
 
 
 def numbered(column: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
-    """(n,) int64 index into the distinct values, -1 where null; and the distinct values."""
+    """(n,) int64 index into the distinct values, -1 for null; and the distinct values."""
     encoded = pa.concat_arrays([pa.array([], pa.large_string()), *column.cast(pa.large_string()).chunks])
     encoded = encoded.dictionary_encode()
     codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -237,9 +239,9 @@ def numbered(column: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
 
 
 def cut_text(scalar: Any, limit: int) -> str:
-    """At most `limit` bytes of a string scalar; cut before decoding, so that a cell of megabytes is cheap.
+    """At most `limit` bytes of a string scalar, cut before decoding, so that a cell of megabytes is cheap.
 
-    Bytes that are no UTF-8 become U+FFFD, which Arrow's own conversion refuses to do.
+    Invalid UTF-8 becomes U+FFFD, where Arrow's own conversion would raise.
     """
     buffer = scalar.as_buffer()
     return "" if buffer is None else str(buffer.slice(0, min(limit, buffer.size)).to_pybytes(), "utf-8", "replace")
@@ -254,7 +256,7 @@ def _left_out(plan: _Columns) -> tuple[tuple[str, int], ...]:
 
 
 def _trajectories(table: _Columns) -> Trajectories | None:
-    """Checkpoints in the order of their steps, whatever the order of the columns."""
+    """Loss trajectories with checkpoints in the order of steps, regardless of the order of columns."""
     names = (name for name in table.names if name.startswith("loss_"))
     steps = sorted(int(name[5:]) for name in names if name[5:].isdecimal())
     if not steps:
@@ -272,28 +274,30 @@ def shards(directory: Path) -> list[Path]:
 
 
 def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | None:
-    """The rows of data/ without their text; None if the run left no data. ids: of the input rows."""
+    """The rows of data/ without their text; None if there is no data. ids: of the input rows."""
     names_read = ("source_id", "origin", *(["weight"] if weighted else []))
     if not files:
         return None
     index, few = IdIndex.of(ids), len(ids) < 1 << 31
-    parents, codes, weights, known = [], [], [], dict[str, int]()
+    parents, codes, weights, number_of_origin = [], [], [], dict[str, int]()
     for path in files:
         table = read_table(path, *names_read)
         assert table is not None
         parents.append(index.places(id_array(table, "source_id")).astype(np.int32 if few else np.int64))
         numbers, names_here = numbered(table["origin"])
-        own = np.array([known.setdefault(name, len(known)) for name in names_here] + [-1], np.int32)
-        codes.append(own[numbers])
+        codes_of_names = np.array(
+            [number_of_origin.setdefault(name, len(number_of_origin)) for name in names_here] + [-1], np.int32
+        )
+        codes.append(codes_of_names[numbers])
         weights += [table["weight"].to_numpy()] if weighted else []
-    parent, origin, names = np.concatenate(parents), np.concatenate(codes), tuple(known)
+    parent, origin, names = np.concatenate(parents), np.concatenate(codes), tuple(number_of_origin)
     kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
     weight = np.concatenate(weights) if weighted else None
     return Output(parent, origin, names, np.isin(origin, kinds) & (parent >= 0), weight)
 
 
 def spread(order: IntArray, marked: _Mask | None, most: int) -> IntArray:
-    """At most `most` of the rows in `order` that are marked: the first, the last, and evenly between them."""
-    picked = order[:0] if marked is None else order[marked[order]]
-    places = np.linspace(0, len(picked) - 1, min(most, len(picked)))
-    return picked[places.round().astype(np.int64)]
+    """At most `most` marked rows, evenly spaced along `order` from the first to the last."""
+    marked_rows = order[:0] if marked is None else order[marked[order]]
+    places = np.linspace(0, len(marked_rows) - 1, min(most, len(marked_rows)))
+    return marked_rows[places.round().astype(np.int64)]

@@ -1,4 +1,4 @@
-"""What rows say first, for the labels of points in a plot."""
+"""First words of rows, for tooltips in plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curate.types import IntArray
 
 
 def first_words(finished: Finished, rows: Rows, positions: IntArray) -> list[str]:
-    """The beginning of the first text of the rows at these positions (m,); "" where it is not in the output."""
+    """The beginning of the first text of the rows at positions (m,); "" for rows that are not in the output."""
     columns = content_columns(finished)
     if not columns:
         return [""] * len(positions)
@@ -23,7 +23,7 @@ def first_words(finished: Finished, rows: Rows, positions: IntArray) -> list[str
 
 
 def _words(role: str, value: Any) -> str:
-    """The text of a cell; of a conversation, that of its first turn of a user."""
+    """The text of a cell; of a conversation, that of its first user turn."""
     texts = [] if value is None else list(texts_of(role, value))
-    asked = next((cell.text for label, cell in texts if label == "user"), None)
-    return asked if asked is not None else texts[0][1].text if texts else ""
+    first_user_text = next((cell.text for label, cell in texts if label == "user"), None)
+    return first_user_text if first_user_text is not None else texts[0][1].text if texts else ""

@@ -1,4 +1,4 @@
-"""The section "Will copies help?": the numbers that the run recorded, as the template shows them."""
+"""The section "Will copies help?": recorded numbers in the form that the template takes."""
 
 from __future__ import annotations
 
@@ -23,22 +23,27 @@ _ALL = (
 
 
 def will_copies_help(run: dict[str, Any]) -> dict[str, Any] | str:
-    """Verdict, numbers and groups of rows; or why there are none, as in the folders of earlier versions."""
-    found = mapping(run, "forecast")
-    if not found:
+    """Verdict, numbers and groups of rows; or why there are none, as in folders of earlier versions."""
+    record = mapping(run, "forecast")
+    if not record:
         return "This run recorded no numbers about it; run it again with --fresh."
-    clusters = parts_of(found)
-    rows = [("all", found["hard"]), ("all", found["easy"]), *(("one", cluster) for cluster in clusters[:MOST_CLUSTERS])]
+    clusters = parts_of(record)
+    rows = [
+        ("all", record["hard"]),
+        ("all", record["easy"]),
+        *(("one", cluster) for cluster in clusters[:MOST_CLUSTERS]),
+    ]
     return {
         "verdicts": [
-            {key: each.get(key) for key in _VERDICT} | {"next": next_in_words(str(each.get("verdict"))).capitalize()}
-            for each in found.get("verdicts") or [mapping(found, "verdict")]
+            {key: verdict.get(key) for key in _VERDICT}
+            | {"next": next_in_words(str(verdict.get("verdict"))).capitalize()}
+            for verdict in record.get("verdicts") or [mapping(record, "verdict")]
         ],
-        "curves": tuple(curves_in_words(found)),
-        **{key: found.get(key) for key in _ALL},
-        "groups": [{"kind": kind, **{key: each.get(key) for key in _ROW}} for kind, each in rows],
+        "curves": tuple(curves_in_words(record)),
+        **{key: record.get(key) for key in _ALL},
+        "groups": [{"kind": kind, **{key: verdict.get(key) for key in _ROW}} for kind, verdict in rows],
         "clusters": len(clusters),
-        "needed": needed_in_words(found),
-        "missing": found.get("missing") or (),
-        "cautions": found.get("cautions") or (),
+        "needed": needed_in_words(record),
+        "missing": record.get("missing") or (),
+        "cautions": record.get("cautions") or (),
     }

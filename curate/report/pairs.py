@@ -1,6 +1,6 @@
-"""New problems beside the problems they were made from, kept and rejected ones, read from tables/synthesis.parquet.
+"""Pairs of new problems and their originals, kept and rejected, from tables/synthesis.parquet.
 
-The table holds a row for everything that was tried; of its texts only those that are shown are read.
+The table has a row for every attempt; only texts that are shown are read.
 """
 
 from __future__ import annotations
@@ -28,29 +28,31 @@ _TEXTS = ("source_id", "parent_problem", "problem", "solution", "answer", "detai
 
 @dataclass(frozen=True)
 class Attempts:
-    """Everything that was tried. table: its columns of numbers, ids and outcomes; outcome: (m,) without details."""
+    """All m attempts. table: columns of numbers, ids and outcomes. outcome: (m,) outcomes without details."""
 
     path: Path
     table: pa.Table
     outcome: tuple[str, ...]
 
     def rows_with(self, outcome: str) -> IntArray:
-        """Positions, by id of the original row and number of the problem: independent of the order of the table."""
+        """Positions sorted by id of the original row and number of the problem, independent of the table's order."""
         ids, numbers = self.table["source_id"].to_pylist(), self.table["variant"].to_pylist()
-        rows = [row for row, each in enumerate(self.outcome) if each == outcome]
+        rows = [row for row, row_outcome in enumerate(self.outcome) if row_outcome == outcome]
         return np.array(sorted(rows, key=lambda row: (str(ids[row]), numbers[row] or 0, row)), np.int64)
 
     @property
     def difficulty(self) -> FloatArray:
-        """(k,) difficulty of the new problems that were measured, in the result or not."""
+        """(k,) difficulty of all measured new problems, whether or not they were kept."""
         values = self.table["difficulty"].cast(pa.float32()).fill_null(float("nan")).to_numpy()
         return np.asarray(values[np.isfinite(values)], np.float32)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A new problem and its original. hard, difficulty: None where it was not measured; drawn: 0 where no
-    solution was sampled. below: what stands under both, over the full width.
+    """A new problem and its original.
+
+    right, drawn: right solutions among sampled ones. hard, difficulty: None if it was not measured. below: fields shown
+    under both, over the full width.
     """
 
     title: str
@@ -66,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Refused:
-    """Problems lost for one reason: how many, and a few of them."""
+    """Problems rejected for one reason: their number and a few examples."""
 
     reason: Reason
     count: int
@@ -74,29 +76,29 @@ class Refused:
 
 
 def read_attempts(finished: Finished) -> Attempts | None:
-    """None where the run left no table of attempts, or one of another form."""
+    """Read the attempts of a run; None if it has no such table, or one of another form."""
     path = finished.directory / "tables" / "synthesis.parquet"
     table = read_table(path, *_NUMBERS)
     if table is None or set(_NUMBERS) - set(table.column_names):
         return None
-    return Attempts(path, table, tuple(outcome_of(each or "")[0] for each in table["outcome"].to_pylist()))
+    return Attempts(path, table, tuple(outcome_of(outcome or "")[0] for outcome in table["outcome"].to_pylist()))
 
 
 def kept_pairs(attempts: Attempts, seed: int) -> tuple[list[Pair], int]:
-    """A seeded sample of the kept problems, those hard again first; and how many there are."""
+    """A seeded sample of the kept problems, hard ones first; and the number of kept problems."""
     rows = attempts.rows_with("kept")
     chosen = _sample(rows, KEPT_SHOWN, seed, "kept")
     return sorted(_pairs(attempts, chosen, {}), key=lambda pair: not pair.hard), len(rows)
 
 
 def refused_pairs(finished: Finished, attempts: Attempts) -> list[Refused]:
-    """For each reason, most frequent first, a seeded sample of what was lost; not where no reply came at all."""
-    reasons = sorted({each for each in attempts.outcome if each not in ("kept", "")})
+    """A seeded sample of rejected problems for each reason, most frequent first; without requests that got no reply."""
+    reasons = sorted({outcome for outcome in attempts.outcome if outcome not in ("kept", "")})
     groups = [(outcome, attempts.rows_with(outcome)) for outcome in reasons]
     groups = sorted(groups, key=lambda group: (-len(group[1]), group[0]))[:MOST_REASONS]
     chosen = {outcome: _sample(rows, _REFUSED_SHOWN, finished.seed, outcome) for outcome, rows in groups}
-    every = np.concatenate([np.zeros(0, np.int64), *chosen.values()])
-    replies = _replies(finished, attempts, every)
+    all_chosen = np.concatenate([np.zeros(0, np.int64), *chosen.values()])
+    replies = _replies(finished, attempts, all_chosen)
     refused = [
         Refused(kind_of(outcome, REASONS), len(rows), tuple(_pairs(attempts, chosen[outcome], replies)))
         for outcome, rows in groups
@@ -110,7 +112,7 @@ def _sample(rows: IntArray, most: int, seed: int, name: str) -> IntArray:
 
 
 def _replies(finished: Finished, attempts: Attempts, rows: IntArray) -> dict[int, Any]:
-    """What the generator said where no problem could be found in it; it stands among the rejected rows."""
+    """Replies without a problem, from the table of rejected rows, by position of the attempt."""
     path = finished.directory / "tables" / "rejected.parquet"
     if not path.is_file():
         return {}
@@ -121,7 +123,7 @@ def _replies(finished: Finished, attempts: Attempts, rows: IntArray) -> dict[int
 
 
 def _pairs(attempts: Attempts, rows: IntArray, replies: dict[int, Any]) -> list[Pair]:
-    """The attempts at these positions, without those to which no reply came."""
+    """The attempts at positions `rows`, without those that got no reply."""
     cells = cells_at(attempts.path, np.sort(rows), *_TEXTS, "outcome")
     numbers = {name: attempts.table[name].to_pylist() for name in ("drawn", "right", "rescored_hard", "difficulty")}
     pairs = (
@@ -133,7 +135,7 @@ def _pairs(attempts: Attempts, rows: IntArray, replies: dict[int, Any]) -> list[
 
 def _pair(cells: dict[str, Any], numbers: dict[str, Any], reply: Any) -> Pair:
     problem = cells.get("problem")
-    wrote = ("new problem", problem) if problem is not None else ("reply", reply)
+    new_text = ("new problem", problem) if problem is not None else ("reply", reply)
     detail = cells.get("detail")
     if detail is None:
         detail = outcome_of(beginning(cells.get("outcome")))[1] or None
@@ -145,7 +147,7 @@ def _pair(cells: dict[str, Any], numbers: dict[str, Any], reply: Any) -> Pair:
         hard=numbers["rescored_hard"],
         difficulty=real(numbers["difficulty"]),
         original=tuple(labeled([("original problem", cells.get("parent_problem"))])),
-        new=tuple(labeled([wrote])),
+        new=tuple(labeled([new_text])),
         below=tuple(
             labeled(
                 [

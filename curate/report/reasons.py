@@ -1,4 +1,4 @@
-"""Why rows and new problems are lost, in words that need no knowledge of the method."""
+"""Plain-language reasons for the loss of rows and new problems."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from curate.mixture.plan import NOT_HARD
 
 @dataclass(frozen=True)
 class Reason:
-    """What happened, and in one sentence what it means or what to do about it."""
+    """A reason. meaning: one sentence on what it means, or what to do about it."""
 
     name: str
     meaning: str
 
 
-# Rows that were chosen but not started from, by their key in the record.
+# Reasons why chosen rows were not used as parents, by key in the record.
 NOT_STARTED = {
     "not in the sample": Reason("Not in the sample", "The recipe starts from a limited number of rows (rows: N)."),
     "marked by the noise guard": Reason(
@@ -40,7 +40,7 @@ NOT_STARTED = {
         "Answer without a solution", "New problems are written from solutions, and these rows hold the answer alone."
     ),
 }
-# Problems that were asked for but not kept, by their outcome; of the gate's many kinds the beginning is enough.
+# Reasons why requested problems were not kept, by outcome; keys are prefixes for the many kinds of the gate.
 REASONS = {
     "no problem in the proposal": Reason(
         "Reply without a problem",
@@ -134,8 +134,8 @@ REASONS = {
 
 
 def kind_of(key: str, known: dict[str, Reason]) -> Reason:
-    """The words for a key: its own, else those of the longest known key that it begins with, else the key itself."""
-    prefix = max((each for each in known if key.startswith(each)), key=len, default=None)
+    """The reason of a key: its own, else that of its longest known prefix, else one made from the key."""
+    prefix = max((prefix_known for prefix_known in known if key.startswith(prefix_known)), key=len, default=None)
     if prefix is None:
         label = as_label(key)
         return Reason(label[:1].upper() + label[1:], "")
@@ -145,6 +145,6 @@ def kind_of(key: str, known: dict[str, Reason]) -> Reason:
 
 
 def outcome_of(text: str) -> tuple[str, str]:
-    """(outcome, detail) of a recorded reason, where the detail may follow in parentheses or behind a colon."""
+    """Split a recorded reason into (outcome, detail); a detail follows in parentheses or after a colon."""
     outcome, mark, detail = min((text.partition(mark) for mark in (" (", ": ")), key=lambda parts: len(parts[0]))
     return outcome, detail.removesuffix(")") if mark == " (" else detail

@@ -1,8 +1,8 @@
-"""Verdicts of people on new problems: a journal beside the result, and the rows with what was said of them.
+"""Human reviews of new problems: a journal in the folder of the result, and the rows with their verdicts.
 
-The journal is a file of JSON lines to which each verdict is appended and synced before the next is asked for, so that
-an interruption loses none. What counts of a row is its last verdict; one on other texts than those that stand there
-now, since the result was made anew, does not count.
+The journal is a JSON Lines file; each verdict is appended and synced before the next problem is shown, so that an
+interruption loses none. The last verdict on a row counts, unless the row's texts have changed since because the result
+was written again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class NewProblem:
-    """A kept problem beside its parent, as tables/synthesis.parquet has it."""
+    """A kept problem and its parent, from tables/synthesis.parquet."""
 
     example_id: str
     source_id: str
@@ -52,13 +52,13 @@ class NewProblem:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of its texts."""
+        """16 hex digits, a hash of its texts."""
         return hashlib.blake2b(f"{self.problem}\0{self.solution}".encode(errors="replace"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class Review:
-    """One verdict. problem, solution: the texts in place of the row's, where they were edited."""
+    """One verdict. problem, solution: edited texts that replace the row's. at: time, ISO 8601."""
 
     example_id: str
     digest: str
@@ -69,7 +69,7 @@ class Review:
 
 
 class Journal:
-    """The verdicts of a folder, by example id; the last one that was given is the last."""
+    """The verdicts of a folder. verdicts: by example id, in the order in which they were given."""
 
     def __init__(self, directory: Path, problems: Sequence[NewProblem]) -> None:
         self.path = directory / REVIEWS
@@ -79,7 +79,7 @@ class Journal:
             self._take(review)
 
     def add(self, problem: NewProblem, said: Said, /, **texts: str) -> None:
-        """Record a verdict; on disk when this returns. ExternalError where it cannot be written."""
+        """Record a verdict; it is on disk when this returns. Raises ExternalError if it cannot be written."""
         self._write(Review(problem.example_id, problem.digest, said, **texts))
 
     def _write(self, review: Review) -> None:
@@ -97,7 +97,7 @@ class Journal:
         self._take(review)
 
     def undo(self) -> str | None:
-        """Take back the last verdict; the example id it was about, None where there is none."""
+        """Undo the last verdict and return its example id; None if there is none."""
         last = next(reversed(self.verdicts), None)
         if last is None:
             return None
@@ -116,7 +116,7 @@ class Journal:
 
 
 def kept_problems(directory: Path) -> list[NewProblem]:
-    """The new problems in the data of a finished run, in the order of the table. InputError where there are none."""
+    """The new problems of a finished run, in the order of the table. Raises InputError if there are none."""
     record = read_finished(directory)
     path = directory / "tables" / "synthesis.parquet"
     if not record.get("synthesis") or not path.is_file():
@@ -129,10 +129,10 @@ def kept_problems(directory: Path) -> list[NewProblem]:
 
 
 def reviewed_rows(directory: Path, journal: Journal, *, only_accepted: bool) -> pa.Table:
-    """The rows of a finished run with a column of verdicts, edited texts in place of the written ones.
+    """The rows of a finished run with a column of verdicts, and edited texts in place of the generated ones.
 
-    only_accepted: new problems that nobody accepted, as they were or edited, are left out. InputError where the data
-    has such a column, or was changed.
+    only_accepted: drop new problems that were neither accepted nor edited. Raises InputError if the data already has
+    such a column, or was changed.
     """
     record = read_finished(directory)
     check_files(directory, record, _REMEDY, "data/")
@@ -151,28 +151,28 @@ def reviewed_rows(directory: Path, journal: Journal, *, only_accepted: bool) -> 
     if not only_accepted:
         return table
     return table.filter(
-        [each not in problems or said in ("accepted", "edited") for each, said in zip(ids, verdicts, strict=True)]
+        [row_id not in problems or said in ("accepted", "edited") for row_id, said in zip(ids, verdicts, strict=True)]
     )
 
 
 def write_rows(table: pa.Table, path: Path) -> None:
-    """One Parquet file, whole or not at all."""
+    """Write one Parquet file atomically."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     publish_file(path, sink.getvalue().to_pybytes())
 
 
 def _with_texts(table: pa.Table, row: int, problem: NewProblem, review: Review) -> pa.Table:
-    """The table with the edited texts of one row, wherever in its cells the written ones stand."""
+    """The table with the generated texts of one row replaced by edited ones, at any depth of its cells."""
     texts = {problem.problem: review.problem, problem.solution: review.solution}
     new = {old: text for old, text in texts.items() if text is not None and text != old}
     for place, field in enumerate(table.schema):
         cell = table[field.name][row].as_py()
         changed = _replaced(cell, new)
         if changed != cell:
-            one = pa.chunked_array([pa.array([changed], field.type)])
+            cell_column = pa.chunked_array([pa.array([changed], field.type)])
             column = table[field.name]
-            parts = [column.slice(0, row), one, column.slice(row + 1)]
+            parts = [column.slice(0, row), cell_column, column.slice(row + 1)]
             table = table.set_column(
                 place, field, pa.chunked_array([c for part in parts for c in part.chunks], field.type)
             )
@@ -183,28 +183,28 @@ def _replaced(value: Any, new: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return new.get(value, value)
     if isinstance(value, list):
-        return [_replaced(each, new) for each in value]
+        return [_replaced(item, new) for item in value]
     if isinstance(value, dict):
-        return {key: _replaced(each, new) for key, each in value.items()}
+        return {key: _replaced(item, new) for key, item in value.items()}
     return value
 
 
 def _read(path: Path) -> list[Review]:
-    """The verdicts of a journal; a last line that was cut off is none. InputError for a file that is no journal."""
+    """The verdicts of a journal, ignoring a truncated last line. Raises InputError for a file that is not a journal."""
     try:
         lines = path.read_bytes().decode("utf-8", "replace").split("\n") if path.exists() else []
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
-    found = []
+    reviews = []
     for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:
-            found.append(Review(**json.loads(line)))
+            reviews.append(Review(**json.loads(line)))
         except (ValueError, TypeError) as error:
             if number < len(lines) - 1 and not line.startswith('{"example_id"'):
                 raise InputError(f"{path} is damaged in line {number + 1}; move it away to begin anew") from error
-    return found
+    return reviews
 
 
 def _ends_a_line(file: Any) -> bool:

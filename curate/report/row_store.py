@@ -1,4 +1,4 @@
-"""All rows of a finished run in a database of their own, for pages, filters and searches over any number of them."""
+"""DuckDB database of the rows of a finished run, for paging, filtering and searching."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from curate.storage.records import read_finished
 
 MOST_PER_PAGE = 500
 _MOST_POINTS = 3_000
-_CELL_CHARACTERS = 300  # of a cell in a list; a row by itself is whole
+_CELL_CHARACTERS = 300  # of a cell in a list; a single row is shown in full
 _MOST_FACETS = 200
 _OWN = ("example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard")
 _FLAGS, _CHOICES = ("hard", "noise"), ("origin", "cluster", "source_label")
 
 
 class RowStore:
-    """The rows of data/ with what the tables know of their originals; read once, then nothing outside is touched.
+    """The rows of data/ joined with the tables; read once, after which the database has no access to files.
 
-    columns: of the input, in their order. folder: where the database is kept while it is used. Raises InputError for a
-    folder without a finished run, ExternalError where duckdb is missing.
+    columns: of the input, in order. folder: where the database file is kept while it is in use. Raises InputError for
+    a folder without a finished run, ExternalError if duckdb is missing.
     """
 
     def __init__(self, directory: Path, folder: Path) -> None:
@@ -41,7 +41,7 @@ class RowStore:
         self.columns = [name for name in pq.read_schema(arrow_path(files[0])).names if name not in _OWN]
         self._database = duckdb.connect(str(folder / "rows.duckdb"))
         self._fill(directory, files)
-        # From here on no query can reach a file or a network, whatever it says.
+        # No query can access files or the network from here on.
         self._database.execute("SET enable_external_access = false; SET lock_configuration = true")
 
     def close(self) -> None:
@@ -52,23 +52,25 @@ class RowStore:
         names = {name: _columns(tables / f"{name}.parquet") for name in ("split", "scores", "trajectories")}
         self.steps = sorted(int(trajectory[5:]) for trajectory in names["trajectories"] if trajectory[5:].isdecimal())
         source = _quoted(look_up(self.record, "data", "columns", "source") or "") if self._has_source() else "NULL"
-        joined = "read_parquet($files) d"
-        wanted = {"noise": "NULL", "tokens": "NULL"}
+        source_tables = "read_parquet($files) d"
+        columns = {"noise": "NULL", "tokens": "NULL"}
         if "noise_suspect" in names["split"]:
-            joined += " LEFT JOIN read_parquet($split) s ON d.source_id = s.example_id"
-            wanted["noise"] = "s.noise_suspect"
+            source_tables += " LEFT JOIN read_parquet($split) s ON d.source_id = s.example_id"
+            columns["noise"] = "s.noise_suspect"
         if "tokens" in names["scores"]:
-            joined += " LEFT JOIN read_parquet($scores) c ON d.source_id = c.example_id"
-            wanted["tokens"] = "c.tokens"
-        own = ", ".join(f"d.{_quoted(name)}" for name in _OWN)
+            source_tables += " LEFT JOIN read_parquet($scores) c ON d.source_id = c.example_id"
+            columns["tokens"] = "c.tokens"
+        own_columns = ", ".join(f"d.{_quoted(name)}" for name in _OWN)
         texts = ", ".join(f"CAST(d.{_quoted(name)} AS VARCHAR) AS {_text(k)}" for k, name in enumerate(self.columns))
-        given: dict[str, Any] = {"files": [str(path) for path in files]}
-        given |= {name: str(tables / f"{name}.parquet") for name in ("split", "scores") if f"${name}" in joined}
+        parameters: dict[str, Any] = {"files": [str(path) for path in files]}
+        parameters |= {
+            name: str(tables / f"{name}.parquet") for name in ("split", "scores") if f"${name}" in source_tables
+        }
         self._database.execute(
-            f"CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS n, {own}, {wanted['noise']} AS noise, "
-            f"{wanted['tokens']} AS tokens, CAST({f'd.{source}' if source != 'NULL' else source} AS VARCHAR) "
-            f"AS source_label{', ' if texts else ''}{texts} FROM {joined}",
-            given,
+            f"CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS n, {own_columns}, {columns['noise']} AS noise, "
+            f"{columns['tokens']} AS tokens, CAST({f'd.{source}' if source != 'NULL' else source} AS VARCHAR) "
+            f"AS source_label{', ' if texts else ''}{texts} FROM {source_tables}",
+            parameters,
         )
         if self.steps:
             losses = ", ".join(f"loss_{step}" for step in self.steps)
@@ -81,7 +83,7 @@ class RowStore:
         return look_up(self.record, "data", "columns", "source") in self.columns
 
     def about(self) -> dict[str, Any]:
-        """What there is to choose from: columns, sources, origins, clusters, and how many rows."""
+        """Columns, facets (sources, origins, clusters) and numbers of rows."""
         facets = {
             name: [
                 {"value": value, "rows": rows}
@@ -92,49 +94,49 @@ class RowStore:
             ]
             for name in _CHOICES
         }
-        counted = self._all("SELECT count(*), count(*) FILTER (hard), count(*) FILTER (noise) FROM rows")[0]
+        totals = self._all("SELECT count(*), count(*) FILTER (hard), count(*) FILTER (noise) FROM rows")[0]
         return {
             "columns": self.columns,
             "facets": facets,
             "steps": self.steps,
-            "rows": counted[0],
-            "hard": counted[1],
-            "noise": counted[2],
+            "rows": totals[0],
+            "hard": totals[1],
+            "noise": totals[2],
         }
 
     def page(
         self, query: Mapping[str, Any], page: int, size: int, sort: str | None, descending: bool
     ) -> dict[str, Any]:
-        """One page of the rows that a query (see `_where`) leaves, in order of a column; number and total with it.
+        """One page of the rows that match a query (see `_where`), with the total and the number of the last page.
 
         sort: a column of `about`, or difficulty, tokens and the like; None = the order of the result.
         """
-        where, given = self._where(query)
+        where, values = self._where(query)
         size = max(1, min(size, MOST_PER_PAGE))
-        total = self._all(f"SELECT count(*) FROM rows {where}", given)[0][0]
+        total = self._all(f"SELECT count(*) FROM rows {where}", values)[0][0]
         order = f"{self._sortable(sort)} {'DESC' if descending else 'ASC'} NULLS LAST, n" if sort else "n"
-        # First which rows, then what they say: texts are read for one page only.
+        # Select row numbers first, so that texts are read for one page only.
         chosen = f"SELECT n FROM rows {where} ORDER BY {order} LIMIT {size} OFFSET {size * max(0, page - 1)}"
-        numbers = [n for (n,) in self._all(chosen, given)]
-        found = {
+        numbers = [n for (n,) in self._all(chosen, values)]
+        rows_by_number = {
             row["n"]: row
             for row in self._rows("WHERE n IN (SELECT unnest($numbers))", {"numbers": numbers}, _CELL_CHARACTERS)
         }
-        return {"total": total, "data": [found[n] for n in numbers], "last_page": max(1, -(-total // size))}
+        return {"total": total, "data": [rows_by_number[n] for n in numbers], "last_page": max(1, -(-total // size))}
 
     def points(self, query: Mapping[str, Any]) -> list[list[Any]]:
-        """[n, tokens, difficulty, hard] of a sample of the rows that a query leaves; copies of a row are one point."""
-        where, given = self._where(query)
-        both = "tokens IS NOT NULL AND difficulty IS NOT NULL AND copy = 0"
-        sql = f"SELECT n, tokens, difficulty, hard FROM rows {where + ' AND ' if where else 'WHERE '}{both}"
-        return [list(row) for row in self._all(f"{sql} ORDER BY hash(n) LIMIT {_MOST_POINTS}", given)]
+        """[n, tokens, difficulty, hard] of a sample of the rows that match a query, without copies."""
+        where, values = self._where(query)
+        conditions = "tokens IS NOT NULL AND difficulty IS NOT NULL AND copy = 0"
+        sql = f"SELECT n, tokens, difficulty, hard FROM rows {where + ' AND ' if where else 'WHERE '}{conditions}"
+        return [list(row) for row in self._all(f"{sql} ORDER BY hash(n) LIMIT {_MOST_POINTS}", values)]
 
     def row(self, n: int) -> dict[str, Any]:
-        """One row whole, its original where it is another one, and the losses of both."""
-        found = self._rows("WHERE n = $n", {"n": n}, None)
-        if not found:
+        """One row in full, its original if it is another row, and the losses of the original."""
+        rows = self._rows("WHERE n = $n", {"n": n}, None)
+        if not rows:
             raise InputError(f"there is no row {n}")
-        row = found[0]
+        row = rows[0]
         parents = (
             self._rows("WHERE example_id = $id", {"id": row["source_id"]}, None)
             if row["copy"] or row["source_id"] != row["example_id"]
@@ -145,15 +147,15 @@ class RowStore:
     def _losses(self, identity: str) -> list[float | None] | None:
         if not self.steps:
             return None
-        found = self._all("SELECT losses FROM losses WHERE example_id = $id", {"id": identity})
-        return list(found[0][0]) if found else None
+        losses = self._all("SELECT losses FROM losses WHERE example_id = $id", {"id": identity})
+        return list(losses[0][0]) if losses else None
 
-    def _rows(self, where: str, given: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
+    def _rows(self, where: str, values: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
         names = [*_OWN, "noise", "tokens", "source_label"]
         texts = [_text(k) if limit is None else f"substr({_text(k)}, 1, {limit})" for k in range(len(self.columns))]
-        rows = self._all(f"SELECT n, {', '.join([*map(_quoted, names), *texts])} FROM rows {where}", given)
-        own = len(names) + 1
-        return [{**dict(zip(["n", *names], row[:own], strict=True)), "cells": list(row[own:])} for row in rows]
+        rows = self._all(f"SELECT n, {', '.join([*map(_quoted, names), *texts])} FROM rows {where}", values)
+        fields = len(names) + 1
+        return [{**dict(zip(["n", *names], row[:fields], strict=True)), "cells": list(row[fields:])} for row in rows]
 
     def _sortable(self, name: str) -> str:
         if name in self.columns:
@@ -163,32 +165,35 @@ class RowStore:
         raise InputError(f"there is no column {name!r} to sort by; columns are {', '.join(self.columns)}")
 
     def _where(self, query: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Conditions and their values. query: hard, noise: bool; origin, cluster, source_label: a value; search: text;
-        numbers: rows (of `points`); ids: example ids. What a query says only ever becomes a value."""
+        """WHERE clause and its parameters; parts of a query only ever become parameters, never SQL.
+
+        query: optional keys hard, noise (bool); origin, cluster, source_label (a value); search (text); numbers (row
+        numbers from `points`).
+        """
         parts: list[str] = []
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name in _FLAGS:
             if isinstance(query.get(name), bool):
                 parts.append(f"coalesce({name}, false) = ${name}")
-                given[name] = query[name]
+                values[name] = query[name]
         for name in _CHOICES:
             if query.get(name) is not None:
                 parts.append(f"CAST({name} AS VARCHAR) = ${name}")
-                given[name] = str(query[name])
+                values[name] = str(query[name])
         if query.get("search"):
             texts = [f"contains(lower({_text(k)}), $search)" for k in range(len(self.columns))]
             parts.append("(" + " OR ".join([*texts, "contains(lower(example_id), $search)"]) + ")")
-            given["search"] = str(query["search"]).lower()
+            values["search"] = str(query["search"]).lower()
         if query.get("numbers") is not None:
             parts.append("n IN (SELECT unnest($chosen))")
-            given["chosen"] = [int(n) for n in query["numbers"]]
-        return (f"WHERE {' AND '.join(parts)}" if parts else ""), given
+            values["chosen"] = [int(n) for n in query["numbers"]]
+        return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
-    def _all(self, sql: str, given: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Each call has a cursor of its own: requests are answered by several threads."""
+    def _all(self, sql: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """All results of a statement. Each call has its own cursor, since requests are answered by several threads."""
         cursor = self._database.cursor()
         try:
-            return list(cursor.execute(sql, dict(given or {})).fetchall())
+            return list(cursor.execute(sql, dict(values or {})).fetchall())
         finally:
             cursor.close()
 
@@ -198,17 +203,17 @@ def _columns(path: Path) -> list[str]:
 
 
 def _quoted(name: str) -> str:
-    """A name as SQL takes any."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def _text(k: int) -> str:
-    """The name in the database of the k-th column of the input, which may be called anything."""
+    """Database name of the k-th input column, whose own name is arbitrary."""
     return f"text_{k}"
 
 
 def as_json(value: Any) -> bytes:
-    """JSON of an answer; numbers that JSON lacks are null."""
+    """JSON of a response; NaN and infinities become null."""
     return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
 
 
@@ -216,5 +221,5 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Two finished runs side by side: rows that changed sides, how far they agree, what differs in the recipes."""
+"""Compare two finished runs: rows that changed sides, agreement, and differences of recipes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _LISTED = 10  # rows that changed sides, of each kind, with their difficulties
 
 
 def run_difference(first: Path, second: Path) -> dict[str, Any]:
-    """Plain JSON about two folders of `curate run`; "first" and "second" are in the order given.
+    """Compare two folders of `curate run`; returns plain JSON with these keys.
 
-    rows: in both, and in one alone. sides: rows hard in both, in one alone and in neither, of those scored in both;
-    jaccard: hard in both over hard in either; None where none is. rank_correlation: Spearman, of difficulty. changed:
-    some rows that changed sides, those whose difficulty lies farthest apart in rank first. mixture: rows of the results
-    by origin. recipe: key -> the values of both, where they differ. Raises InputError for a folder without a result or
-    without tables.
+    rows: numbers of rows in both and in only one. sides: of the rows scored in both, those hard in both, in only one
+    and in neither. jaccard: hard in both over hard in either; None if there are none. rank_correlation: Spearman
+    correlation of difficulty. changed: some rows that changed sides, largest difference of difficulty ranks first.
+    mixture: rows of the results by origin. recipe: {key: values of both} where they differ. Raises InputError for a
+    folder without a result or without tables.
     """
-    one, other = read_finished(first), read_finished(second)
-    a, b = _rows(one), _rows(other)
+    first_run, second_run = read_finished(first), read_finished(second)
+    a, b = _rows(first_run), _rows(second_run)
     places = pc.index_in(a.ids, value_set=b.ids)
-    mine = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
-    theirs = places.drop_null().to_numpy().astype(np.int64)
-    common = len(mine)
-    scored = a.valid[mine] & b.valid[theirs]
-    mine, theirs = mine[scored], theirs[scored]
-    hard_a, hard_b = a.hard[mine], b.hard[theirs]
-    both, either = int((hard_a & hard_b).sum()), int((hard_a | hard_b).sum())
-    ranks_a, ranks_b = _ranks(a.difficulty[mine]), _ranks(b.difficulty[theirs])
+    rows_a = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+    rows_b = places.drop_null().to_numpy().astype(np.int64)
+    common = len(rows_a)
+    scored = a.valid[rows_a] & b.valid[rows_b]
+    rows_a, rows_b = rows_a[scored], rows_b[scored]
+    hard_a, hard_b = a.hard[rows_a], b.hard[rows_b]
+    hard_in_both, hard_in_either = int((hard_a & hard_b).sum()), int((hard_a | hard_b).sum())
+    ranks_a, ranks_b = _ranks(a.difficulty[rows_a]), _ranks(b.difficulty[rows_b])
     apart = np.abs(ranks_a - ranks_b)
     return {
         "first": str(first),
@@ -45,19 +45,19 @@ def run_difference(first: Path, second: Path) -> dict[str, Any]:
             "only_second": len(b.ids) - common,
         },
         "sides": {
-            "hard_in_both": both,
+            "hard_in_both": hard_in_both,
             "only_first": int((hard_a & ~hard_b).sum()),
             "only_second": int((hard_b & ~hard_a).sum()),
-            "neither": len(mine) - either,
+            "neither": len(rows_a) - hard_in_either,
         },
-        "jaccard": both / either if either else None,
+        "jaccard": hard_in_both / hard_in_either if hard_in_either else None,
         "rank_correlation": _correlation(ranks_a, ranks_b),
         "changed": {
-            "only_first": _changed(a, b, mine, theirs, hard_a & ~hard_b, apart),
-            "only_second": _changed(a, b, mine, theirs, hard_b & ~hard_a, apart),
+            "only_first": _changed(a, b, rows_a, rows_b, hard_a & ~hard_b, apart),
+            "only_second": _changed(a, b, rows_a, rows_b, hard_b & ~hard_a, apart),
         },
-        "mixture": _mixture(one, other),
-        "recipe": _changes(mapping(one.run, "recipe"), mapping(other.run, "recipe")),
+        "mixture": _mixture(first_run, second_run),
+        "recipe": _changes(mapping(first_run.run, "recipe"), mapping(second_run.run, "recipe")),
     }
 
 
@@ -68,7 +68,7 @@ def _rows(finished: Finished) -> Rows:
 
 
 def _ranks(values: Any) -> Any:
-    """(m,) ranks from 0 to 1, ties in order."""
+    """(m,) ranks scaled to [0, 1]; ties keep their order."""
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
     return ranks / max(1, len(values) - 1)
@@ -80,29 +80,29 @@ def _correlation(first: Any, second: Any) -> float | None:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _changed(a: Rows, b: Rows, mine: Any, theirs: Any, which: Any, apart: Any) -> list[dict[str, Any]]:
-    rows = np.flatnonzero(which)
+def _changed(a: Rows, b: Rows, rows_a: Any, rows_b: Any, mask: Any, apart: Any) -> list[dict[str, Any]]:
+    rows = np.flatnonzero(mask)
     rows = rows[np.argsort(-apart[rows], kind="stable")[:_LISTED]]
-    ids = a.ids.take(pa.array(mine[rows])).to_pylist()
-    difficulties = zip(a.difficulty[mine[rows]].tolist(), b.difficulty[theirs[rows]].tolist(), strict=True)
+    ids = a.ids.take(pa.array(rows_a[rows])).to_pylist()
+    difficulties = zip(a.difficulty[rows_a[rows]].tolist(), b.difficulty[rows_b[rows]].tolist(), strict=True)
     return [
         {"example_id": name, "difficulty": [first, second]}
         for name, (first, second) in zip(ids, difficulties, strict=True)
     ]
 
 
-def _mixture(one: Finished, other: Finished) -> dict[str, list[int]]:
+def _mixture(first_run: Finished, second_run: Finished) -> dict[str, list[int]]:
     names = ("input", "hard", "original", "duplicate", "synthetic", "replay", "rejected", "output")
-    return {name: [int(each.counts.get(name) or 0) for each in (one, other)] for name in names}
+    return {name: [int(run.counts.get(name) or 0) for run in (first_run, second_run)] for name in names}
 
 
 def _changes(first: Any, second: Any, *above: str) -> dict[str, list[Any]]:
-    """Dotted key -> both values, of every key whose values differ; None where a recipe lacks it."""
+    """{dotted key: [first value, second value]} of all keys that differ; None for a missing key."""
     if isinstance(first, list) and isinstance(second, list):
-        first, second = ({str(k): each for k, each in enumerate(side)} for side in (first, second))
+        first, second = ({str(k): item for k, item in enumerate(side)} for side in (first, second))
     if not (isinstance(first, dict) and isinstance(second, dict)):
         return {} if first == second else {".".join(above): [first, second]}
-    found: dict[str, list[Any]] = {}
+    changes: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*first, *second]):
-        found |= _changes(look_up(first, key), look_up(second, key), *above, key)
-    return found
+        changes |= _changes(look_up(first, key), look_up(second, key), *above, key)
+    return changes

@@ -1,13 +1,12 @@
-"""report.html: one page, without any network access, that shows what a finished run did.
+"""Write report.html, a self-contained page about a finished run.
 
-It is written from the folder of the run alone, so it can be written again at any time. `finished_run` reads the
-folder; `sizes`, `figures`, `texts`, `forecast_section` and `synthesis_section` give the plain values of their sections;
-numbers are formatted and sentences written by the template, which has everything else from run.json.
+It depends only on the run's folder, so it can be written again at any time. `finished_run` reads the folder; `sizes`,
+`figures`, `texts`, `forecast_section` and `synthesis_section` return plain values for their sections; the template
+formats numbers and writes sentences, and takes everything else from run.json.
 
-Nothing the data holds
-can act in it: HTML is escaped by the template engine, the acting characters of every string are made visible
-(`curate.console.formatting.visible`), and a Content-Security-Policy runs no script but the two whose hashes it names
-and allows no request at all.
+Data cannot inject active content: the template engine escapes HTML, control characters in strings are made visible
+(`curate.console.formatting.visible`), and a Content-Security-Policy allows only the two scripts whose hashes it names,
+and no requests.
 """
 
 from __future__ import annotations
@@ -41,11 +40,10 @@ _TOKENS = ("tokens_before", "tokens_after", "tokens_weighted")
 
 
 def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Path:
-    """Write `directory`/report.html from what a run left there, replacing it in one step; its path.
+    """Write `directory`/report.html from the run in the folder, atomically; returns its path.
 
-    record: what run.json is about to hold, for a run that writes run.json last. The same folder gives the same
-    bytes, with or without it. Raises InputError if the folder holds no finished run, ExternalError if the disk
-    is full.
+    record: content of a run.json that is not written yet. The same folder gives the same bytes with or without it.
+    Raises InputError if the folder has no finished run, ExternalError if the disk is full.
     """
     path = directory / "report.html"
     publish_file(path, rendered("report.html.j2", _context(read_finished(directory, record))))
@@ -53,7 +51,7 @@ def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Pa
 
 
 def _context(finished: Finished) -> dict[str, Any]:
-    """Everything the template shows, in reading order; a section that cannot be shown is a text that says why."""
+    """Everything that the template shows, in reading order; a section without data is a text that says why."""
     run, rows = finished.run, finished.rows
     context = {
         "source": look_up(run, "data", "source"),
@@ -79,8 +77,10 @@ def _context(finished: Finished) -> dict[str, Any]:
         "provenance": _provenance(run),
     }
     plots = {name: context[name] for name in ("trajectories", "difficulty", "lengths")}
-    found = {f"plot-{name}": section["plot"] for name, section in plots.items() if isinstance(section, dict)}
-    return {**context, "plots": {**found, **(context["synthesis"] or {"plots": {}})["plots"]}}
+    plots_of_sections = {
+        f"plot-{name}": section["plot"] for name, section in plots.items() if isinstance(section, dict)
+    }
+    return {**context, "plots": {**plots_of_sections, **(context["synthesis"] or {"plots": {}})["plots"]}}
 
 
 def _of_scored_rows(finished: Finished) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _of_scored_rows(finished: Finished) -> dict[str, Any]:
 
 
 def _quality(diagnostics: dict[str, Any]) -> dict[str, Any] | str:
-    """What the run recorded about the split, None where it was not measured."""
+    """Recorded diagnostics of the split; None for those that were not measured."""
     if not diagnostics:
         return "The run recorded no diagnostics."
     names = ("jaccard", "jaccard_min", "ari", "seeds")
@@ -119,12 +119,15 @@ def _quality(diagnostics: dict[str, Any]) -> dict[str, Any] | str:
 
 
 def _reducible(record: dict[str, Any]) -> dict[str, Any]:
-    known = isinstance(record.get("interval"), list) and len(record["interval"]) == 2
-    return {**_picked(record, "verdict", "reason", "wrong_share"), "interval": record["interval"] if known else None}
+    has_interval = isinstance(record.get("interval"), list) and len(record["interval"]) == 2
+    return {
+        **_picked(record, "verdict", "reason", "wrong_share"),
+        "interval": record["interval"] if has_interval else None,
+    }
 
 
 def _picked(record: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """These keys of the record, None for those it lacks: the template may then ask for no others."""
+    """The given keys of a record, None for missing ones; the template cannot access any others."""
     return {key: record.get(key) for key in keys}
 
 
@@ -133,7 +136,7 @@ def _records(value: Any, *keys: str) -> list[dict[str, Any]]:
 
 
 def _provenance(run: dict[str, Any]) -> list[tuple[str, list[tuple[tuple[str, ...], str]]]]:
-    """(heading, [(keys, value)]) of everything recorded about where the result comes from."""
+    """(heading, [(keys, value)]) of everything recorded about the provenance of the result."""
     top = {key: run.get(key) for key in ("curate_version", "seed", "created", "clusterer")}
     parts = {"Run": top, "Data": run.get("data"), "Proxy": run.get("proxy"), "Stages": run.get("stages")}
     parts |= {"Versions": run.get("versions"), "Machine": run.get("machine")}
@@ -146,16 +149,16 @@ def _flat(value: dict[str, Any], *above: str) -> list[tuple[tuple[str, ...], str
         if isinstance(item, dict):
             rows += _flat(item, *above, key)
         elif isinstance(item, list):
-            listed = ", ".join(map(str, item[:_MOST_LISTED]))
+            first_items = ", ".join(map(str, item[:_MOST_LISTED]))
             more = "" if len(item) <= _MOST_LISTED else f", … ({len(item):,} in all)"
-            rows.append(((*above, key), listed + more))
+            rows.append(((*above, key), first_items + more))
         else:
             rows.append(((*above, key), "not recorded" if item is None else str(item)))
     return rows
 
 
 def rendered(template: str, context: dict[str, Any]) -> str:
-    """A self-contained page from a template of this package: its style, its two scripts, and the policy for them."""
+    """Render a template of this package as a self-contained page with style, scripts and their security policy."""
     scripts = [_script(_plotly_source()), _script(_asset("report.js"))]
     return (
         _environment()
@@ -178,7 +181,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # No expression of the template can forget it: every string is made visible on its way to the page.
+        # Applied to every expression of the template, so that none can forget it.
         finalize=formatting.shown,
     )
     environment.filters |= {
@@ -198,7 +201,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _plotly_source() -> str:
-    """The part of plotly that draws lines, points and bars: a quarter of the whole."""
+    """Source of plotly's basic bundle (lines, points and bars), a quarter of the size of the full one."""
     return _asset("plotly-basic-4.1.1.min.js")
 
 
@@ -207,12 +210,12 @@ def _asset(name: str) -> str:
 
 
 def _script(source: str) -> str:
-    """`source` as it can stand in a script element: the parser ends one at `</script` and rewrites CR."""
+    """Make `source` safe inside a script element, which the parser ends at `</script`, and normalize CR."""
     return source.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
 
 
 def _policy(scripts: list[str]) -> str:
-    """Load nothing, and run only the given inline scripts. Plotly sets styles, so those are allowed."""
+    """Policy that loads nothing and runs only the given inline scripts; styles are allowed, since plotly sets them."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (

@@ -1,4 +1,4 @@
-"""The sections "Before and after" and "Sources": rows and tokens by where they come from."""
+"""The sections "Before and after" and "Sources": rows and tokens by origin and by source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ORIGINS = ("original", "duplicate", "synthetic", "replay")
 
 
 def hard_copies(rows: Rows | None) -> tuple[float, bool] | None:
-    """How often a hard row is planned on average, and whether all are alike; None where that is not known."""
+    """(mean planned occurrences of hard rows, whether all are equal); None if not known."""
     if rows is None or rows.copies is None or not rows.hard.any():
         return None
     copies = rows.copies[rows.hard]
@@ -26,7 +26,7 @@ def hard_copies(rows: Rows | None) -> tuple[float, bool] | None:
 class Size:
     """Rows of one origin, their share of the output, and their completion tokens (None = not counted).
 
-    weighted: the sum of their weights, of which `share` then is a share; None where copies are rows of their own.
+    weighted: sum of their weights, to which `share` then refers; None if copies are separate rows.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Size:
 
 
 def origins(finished: Finished) -> list[Size] | str:
-    """Sizes of the input, of each origin in the output, and last of the whole output; or why there are none."""
+    """Sizes of the input, of each origin in the output, and of the whole output; or why there are none."""
     output = finished.output
     if output is None or finished.rows is None:
         return "Sizes need data/ and tables/split.parquet, and this folder lacks one of them."
@@ -49,8 +49,8 @@ def origins(finished: Finished) -> list[Size] | str:
         of_origin = output.origin == output.origins.index(name)
         rows = int(of_origin.sum())
         parents = output.parent[of_origin & output.copied]
-        known = finished.rows.tokens is not None and len(parents) == rows
-        tokens = int(finished.rows.tokens[parents].sum()) if finished.rows.tokens is not None and known else None
+        all_counted = finished.rows.tokens is not None and len(parents) == rows
+        tokens = int(finished.rows.tokens[parents].sum()) if finished.rows.tokens is not None and all_counted else None
         weighted = None if weight is None else float(weight[of_origin].sum())
         sizes.append(Size(name, rows, (rows if weighted is None else weighted) / counted, tokens, weighted))
     return [*sizes, Size("output", total, None, after, None if weight is None else counted)]
@@ -60,7 +60,7 @@ def origins(finished: Finished) -> list[Size] | str:
 class SourceRow:
     """One source: rows and completion tokens before and after (None = not counted), and its hard rows.
 
-    weighted: the sum of the weights of its rows after; None where copies are rows of their own.
+    weighted: sum of the weights of its rows in the output; None if copies are separate rows.
     """
 
     name: str
@@ -74,10 +74,7 @@ class SourceRow:
 
 
 def sources(finished: Finished) -> tuple[list[SourceRow], int] | str:
-    """The largest sources, sorted by the share of their scored rows that is hard, and how many there are.
-
-    Or why there are none to compare.
-    """
+    """The largest sources sorted by their share of hard rows, and the number of sources; or why there are none."""
     rows, output = finished.rows, finished.output
     if rows is None:
         return NO_SPLIT
@@ -96,14 +93,14 @@ def sources(finished: Finished) -> tuple[list[SourceRow], int] | str:
             weighted = np.bincount(child[child >= 0], output.weight[child >= 0], minlength=n)
         copied = output.parent[output.copied]
         if rows.tokens is not None:
-            # What was written anew for a source was never counted, so its sum is not known.
+            # Tokens of synthetic rows are not counted, so the sum is not known for sources that have any.
             whole = np.bincount(code[copied], minlength=n) == after
             tokens_after = np.where(whole, np.bincount(code[copied], rows.tokens[copied], minlength=n), np.nan)
 
     def entry(values: npt.NDArray[Any] | None, i: int) -> int | None:
         return None if values is None or np.isnan(values[i]) else int(values[i])
 
-    shown = [
+    entries = [
         SourceRow(
             name=names[i],
             before=int(before[i]),
@@ -117,5 +114,5 @@ def sources(finished: Finished) -> tuple[list[SourceRow], int] | str:
         for i in np.argsort(-before, kind="stable")[:_MOST_SOURCES].tolist()
         if before[i]
     ]
-    shown.sort(key=lambda row: (-(row.hard_share or 0), -row.before, row.name))
-    return shown, int((before > 0).sum())
+    entries.sort(key=lambda row: (-(row.hard_share or 0), -row.before, row.name))
+    return entries, int((before > 0).sum())

@@ -1,6 +1,6 @@
-"""What a record of synthesis says: how many problems were left after each step, why the others were lost, what it cost.
+"""Funnel of synthesis: problems left after each step, reasons for losses, and advice.
 
-Read from the records that a run left under "synthesis" in run.json; the page, `curate inspect` and the tests share it.
+Computed from the records under "synthesis" in run.json, for the report and `curate inspect`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from curate.report.reasons import NOT_STARTED, REASONS, Reason, kind_of, outcome
 
 _Z = 1.959963984540054  # of a two-sided 95 % interval of the normal distribution
 _KEPT = "kept"
-# Name in the record -> name on the page, and what the step means.
+# {name in the record: (name on the page, meaning of the step)}.
 _STEPS = {
     "proposals asked for": ("new problems asked for", "one request for each, from the solution of a row"),
     "proposals written": ("replies received", "fewer than asked for where the budget ended first"),
@@ -41,8 +41,10 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One bar. of_before: share of the step before (None for the first of its kind); width: share of the longest bar
-    of its kind, in [0, 1]; factor: words in place of the share where the unit changes; hard: all are hard.
+    """One bar of the funnel.
+
+    of_before: share of the previous step (None for the first of its kind). width: relative to the longest bar of its
+    kind, in [0, 1]. factor: text in place of the share if the unit changes. hard: whether all are hard.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Loss:
-    """A reason for which rows or problems were lost, and how many."""
+    """A reason for the loss of rows or problems, and their number."""
 
     key: str
     reason: Reason
@@ -65,9 +67,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Rescored:
-    """Of `measured` new problems `hard` are hard again: `share`, with its 95 % interval `low` to `high`.
+    """Number of new problems that are hard: `hard` of `measured`, a `share` with its 95 % interval `low` to `high`.
 
-    invalid: new problems that could not be measured.
+    invalid: number of new problems that could not be measured.
     """
 
     measured: int
@@ -79,9 +81,9 @@ class Rescored:
 
 
 def records(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of synthesis in a run.json; none where nothing was synthesized."""
+    """The records of synthesis in a run.json; empty if nothing was synthesized."""
     listed = run.get("synthesis")
-    return [each for each in listed if mapping(each, "outcomes")] if isinstance(listed, list) else []
+    return [record for record in listed if mapping(record, "outcomes")] if isinstance(listed, list) else []
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -93,7 +95,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def rescored(record: dict[str, Any]) -> Rescored | None:
-    """How many new problems are hard again; None where none was measured."""
+    """Number of new problems that are hard; None if none was measured."""
     counts = mapping(record, "rescored")
     measured, hard, invalid = (_whole(counts.get(key)) for key in ("measured", "hard", "invalid"))
     if not 0 <= hard <= measured or not measured:
@@ -102,45 +104,53 @@ def rescored(record: dict[str, Any]) -> Rescored | None:
 
 
 def steps(record: dict[str, Any]) -> list[Step]:
-    """From the rows chosen to the problems kept, and to those hard again."""
+    """The steps from chosen rows to kept problems, and to those that are hard."""
     rows = mapping(record, "rows")
     of = record.get("of")
     chosen, started = _whole(rows.get("chosen")), _whole(rows.get("started from"))
     kinds = {"hard": "hard rows", "easy": "easy rows", "random": "random rows"}
-    listed = [
+    funnel_steps = [
         _step(
             f"{kinds.get(str(of), 'rows')} to start from", "chosen by the split and the recipe", chosen, None, chosen
         ),
         _step("started from", "with one problem, a worked solution and an answer to check by", started, chosen, chosen),
     ]
-    named = _funnel(record)
-    longest = max((number for _, _, number in named), default=0)
+    problem_steps = _funnel(record)
+    longest = max((number for _, _, number in problem_steps), default=0)
     before: int | None = None
-    for name, meaning, number in named:
+    for name, meaning, number in problem_steps:
         step = _step(name, meaning, number, before, longest)
         if before is None and started:
             step = replace(step, factor=f"{number / started:.3g} per row")
-        listed.append(step)
+        funnel_steps.append(step)
         before = number
-    if rescored(record) is not None and named:
-        listed[-1] = replace(listed[-1], hard=True)
-    return listed
+    if rescored(record) is not None and problem_steps:
+        funnel_steps[-1] = replace(funnel_steps[-1], hard=True)
+    return funnel_steps
 
 
 def _funnel(record: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """(name, meaning, problems) of each step from the first request on."""
+    """(name, meaning, number of problems) of each step from the first request on."""
     listed = record.get("funnel")
     pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2] if isinstance(listed, list) else []
-    named = [(*_STEPS.get(str(name), (as_label(str(name)), "")), _whole(number)) for name, number in pairs]
-    again = rescored(record)
-    if again is None or not named:
-        return named
+    steps_of_record = [(*_STEPS.get(str(name), (as_label(str(name)), "")), _whole(number)) for name, number in pairs]
+    hard_again = rescored(record)
+    if hard_again is None or not steps_of_record:
+        return steps_of_record
     if look_up(record, "outcomes", NOT_HARD):
         # Only hard ones were wanted: those measured come before those kept, and all of the kept are hard.
-        _, _, kept = named.pop()
-        named.append(("new and measured", "no near-duplicate of another new problem", again.measured + again.invalid))
-        return [*named, ("kept", "hard when measured at the proxy's checkpoints; others were not wanted", kept)]
-    return [*named, ("hard again", "when measured at the proxy's checkpoints like the input", again.hard)]
+        _, _, kept_count = steps_of_record.pop()
+        steps_of_record.append(
+            ("new and measured", "no near-duplicate of another new problem", hard_again.measured + hard_again.invalid)
+        )
+        return [
+            *steps_of_record,
+            ("kept", "hard when measured at the proxy's checkpoints; others were not wanted", kept_count),
+        ]
+    return [
+        *steps_of_record,
+        ("hard again", "when measured at the proxy's checkpoints like the input", hard_again.hard),
+    ]
 
 
 def _step(name: str, meaning: str, number: int, before: int | None, longest: int) -> Step:
@@ -167,37 +177,37 @@ def _losses(counts: dict[str, Any], known: dict[str, Reason]) -> list[Loss]:
 
 
 def advice(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """(what went wrong, what to do) where most of the work was lost for one reason."""
+    """(problem, remedy) pairs for reasons that account for most of the losses."""
     outcomes = {key: _whole(value) for key, value in mapping(record, "outcomes").items()}
     funnel = {name: number for name, _, number in _funnel(record)}
     replies, checked = funnel.get("replies received", 0), funnel.get("past the checks", 0)
     kept = outcomes.get(_KEPT, 0)
-    said = [*_about_replies(outcomes, replies), *_about_solutions(outcomes, checked, record)]
+    pieces_of_advice = [*_about_replies(outcomes, replies), *_about_solutions(outcomes, checked, record)]
     if record.get("budget_reached") is True:
         spent = count(look_up(record, "budget"))
-        said.append(
+        pieces_of_advice.append(
             (
                 f"The budget of {spent} generated tokens ended the work before every row had its turn.",
                 "Raise the budget and run again: what was generated is kept and not paid for twice.",
             )
         )
-    if not said and replies >= 20 and kept < 0.05 * replies:
-        said.append(
+    if not pieces_of_advice and replies >= 20 and kept < 0.05 * replies:
+        pieces_of_advice.append(
             (
                 f"Only {count(kept)} of {count(replies)} replies became rows.",
                 "The most frequent reasons for loss say what to change; report.html shows problems that were not kept.",
             )
         )
-    return said
+    return pieces_of_advice
 
 
 def _about_replies(outcomes: dict[str, int], replies: int) -> list[tuple[str, str]]:
     if not replies:
         return []
-    said = []
+    pieces_of_advice = []
     without = outcomes.get("no problem in the proposal", 0) / replies
     if without > 0.5:
-        said.append(
+        pieces_of_advice.append(
             (
                 f"{share(without)} of the replies hold no problem: the model does not answer in the form asked for.",
                 "Use an instruction-tuned model as the generator (the names of many end in -Instruct or -it), not a "
@@ -206,7 +216,7 @@ def _about_replies(outcomes: dict[str, int], replies: int) -> list[tuple[str, st
         )
     cut = outcomes.get("proposal cut off", 0) / replies
     if cut > 0.3:
-        said.append(
+        pieces_of_advice.append(
             (
                 f"{share(cut)} of the replies were cut off at the token limit.",
                 "Raise max_tokens of variation_sampling; models that think aloud first need some thousands.",
@@ -214,22 +224,22 @@ def _about_replies(outcomes: dict[str, int], replies: int) -> list[tuple[str, st
         )
     near = sum(number for key, number in outcomes.items() if key.startswith(("near-duplicate", "same as"))) / replies
     if near > 0.5:
-        said.append(
+        pieces_of_advice.append(
             (
                 f"{share(near)} of the replies repeat a problem that is there already.",
                 "Ask for fewer variants per row, raise the temperature of variation_sampling, or use a larger model.",
             )
         )
-    return said
+    return pieces_of_advice
 
 
 def _about_solutions(outcomes: dict[str, int], checked: int, record: dict[str, Any]) -> list[tuple[str, str]]:
     if not checked:
         return []
-    said = []
+    pieces_of_advice = []
     hard, easy, ungraded = (outcomes.get(key, 0) / checked for key in ("too hard", "too easy", "cannot be graded"))
     if hard > 0.6:
-        said.append(
+        pieces_of_advice.append(
             (
                 f"{share(hard)} of the problems past the checks have too few solutions that reach the original answer.",
                 "Read some in report.html. Where problem and answer do not fit together, the generator is too weak to "
@@ -237,7 +247,7 @@ def _about_solutions(outcomes: dict[str, int], checked: int, record: dict[str, A
             )
         )
     if easy > 0.6:
-        said.append(
+        pieces_of_advice.append(
             (
                 f"{share(easy)} of the problems past the checks are too easy for the generator.",
                 "Raise the upper end of the band, or let a smaller model solve.",
@@ -245,14 +255,14 @@ def _about_solutions(outcomes: dict[str, int], checked: int, record: dict[str, A
         )
     if ungraded > 0.2:
         verdicts = mapping(record, "verdicts")
-        said.append(
+        pieces_of_advice.append(
             (
                 f"{share(ungraded)} of the problems past the checks could not be graded "
                 f"({count(verdicts.get('undecided'))} solutions are undecided).",
                 "Answers that are not numbers or formulas are hard to compare; start from rows with such answers.",
             )
         )
-    return said
+    return pieces_of_advice
 
 
 def _whole(value: Any) -> int:

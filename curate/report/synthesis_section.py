@@ -1,4 +1,4 @@
-"""The section "New problems": what was asked for, what was kept and why, how hard it is, and what it cost."""
+"""The section "New problems": requested and kept problems, reasons, difficulty and cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_TABLE = "This folder has no tables/synthesis.parquet with the texts."
 
 
 def new_problems(finished: Finished) -> dict[str, Any] | None:
-    """What the template shows, with the plotly figures by element id; None where nothing was synthesized."""
+    """Values for the template, with plotly figures by element id; None if nothing was synthesized."""
     records = funnel.records(finished.run)
     rows = finished.counts.get("synthetic")
     if not records and not rows:
@@ -49,16 +49,16 @@ def new_problems(finished: Finished) -> dict[str, Any] | None:
 def _texts(finished: Finished, attempts: Attempts | None) -> dict[str, Any]:
     if attempts is None:
         return {"kept": _NO_TABLE, "refused": _NO_TABLE}
-    pairs, every = kept_pairs(attempts, finished.seed)
+    pairs, total = kept_pairs(attempts, finished.seed)
     refused = refused_pairs(finished, attempts)
     return {
-        "kept": {"pairs": pairs, "all": every} if pairs else "No new problem was kept.",
+        "kept": {"pairs": pairs, "all": total} if pairs else "No new problem was kept.",
         "refused": refused or "Every new problem was kept.",
     }
 
 
 def _part(record: dict[str, Any]) -> dict[str, Any]:
-    """One synthesis: what the funnel says of it, and what was recorded of its settings and cost."""
+    """Values for one synthesis: its funnel, settings and cost."""
     steps, band = funnel.steps(record), _band(record)
     tokens, requests, verdicts = (mapping(record, key) for key in ("tokens", "requests", "verdicts"))
     settings = ("generator", "of", "seconds", "budget", "budget_reached", "variants_per_row")
@@ -87,7 +87,7 @@ def _of_band(band: PassRateBand) -> str:
 
 
 def _band(record: dict[str, Any]) -> PassRateBand:
-    """The band of the record; all zeros where it has none."""
+    """The band of the record; all zeros if it has none."""
     values = record.get("band")
     if isinstance(values, list) and len(values) == 3 and all(type(value) is int for value in values):
         return PassRateBand(*values)
@@ -95,9 +95,13 @@ def _band(record: dict[str, Any]) -> PassRateBand:
 
 
 def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
-    """Problems by right solutions, colored by where that lies to the band; None where no problem was solved."""
+    """Histogram of problems by number of right solutions, colored by relation to the band; None without solutions."""
     band, listed = _band(record), record.get("right_of_drawn")
-    triples = [each for each in listed if isinstance(each, list) and len(each) == 3] if isinstance(listed, list) else []
+    triples = (
+        [triple for triple in listed if isinstance(triple, list) and len(triple) == 3]
+        if isinstance(listed, list)
+        else []
+    )
     if not triples or not band.samples:
         return None
     fewer, inside, more = f"fewer than {band.low}", f"{_of_band(band)}: in the band", f"more than {band.high}"
@@ -114,15 +118,18 @@ def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
         by_right = sorted(sizes[name].items())
         if not by_right:
             continue
-        told = [", ".join(f"{size:,} of {drawn} drawn" for drawn, size in sorted(each.items())) for _, each in by_right]
-        heights = [sum(each.values()) for _, each in by_right]
+        breakdown = [
+            ", ".join(f"{size:,} of {drawn} drawn" for drawn, size in sorted(size_of_drawn.items()))
+            for _, size_of_drawn in by_right
+        ]
+        heights = [sum(size_of_drawn.values()) for _, size_of_drawn in by_right]
         bars.append(
             {
                 "type": "bar",
                 "name": name,
                 "x": [right for right, _ in by_right],
                 "y": heights,
-                "customdata": told,
+                "customdata": breakdown,
                 "marker": {"color": color, "line": {"width": 0}},
                 "hovertemplate": "%{x} right: %{y:,} problems (%{customdata})<extra>" + name + "</extra>",
             }
@@ -134,7 +141,7 @@ def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def difficulty_figure(finished: Finished, attempts: Attempts) -> dict[str, Any] | None:
-    """Difficulty of new problems over that of the easy and the hard rows, each as shares of its own group."""
+    """Distributions of difficulty of new problems, easy rows and hard rows; None with too few new problems."""
     rows, new = finished.rows, attempts.difficulty
     if rows is None or not rows.valid.any() or len(new) < _FEWEST_DRAWN:
         return None
@@ -143,8 +150,8 @@ def difficulty_figure(finished: Finished, attempts: Attempts) -> dict[str, Any] 
         ("hard rows", rows.difficulty[rows.valid & rows.hard], figures.HARD, "dash"),
         ("new problems", new, _NEW, "solid"),
     ]
-    every = np.concatenate([values for _, values, _, _ in groups])
-    edges = figures.bin_edges(every, BINS)
+    all_values = np.concatenate([values for _, values, _, _ in groups])
+    edges = figures.bin_edges(all_values, BINS)
     lines = [
         {
             "type": "scatter",

@@ -1,7 +1,7 @@
-"""The sections "Examples" and "Rejected rows": easiest and hardest rows, some whose loss stays high, rejected ones.
+"""The sections "Examples" and "Rejected rows": easiest and hardest rows, noise suspects, and rejected rows.
 
-Only the cells that are shown are kept, and only the beginning of each is decoded, so that a million rows or
-cells of many megabytes cost little more than a small dataset.
+Only cells that are shown are kept, and only their beginning is decoded, so that a million rows or cells of many
+megabytes cost little more than a small dataset.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from curate.types import BoolArray, IntArray
 _EXAMPLES = 20
 _SUSPECTS = 10
 _BATCH_BYTES = 32_000_000
-_CELL_BYTES = 16_000  # read of one cell; enough for _FIELD_CHARACTERS in any script
+_CELL_BYTES = 16_000  # most bytes decoded of a cell; enough for _FIELD_CHARACTERS in any script
 _FIELD_CHARACTERS = 2_000
 _EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
-# Stages whose reasons say what a row collided with: told apart by that, each would be a reason of its own.
-_DETAILED = ("synthesize", "synthesise", "gate")  # the second of earlier releases
+# Stages whose reasons name what a row collided with; the detail is dropped, so that equal reasons are counted together.
+_DETAILED = ("synthesize", "synthesise", "gate")  # "synthesise" is from earlier releases
 _ROLES = (
     "system",
     "instruction",
@@ -60,7 +60,7 @@ _ROLES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A text cell: about _CELL_BYTES of it at most, and the size of the whole in bytes."""
+    """A text cell. text: at most about _CELL_BYTES of it. size: of the whole cell in bytes."""
 
     text: str
     size: int
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Field:
-    """One labeled text of an example; `note` says so if it was cut."""
+    """One labeled text of an example. note: says so if it was cut, else ""."""
 
     label: str
     text: str
@@ -77,7 +77,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Example:
-    """A row as shown. `fields` is empty when its text is not in the output; `copies` None when unknown."""
+    """A row to show. fields: empty if its text is not in the output. copies: planned occurrences, None if unknown."""
 
     rank: int
     identity: str
@@ -91,9 +91,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Rows rejected by one stage for one reason, with the first few as (row, example_id, content).
+    """Rows rejected by one stage for one reason. examples: the first few as (row, example_id, content).
 
-    row: its number in the input, None where it was not read from there.
+    row: position in the input, None for rows that are not from the input.
     """
 
     stage: str
@@ -103,10 +103,11 @@ class Rejection:
 
 
 def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example], list[Example]]:
-    """The easiest and the hardest valid rows, extreme first, ties in the order of the split; then noise suspects.
+    """(easiest rows, hardest rows, noise suspects, doubtful rows) to show.
 
-    Of these _SUSPECTS, spread evenly over their difficulty from the hardest to the easiest. Last, where by the lower
-    bound more than 5 % of the hard rows are wrong, _EXAMPLES hard ones that are not reducible, to be read first.
+    Easiest and hardest valid rows, most extreme first, ties in the order of the split; _SUSPECTS noise suspects, evenly
+    spaced from the hardest to the easiest; and, instead of these if more than 5 % of the hard rows are wrong by the
+    lower bound, _EXAMPLES hard rows that are not reducible.
     """
     scored = np.flatnonzero(rows.valid)
     low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:_EXAMPLES]]
@@ -141,13 +142,13 @@ def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], 
 
 
 def content_columns(finished: Finished) -> dict[str, str]:
-    """Column -> role, of the columns whose texts are shown."""
+    """{column: role} of the columns whose texts are shown."""
     roles = mapping(finished.run, "data", "columns")
     return {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
 
 
 def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
-    """Cells of `columns` of the wanted rows, by example_id; rows that are not in the files are absent."""
+    """{example_id: {column: cell}} of the wanted rows; rows that are not in the files are absent."""
     cells: dict[str, dict[str, Any]] = {}
     wanted = pa.array(identities, pa.large_string())
     for path in files:
@@ -163,7 +164,7 @@ def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]
 
 
 def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, Any]]:
-    """The cells of those of `columns` that the file has, at these positions (ascending)."""
+    """{position: {column: cell}} of the rows at ascending positions, for those of `columns` that the file has."""
     with pq.ParquetFile(arrow_path(path)) as file:
         present = [name for name in columns if name in file.schema_arrow.names]
         size = min((_batch_rows(file, group) for group in range(file.num_row_groups)), default=1)
@@ -171,13 +172,13 @@ def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, A
 
 
 def _batch_rows(file: pq.ParquetFile, group: int) -> int:
-    """As many rows of a row group as decode to about _BATCH_BYTES."""
+    """Number of rows of a row group that decode to about _BATCH_BYTES."""
     metadata = file.metadata.row_group(group)
     return max(1, min(8_192, _BATCH_BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)))
 
 
 def _picked(batches: Iterable[pa.RecordBatch], rows: IntArray) -> Iterator[dict[str, Any]]:
-    """The cells of the rows (ascending positions) out of a stream of batches."""
+    """The cells of the rows at ascending positions `rows` in a stream of batches."""
     start = 0
     for batch in batches:
         for row in (rows[(rows >= start) & (rows < start + len(batch))] - start).tolist():
@@ -186,7 +187,7 @@ def _picked(batches: Iterable[pa.RecordBatch], rows: IntArray) -> Iterator[dict[
 
 
 def _cell(scalar: pa.Scalar) -> Any:
-    """None, a Cell for text, otherwise the Python value."""
+    """A Cell for text, the Python value for other types, None for null."""
     if not scalar.is_valid:
         return None
     if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
@@ -213,7 +214,7 @@ def labeled(values: Iterable[tuple[str, Any]]) -> list[Field]:
 
 
 def beginning(cell: Any) -> str:
-    """What was read of a text cell; "" where it is none."""
+    """The beginning of a text cell; "" for anything else."""
     return cell.text if isinstance(cell, Cell) else ""
 
 
@@ -230,10 +231,12 @@ def texts_of(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
     if isinstance(value, Cell):
         yield role, value
     elif isinstance(value, list):
-        for turn in (loads(each) if isinstance(each, str) and each[:1] == "{" else each for each in value):
+        for turn in (
+            loads(message) if isinstance(message, str) and message[:1] == "{" else message for message in value
+        ):
             who = look_up(turn, "role") or look_up(turn, "from") or role
-            said = look_up(turn, "content") or look_up(turn, "value")
-            yield str(who), _whole(said if isinstance(said, str) else _plain(turn))
+            content = look_up(turn, "content") or look_up(turn, "value")
+            yield str(who), _whole(content if isinstance(content, str) else _plain(turn))
     else:
         yield role, _whole(_plain(value))
 
@@ -247,9 +250,9 @@ def _whole(text: str) -> Cell:
 
 
 def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejection], int] | str:
-    """The `most` most frequent (stage, reason) pairs with `examples` rows each, and how many pairs there are.
+    """The `most` most frequent (stage, reason) pairs with `examples` rows each, and the number of pairs.
 
-    Or why there are none.
+    A text that says why if there are none.
     """
     path = finished.directory / "tables" / "rejected.parquet"
     table = read_table(path, "stage", "reason")
@@ -259,18 +262,18 @@ def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejec
         return "No row was rejected."
     stage, stages = numbered(table["stage"])
     reason, reasons = _without_details(*numbered(table["reason"]), np.isin(stage, _codes(stages, _DETAILED)))
-    both = (stage + 1) * (len(reasons) + 1) + reason + 1
-    pairs, pair, sizes = np.unique(both, return_inverse=True, return_counts=True)
+    codes = (stage + 1) * (len(reasons) + 1) + reason + 1
+    pairs, pair, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     frequent = np.lexsort((pairs, -sizes))[:most].tolist()
-    shown = {i: np.flatnonzero(pair == i)[:examples] for i in frequent}
-    rows = np.sort(np.concatenate([*shown.values(), np.zeros(0, np.int64)]))
+    rows_shown = {i: np.flatnonzero(pair == i)[:examples] for i in frequent}
+    rows = np.sort(np.concatenate([*rows_shown.values(), np.zeros(0, np.int64)]))
     cells = cells_at(path, rows, "row", "example_id", "content")
     return [
         Rejection(
             stage=("", *stages)[pairs[i] // (len(reasons) + 1)],
             reason=("", *reasons)[pairs[i] % (len(reasons) + 1)],
             rows=int(sizes[i]),
-            examples=tuple(_rejected(cells[row]) for row in shown[i].tolist()),
+            examples=tuple(_rejected(cells[row]) for row in rows_shown[i].tolist()),
         )
         for i in frequent
     ], len(pairs)
@@ -281,12 +284,12 @@ def _codes(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
 
 
 def _without_details(codes: IntArray, names: tuple[str, ...], rows: BoolArray) -> tuple[IntArray, tuple[str, ...]]:
-    """Reasons (codes into names) where those of `rows` lack what stands in parentheses at their end."""
+    """(codes, names) of reasons in which those of the marked `rows` (n,) have no details. codes: (n,) into names."""
     short = [outcome_of(name)[0] for name in names]
-    every = tuple(dict.fromkeys([*names, *short]))
-    number = {name: code for code, name in enumerate(every)}
+    all_names = tuple(dict.fromkeys([*names, *short]))
+    number = {name: code for code, name in enumerate(all_names)}
     shortened = np.array([number[name] for name in short] or [-1], np.int64)
-    return np.where(rows & (codes >= 0), shortened[codes], codes), every
+    return np.where(rows & (codes >= 0), shortened[codes], codes), all_names
 
 
 def _rejected(cells: dict[str, Any]) -> tuple[int | None, str, Field]:

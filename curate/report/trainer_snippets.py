@@ -1,4 +1,4 @@
-"""How to train on a written dataset: code for TRL, settings for axolotl and LLaMA-Factory, for its very columns."""
+"""Code for TRL and settings for axolotl and LLaMA-Factory that fit the columns of a written dataset."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from curate.report.trl_snippet import FOLDER, trl_snippet
 
 
 def form_of(record: Mapping[str, Any]) -> WrittenForm:
-    """The form that a run.json names."""
-    named = dict(record["form"])
-    keys = named["keys"]
-    return WrittenForm(**{**named, "keys": None if keys is None else tuple(keys), "speakers": tuple(named["speakers"])})
+    """The written form in a run.json."""
+    fields = dict(record["form"])
+    keys = fields["keys"]
+    return WrittenForm(
+        **{**fields, "keys": None if keys is None else tuple(keys), "speakers": tuple(fields["speakers"])}
+    )
 
 
 def training_section(form: WrittenForm, curated: bool = True) -> str:
-    """The section of a card on how to train. curated: by a command that makes copies and writes other forms."""
+    """The card's section on training. curated: whether a command wrote it that makes copies and has other forms."""
     trl, axolotl, entry = trl_snippet(form), axolotl_settings(form), llama_factory_entry(form)
     parts = ["## Train on it", *([f"TRL:\n\n```python\n{trl}```"] if trl else [])]
     whole = form.kind == "sft" and "messages" in form.columns
@@ -40,7 +42,7 @@ def training_section(form: WrittenForm, curated: bool = True) -> str:
             parts.append(_MASKED.format(key=form.weight))
         if whole and form.irregular:
             parts.append(_SKIPPED.format(rows=form.irregular))
-    missing = [name for name, there in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not there]
+    missing = [name for name, support in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not support]
     if missing:
         parts.append(f"{' and '.join(missing)} cannot read these columns as they are{_OTHERS if curated else ''}.")
     if form.json:
@@ -73,7 +75,7 @@ _JSON = (
 
 
 def axolotl_settings(form: WrittenForm) -> str:
-    """The part of axolotl's settings that names the folder; "" where it has none for such columns."""
+    """axolotl's dataset settings for the folder; "" if it does not support such columns."""
     columns = form.columns
     if _leaves_out(form):
         return ""
@@ -97,15 +99,15 @@ def axolotl_settings(form: WrittenForm) -> str:
     if form.kind == "preference" and "prompt" not in columns and "instruction" not in columns:
         return ""
     answer = columns.get("output") or columns.get("completion", "")
-    asked = columns.get("instruction") or columns["prompt"]
+    question = columns.get("instruction") or columns["prompt"]
     if form.kind == "sft":
-        lines += ["    type:", f"      field_instruction: {asked}", f"      field_output: {answer}"]
+        lines += ["    type:", f"      field_instruction: {question}", f"      field_output: {answer}"]
         further = columns.get("input") or columns.get("context")
         lines += [f"      field_input: {further}"] if further else []
         lines += [f"      field_system: {columns['system']}"] if "system" in columns else []
         lines += ['      format: "{instruction}\\n{input}\\n"', '      no_input_format: "{instruction}\\n"']
         return _yaml(lines)
-    lines += ["    type:", f"      field_prompt: {asked}", '      prompt_format: "{prompt}\\n"']
+    lines += ["    type:", f"      field_prompt: {question}", '      prompt_format: "{prompt}\\n"']
     fields = ("chosen", "rejected") if form.kind == "preference" else ("completion", "label")
     lines += [f"      field_{role}: {columns.get(role, answer)}" for role in fields]
     lines += [f'      {role}_format: "{{{role}}}"' for role in fields if role != "label"]
@@ -113,12 +115,12 @@ def axolotl_settings(form: WrittenForm) -> str:
 
 
 def _leaves_out(form: WrittenForm) -> bool:
-    """Whether axolotl has no place for a column that a model is to see."""
+    """Whether axolotl would ignore a column that a model should see."""
     seen = {"system", "history", "context", "tools", "input"} & form.columns.keys()
     if form.kind != "sft":
         return bool(seen)
     if form.shape == "messages":
-        # It shows the system's words of a column of this name, and its schema takes no other.
+        # Its schema supports a system column only under this name.
         return not seen <= {"system", "tools"} or form.columns.get("system", "system") != "system"
     return not seen <= {"system", "context", "input"} or {"context", "input"} <= seen
 
@@ -132,19 +134,19 @@ def _axolotl_chat_pairs(form: WrittenForm, lines: list[str]) -> str:
         return ""
     lines += ["    type: chat_template.default", f"    field_messages: {columns['prompt']}"]
     fields = [f"    field_{role}: {columns[role]}" for role in ("chosen", "rejected") if columns[role] != role]
-    mapped: list[str] = []
+    mappings: list[str] = []
     if form.keys != ("role", "content"):
-        mapped = [
+        mappings = [
             "    message_property_mappings:",
             *(f"      {n}: {k}" for n, k in zip(_MAPPED, form.keys, strict=True)),
         ]
-    mapped += _roles(form, _AXOLOTL)
-    # Its schema of a dataset has either the one or the other.
-    return "" if fields and mapped else _yaml([*lines, *fields, *mapped])
+    mappings += _roles(form, _AXOLOTL)
+    # Its dataset schema does not allow both.
+    return "" if fields and mappings else _yaml([*lines, *fields, *mappings])
 
 
 _MAPPED = ("role", "content")
-# Names of speakers that are known where axolotl reads pairs; elsewhere it also knows those of ShareGPT.
+# Speakers that axolotl knows in pairs; elsewhere it also knows those of ShareGPT.
 _AXOLOTL = {name: [name] for name in ("user", "assistant", "system", "tool")}
 
 
@@ -153,15 +155,15 @@ def _canonical(form: WrittenForm) -> Callable[[str], str]:
 
 
 def _roles(form: WrittenForm, all_of: Mapping[str, Sequence[str]]) -> list[str]:
-    """What speakers are called, where axolotl does not know it. all_of: roles that are then to be named too."""
-    others = {name: form.named[name] for name in form.speakers if name in form.named}
-    if others.keys() <= (set() if all_of else {"human", "gpt"}):
+    """The setting `roles` for speakers that axolotl does not know. all_of: roles to list in addition."""
+    renamed = {name: form.named[name] for name in form.speakers if name in form.named}
+    if renamed.keys() <= (set() if all_of else {"human", "gpt"}):
         return []
-    # They take the place of those that it knows by itself.
-    targets = dict.fromkeys([*all_of, *sorted(set(others.values()))])
+    # This replaces axolotl's own list of roles.
+    targets = dict.fromkeys([*all_of, *sorted(set(renamed.values()))])
     return [
         "    roles:",
-        *(f"      {role}: {json.dumps([role, *(n for n, t in others.items() if t == role)])}" for role in targets),
+        *(f"      {role}: {json.dumps([role, *(n for n, t in renamed.items() if t == role)])}" for role in targets),
     ]
 
 
@@ -173,7 +175,7 @@ def _yaml(lines: Sequence[str]) -> str:
 
 
 def llama_factory_entry(form: WrittenForm) -> dict[str, Any]:
-    """What dataset_info.json says of the folder; {} where LLaMA-Factory has no form of such columns."""
+    """Entry of the folder in dataset_info.json; {} if LLaMA-Factory does not support such columns."""
     columns = form.columns
     entry: dict[str, Any] = {"file_name": "data"}
     further = {role: columns[role] for role in ("system", "tools") if role in columns}
@@ -193,35 +195,35 @@ def llama_factory_entry(form: WrittenForm) -> dict[str, Any]:
         return {**entry, "formatting": formatting, "columns": {"messages": messages, **further}, "tags": tags}
     if form.shape == "messages" or form.answers not in ("", "texts") or "context" in columns:
         return {}
-    asked = columns.get("instruction") or columns.get("prompt")
-    if asked is None:
+    question = columns.get("instruction") or columns.get("prompt")
+    if question is None:
         return {}
-    named = {"prompt": asked}
-    named |= {"query": columns["input"]} if "input" in columns else {}
+    prompts = {"prompt": question}
+    prompts |= {"query": columns["input"]} if "input" in columns else {}
     if form.kind != "preference":
-        named["response"] = columns.get("output") or columns["completion"]
-    named |= {"history": columns["history"]} if "history" in columns else {}
-    return {**entry, "columns": {**named, **further}}
+        prompts["response"] = columns.get("output") or columns["completion"]
+    prompts |= {"history": columns["history"]} if "history" in columns else {}
+    return {**entry, "columns": {**prompts, **further}}
 
 
 def _tags(form: WrittenForm) -> dict[str, str]:
-    """Keys of messages and names of speakers; {} where there are two of a kind, or others, which it does not read."""
+    """LLaMA-Factory's tags for keys and speakers; {} for two names of one role or unknown roles, which it lacks."""
     if form.keys is None:
         return {}
     role, content = form.keys
-    called: dict[str, list[str]] = {target: [] for target in _TAGS}
+    names_of_target: dict[str, list[str]] = {target: [] for target in _TAGS}
     for name in form.speakers:
         target = form.named.get(name, name)
-        if target not in called or called[target]:
+        if target not in names_of_target or names_of_target[target]:
             return {}
-        called[target].append(name)
+        names_of_target[target].append(name)
     tags = {"role_tag": role, "content_tag": content}
     for target, (tag, usual) in _TAGS.items():
-        tags[tag] = (called[target] or [usual[role == "role"]])[0]
+        tags[tag] = (names_of_target[target] or [usual[role == "role"]])[0]
     return tags
 
 
-# {who speaks: the tag, and the name where messages are ShareGPT's and OpenAI's}.
+# {role: (tag, (name in ShareGPT messages, name in OpenAI messages))}.
 _TAGS = {
     "user": ("user_tag", ("human", "user")),
     "assistant": ("assistant_tag", ("gpt", "assistant")),
@@ -232,6 +234,6 @@ _TAGS = {
 
 
 def dataset_info(form: WrittenForm) -> str:
-    """dataset_info.json of the folder."""
+    """The content of dataset_info.json."""
     entry = llama_factory_entry(form)
     return json.dumps({"curated": entry} if entry else {}, indent=2) + "\n"

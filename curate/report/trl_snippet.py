@@ -1,4 +1,4 @@
-"""Code that trains on a written dataset with TRL, for its very columns."""
+"""TRL training code that fits the columns of a written dataset."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from curate.data.written_form import WrittenForm
 
 FOLDER = "path/to/this/folder"
-# Speakers as chat templates call them.
+# Roles in chat templates.
 KNOWN = frozenset(["system", "developer", "user", "assistant", "tool"])
 _TRAINERS = {"sft": ("SFT", "SFTConfig"), "preference": ("DPO", "DPOConfig"), "kto": ("KTO", "KTOConfig")}
 
 
 def trl_snippet(form: WrittenForm) -> str:
-    """Python that trains on the folder with TRL; MODEL is to be replaced by a model. "" where no mapping is known."""
+    """Python code that trains on the folder with TRL, with a placeholder MODEL; "" if no mapping is known."""
     if not _is_mappable(form):
         return ""
     trainer, config = _TRAINERS[form.kind]
@@ -36,7 +36,7 @@ def trl_snippet(form: WrittenForm) -> str:
 
 
 def _is_mappable(form: WrittenForm) -> bool:
-    """Whether a mapping of few lines gives TRL all that a model is to see of a row."""
+    """Whether a short mapping gives TRL everything that a model should see of a row."""
     of_messages = form.shape == "messages" or form.answers not in ("", "texts")
     if "history" in form.columns or (of_messages and "context" in form.columns):
         return False
@@ -46,7 +46,7 @@ def _is_mappable(form: WrittenForm) -> bool:
 
 
 def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
-    """The function `to_trl`, or the columns that TRL takes as they are."""
+    """(source of the function `to_trl`, columns); the source is "" if TRL takes the columns without mapping."""
     if form.kind == "preference":
         return _pair_mapping(form)
     columns = form.columns
@@ -78,7 +78,7 @@ def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
 
 
 def _text_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
-    """Of shapes whose prompt and answer are texts."""
+    """`_mapping` for shapes whose prompt and answer are texts."""
     columns = form.columns
     answer = columns["output" if form.shape == "instruction" else "completion"]
     straight = form.shape == "prompt_completion" and columns["prompt"] == "prompt" and answer == "completion"
@@ -89,7 +89,7 @@ def _text_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
 
 
 def _prompt(form: WrittenForm) -> str:
-    """An expression for the prompt as one text, on lines of its own, with what else a model sees."""
+    """Expression for the prompt as one text: everything that a model sees before the answer, in separate lines."""
     order = ("system", "context", "instruction", "prompt", "input")
     names = [form.columns[role] for role in order if role in form.columns]
     if len(names) == 1:
@@ -101,30 +101,35 @@ def _prompt(form: WrittenForm) -> str:
 def _pair_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
     columns = form.columns
     chosen, rejected, prompt = columns["chosen"], columns["rejected"], columns.get("prompt")
-    named = (chosen, rejected) == ("chosen", "rejected") and not form.surroundings and _is_plain(form)
-    named &= columns.get("tools", "tools") == "tools"
+    straight = (chosen, rejected) == ("chosen", "rejected") and not form.surroundings and _is_plain(form)
+    straight &= columns.get("tools", "tools") == "tools"
     tools = ["tools"] if "tools" in columns else []
     if form.answers == "texts" and prompt is None and "instruction" not in columns:
-        return ("", ["chosen", "rejected"]) if named else (_function(form, _both(form, "row[{!r}]")), ())
+        return ("", ["chosen", "rejected"]) if straight else (_function(form, _both(form, "row[{!r}]")), ())
     if form.answers == "conversations":
         return (
             ("", ["chosen", "rejected", *tools])
-            if named
+            if straight
             else (_function(form, _both(form, "turns(row[{!r}])"), turns=True), ())
         )
     texts = form.answers == "texts"
-    if named and prompt == "prompt" and form.prompt == ("text" if texts else "messages") and form.answers != "message":
+    if (
+        straight
+        and prompt == "prompt"
+        and form.prompt == ("text" if texts else "messages")
+        and form.answers != "message"
+    ):
         return "", ["prompt", "chosen", "rejected", *tools]
     if texts and form.prompt == "text":
         return _function(form, {"prompt": _prompt(form), **_both(form, "row[{!r}]")}), ()
     answer = {"message": "turns([row[{!r}]])", "messages": "turns(row[{!r}])"}.get(
         form.answers, '[{{"role": "assistant", "content": row[{!r}]}}]'
     )
-    asked = (
+    prompt_expression = (
         f"turns(row[{prompt!r}])" if form.prompt == "messages" else f'[{{"role": "user", "content": row[{prompt!r}]}}]'
     )
-    values = _with_system(form, {"prompt": asked, **_both(form, answer)}, "prompt")
-    return _function(form, values, turns="turns(" in asked + answer), ()
+    values = _with_system(form, {"prompt": prompt_expression, **_both(form, answer)}, "prompt")
+    return _function(form, values, turns="turns(" in prompt_expression + answer), ()
 
 
 def _both(form: WrittenForm, expression: str) -> dict[str, str]:
@@ -140,7 +145,7 @@ def _with_system(form: WrittenForm, values: Mapping[str, str], role: str = "mess
 
 
 def _function(form: WrittenForm, values: Mapping[str, str], turns: bool = False) -> str:
-    """Source of `to_trl`, which gives these expressions of a row by name; turns: with the function `turns`."""
+    """Source of `to_trl`, which returns {name: expression} of a row. turns: whether to define the helper `turns`."""
     values = dict(values)
     if form.kind == "kto":
         values["label"] = f"row[{form.columns['label']!r}]"
@@ -185,5 +190,5 @@ def _turns_function(form: WrittenForm) -> list[str]:
 
 
 def _is_plain(form: WrittenForm) -> bool:
-    """Whether messages are as TRL takes them, or there are none."""
+    """Whether messages have the form that TRL takes, or there are none."""
     return form.keys in (None, ("role", "content")) and KNOWN.issuperset(form.speakers)

@@ -1,8 +1,8 @@
-"""The web page of `curate view`: on the loopback interface alone, for whoever has its address.
+"""Web server of `curate view`, on the loopback interface, with access by a one-time token.
 
-The address holds a token that works once: the first request with it gets a cookie and is sent on to an address without
-it, so that it stands in no history entry that is kept, and leaves in no Referer. Every request must name this server as
-its Host, which a page of another name that resolves here does not, and what is posted must come from this page.
+The first request with the token gets a cookie and is redirected to an address without it, so that the token stays out
+of the browser's history and of Referer headers. Every request must have this server as its Host, which prevents DNS
+rebinding, and POST requests must come from this page.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ASSETS = {
 
 
 class Access:
-    """Who may ask. token: of the address, good once. port: of this server."""
+    """Access control. token: part of the address, valid once. port: of this server."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -52,14 +52,14 @@ class Access:
 
     @property
     def address(self) -> str:
-        """What to open, once."""
+        """The address to open; it works once."""
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
     def hosts(self) -> tuple[str, ...]:
         return (f"{HOST}:{self.port}", f"localhost:{self.port}")
 
     def refusal(self, method: str, host: str, origin: str | None) -> str | None:
-        """Why a request is refused, whoever asks."""
+        """Why a request is refused, regardless of its cookie; None if it is allowed."""
         if host not in self.hosts():
             return "this server is not called that"
         if origin is None and method == "POST":
@@ -72,7 +72,7 @@ class Access:
         return cookie is not None and hmac.compare_digest(cookie, self._session)
 
     def redeem(self, token: str) -> str | None:
-        """The cookie for the token of the address; None for another, and for one that was used."""
+        """The cookie in exchange for the token; None for a wrong or used one."""
         if not self._unused or not hmac.compare_digest(token.encode(), self.token.encode()):
             return None
         self._unused = False
@@ -80,7 +80,7 @@ class Access:
 
 
 def application(store: RowStore, access: Access) -> Any:
-    """The starlette application. Raises ExternalError where its package is missing."""
+    """The starlette application. Raises ExternalError if starlette is missing."""
     try:
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
