@@ -89,10 +89,10 @@ def check_component(component: Any) -> None:
     again = pickle.loads(pickle.dumps(component))  # in memory only: curate reads no pickles from disk
     assert fingerprint(again) == fingerprint(component), "pickling changes the fingerprint"
     allowed = (*_packages(encode(component)), *_options(component))
-    written = decode(encode(component), "component", allowed)
-    assert fingerprint(written) == fingerprint(component), "writing it into a recipe and back changes it"
+    decoded = decode(encode(component), "component", allowed)
+    assert fingerprint(decoded) == fingerprint(component), "writing it into a recipe and back changes it"
     if again == component:  # nested plug-ins may not define equality
-        assert written == component, "the recipe's component is not equal to the original"
+        assert decoded == component, "the recipe's component is not equal to the original"
 
 
 def _options(value: Any) -> set[str]:

@@ -262,7 +262,7 @@ class Curated(Tabular):
     def record(self) -> dict[str, Any]:
         """Everything that is not a row: recipe, fingerprints, counts, diagnostics, versions."""
         pipeline = self.pipeline
-        made = (self.scores, self.split, self.plan, self.realized)
+        results = (self.scores, self.split, self.plan, self.realized)
         return {
             **made_by(),
             **({} if self.run.engine is None else {"engine": self.run.engine.record()}),
@@ -274,7 +274,7 @@ class Curated(Tabular):
             "proxy": self.proxy_facts,
             "stages": asdict(self.stages),
             "form": asdict(written_form(self.loaded.examples, self._written[0], self.loaded.write_as)),
-            "counts": _count_rows(self.mixture, *made, self.rejected.num_rows),
+            "counts": _count_rows(self.mixture, *results, self.rejected.num_rows),
             "parts": self.parts,
             "synthesis": [part.summary.record for part in self.realized if part.summary.record],
             "diagnostics": self.diagnostics.to_json(),

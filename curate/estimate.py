@@ -252,15 +252,15 @@ def _half_stages(
     proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
     proxy, rows = proxy_training.proxy, proxy_training.tokenized.rows
     settled = knows_stop(proxy_training)
-    known = settled and run.half_proxies(examples).measured()
+    cached_all = settled and run.half_proxies(examples).measured()
     half = half_proxy(proxy, int(rows.valid.sum()), schedule=proxy_training.schedule)
     steps, k = half.last_step, len(half.schedule(len(examples)).steps)
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
     trained = 2 * int(steps * proxy.batch_size * rows.lengths.mean())
     measured = int(rows.lengths.sum()) * k  # each row on one of the two
-    rate, workers, ranks = (None, 1, 1) if known else _rates(run)
-    cached = "yes" if known else ""
+    rate, workers, ranks = (None, 1, 1) if cached_all else _rates(run)
+    cached = "yes" if cached_all else ""
     if pipeline.stability > 1:
         notes.append(f"stability {pipeline.stability}: so are the half-proxies, on other halves")
     stages += [
@@ -281,7 +281,7 @@ def _half_stages(
             cached,
         ),
     ]
-    return known
+    return cached_all
 
 
 def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[float, Any]:

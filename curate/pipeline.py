@@ -460,11 +460,11 @@ def _fits(value: Any, protocol: Any, meaning: str) -> Any:
 
 
 def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[str, ...]) -> Pipeline:
-    known = list(kind.model_fields)
+    keys = list(kind.model_fields)
     for key in mapping:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"keys are {', '.join(known)}"
+        if key not in keys:
+            near = difflib.get_close_matches(str(key), keys, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"keys are {', '.join(keys)}"
             raise InputError(f"recipe: there is no key {key!r}; {hint}")
     for key in ("scorer", "clusterer"):
         if key not in mapping:

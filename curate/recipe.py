@@ -54,7 +54,7 @@ def _check_ours(package: str) -> None:
     root = Path(__file__).resolve().parents[1]
     try:
         spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # one that a caller has put into sys.modules by hand
+    except (ImportError, ValueError):  # a caller put a module without a spec into sys.modules
         spec = None
     if spec is None:
         raise InputError(f"the package {package} of curate is missing; install curate-lm again")
@@ -78,10 +78,10 @@ def built_in(module: str, name: str, what: str) -> str:
 
     what: kind of component, for the InputError that lists all of them.
     """
-    known = component_names(module)
-    exact = next((candidate for candidate in known if candidate.lower() == name.lower()), None)
+    names = component_names(module)
+    exact = next((candidate for candidate in names if candidate.lower() == name.lower()), None)
     if exact is None:
-        raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(known)}")
+        raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(names)}")
     return f"{module}.{exact}"
 
 
@@ -287,13 +287,13 @@ def _check_slot(value: Any, path: str) -> None:
 
 def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, ...] = ()) -> Any:
     """`kind(**fields)`, with unknown and wrong fields explained in one line. allowed: see `decode`."""
-    known = _fields_of(kind)
+    field_names = _fields_of(kind)
     component = isinstance(kind, type) and issubclass(kind, Component)
     earlier = {**kind.retired, **kind.renamed} if component else {}
     for key in fields:
-        if known is not None and key not in known and key not in earlier:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known) or 'no keys'}"
+        if field_names is not None and key not in field_names and key not in earlier:
+            near = difflib.get_close_matches(key, field_names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(field_names) or 'no keys'}"
             raise InputError(f"{path}: {kind.__name__} has no key {key!r}; {hint}")
     _check_consents(kind, fields, path, allowed)
     try:

@@ -127,8 +127,8 @@ class Run:
         n = len(originals)
         if examples.slice(0, n).fingerprint() != originals.fingerprint():
             raise InputError(
-                "new rows are measured behind the examples that the proxy was trained on, but values of others are "
-                "asked for; let the scorer pass on the examples it is given"
+                "new rows are measured after the examples that the proxy was trained on, but values of others are "
+                "requested; let the scorer pass on the examples that it gets"
             )
         trace = replace(self, trained_on=None).trace(originals, measures)
         new = examples.slice(n, len(examples))

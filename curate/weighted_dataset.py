@@ -129,15 +129,15 @@ class Weighed:
     @property
     def counts(self) -> dict[str, Any]:
         """Number of rows, sum of weights, and numbers of rows drawn in all runs, in some only, and in none."""
-        drawn = np.sum([run.drawn for run in self.runs], axis=0)
+        run_counts = np.sum([run.drawn for run in self.runs], axis=0)
         return {
             "input": len(self),
             "output": len(self),
             "rejected": len(self.loaded.rejected),
             "output_weighted": round(float(self.weights.sum(dtype=np.float64)), 3),
-            "drawn": int((drawn == len(self.runs)).sum()),
-            "drawn_by_some": int(((drawn > 0) & (drawn < len(self.runs))).sum()),
-            "not_drawn": int((drawn == 0).sum()),
+            "drawn": int((run_counts == len(self.runs)).sum()),
+            "drawn_by_some": int(((run_counts > 0) & (run_counts < len(self.runs))).sum()),
+            "not_drawn": int((run_counts == 0).sum()),
         }
 
     @property
@@ -210,10 +210,10 @@ class Weighed:
         write_parquet_shards(written_tables(self.loaded), np.arange(len(self)), self.columns(), folder)
 
     def _write_tables(self, folder: Path) -> None:
-        drawn = np.sum([run.drawn for run in self.runs], axis=0, dtype=np.int32)
+        run_counts = np.sum([run.drawn for run in self.runs], axis=0, dtype=np.int32)
         times = np.sum([run.times for run in self.runs], axis=0)
         ids = self.loaded.examples.ids
-        weights = pa.table({"example_id": ids, WEIGHT: self.weights, "runs": drawn, "times": times})
+        weights = pa.table({"example_id": ids, WEIGHT: self.weights, "runs": run_counts, "times": times})
         pq.write_table(weights, arrow_path(folder / "weights.parquet"), compression="zstd")
         pq.write_table(
             rejected_table(self.loaded.rejected), arrow_path(folder / "rejected.parquet"), compression="zstd"

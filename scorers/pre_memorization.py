@@ -183,11 +183,11 @@ class PreMemorizationAccuracy(Component):
         steps, per_epoch = schedule.steps, schedule.steps_per_epoch
         k = len(steps)
         if steps.tolist() != np.round(round(k * per_epoch) * np.arange(1, k + 1) / k).astype(int).tolist():
-            wanted = max(1, min(k, round(float(schedule.epochs[-1]))))
+            whole_epochs = max(1, min(k, round(float(schedule.epochs[-1]))))
             raise InputError(
                 "PreMemorizationAccuracy needs a checkpoint after every whole epoch, but the proxy is looked at after "
                 f"{', '.join(f'{epoch:.3g}' for epoch in schedule.epochs[:6])} epochs; set proxy.steps to "
-                f"'{wanted} epochs', proxy.checkpoints to {wanted} and proxy.min_steps to 1"
+                f"'{whole_epochs} epochs', proxy.checkpoints to {whole_epochs} and proxy.min_steps to 1"
             )
 
     def check_examples(self, examples: Examples) -> None:

@@ -84,8 +84,12 @@ def _check_role(role: str, column: str = "") -> None:
 
 def may_be_pairs(names: Iterable[str], roles: Iterable[str], shape: str | None) -> bool:
     """Whether the names, roles or shape suggest preference pairs or labeled completions."""
-    known = {*LABEL_NAMES, *(chosen for chosen, _ in PAIR_NAMES)}
-    return shape in PAIR_SHAPES or not known.isdisjoint(map(str.casefold, names)) or any(r in PAIR_ROLES for r in roles)
+    pair_names = {*LABEL_NAMES, *(chosen for chosen, _ in PAIR_NAMES)}
+    return (
+        shape in PAIR_SHAPES
+        or not pair_names.isdisjoint(map(str.casefold, names))
+        or any(r in PAIR_ROLES for r in roles)
+    )
 
 
 def spoken_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:

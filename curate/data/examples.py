@@ -28,7 +28,7 @@ from curate.storage.id_lookup import repeated
 from curate.storage.mapped import release
 from curate.types import IntArray
 
-_HASHED_ROWS = 65_536  # at a time; bounds the copies alive while hashing; has no influence on the result
+_HASHED_ROWS = 65_536  # at a time; bounds memory while hashing, without effect on the result
 
 
 @dataclass(frozen=True, repr=False)

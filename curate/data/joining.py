@@ -77,7 +77,7 @@ def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 
 
 def _common_decimal(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    """The narrowest decimal with the digits of both before and behind the point; None where there is none."""
+    """The narrowest decimal type that holds all digits of both; None if there is none."""
     scale = max(first.scale, second.scale)
     precision = scale + max(first.precision - first.scale, second.precision - second.scale)
     if precision > 76:

@@ -77,7 +77,7 @@ def members_of(text: str) -> dict[str, str]:
     place = _skip(text, text.index("{") + 1)
     while text[place] != "}":
         key, place = _SKIPPER.raw_decode(text, place)
-        start = _skip(text, _skip(text, place) + 1)  # behind the colon
+        start = _skip(text, _skip(text, place) + 1)  # after the colon
         _, place = _SKIPPER.raw_decode(text, start)
         members[key] = text[start:place]
         place = _skip(text, place)

@@ -14,11 +14,11 @@ from curate.data.json_text import Unheld, dumps, encodable, fault_of, items_of, 
 from curate.data.wording import short
 from curate.errors import InputError
 
-# What `datasets` calls Json: JSON text (extension arrow.json), opened as the value it stands for.
+# JSON text (extension arrow.json), which `datasets` calls Json and loads as its value.
 JSON = pa.json_()
 MOST_LEVELS = 48  # Parquet readers open 100 levels, of which a list takes two
 
-_ROWS = 16_384  # converted at a time; has no influence on the result
+_ROWS = 16_384  # converted at a time; does not affect the result
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d(:\d\d(:\d\d)?)?Z?)?")
 _KINDS = {
     bool: "true or false",

@@ -177,10 +177,10 @@ class Survey:
             parts = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(self.unseen.items()))
             yield f"column {name!r} has what is neither text nor a call ({parts}): it is kept, but no model sees it"
         if self.unknown:
-            shown = ", ".join(f"{short(role)!r} {count:,}" for role, count in self.unknown.most_common(5))
+            roles = ", ".join(f"{short(role)!r} {count:,}" for role, count in self.unknown.most_common(5))
             first = self.unknown.most_common(1)[0][0]
             yield (
-                f"column {name!r} has roles that chat templates do not know ({shown}): they are context; "
+                f"column {name!r} has roles that chat templates do not know ({roles}): they are context; "
                 f"--role {short(first)}=assistant (or user, system, tool) says what one is"
             )
 

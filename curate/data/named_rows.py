@@ -23,11 +23,11 @@ def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None
     keep = np.ones(len(loaded.examples), np.bool_)
     reason = np.full(len(keep), "", dtype=object)
     notes = list(loaded.notes)
-    for path, wanted in ((include, True), (exclude, False)):
+    for path, included in ((include, True), (exclude, False)):
         if path is not None:
             matches, unknown = _named(loaded.examples.ids, path)
-            out = ~matches if wanted else matches
-            reason[keep & out] = f"{'not in' if wanted else 'in'} {path.name}"
+            out = ~matches if included else matches
+            reason[keep & out] = f"{'not in' if included else 'in'} {path.name}"
             keep &= ~out
             notes.append(
                 f"{path}: {int(matches.sum()):,} rows named" + (f", {unknown:,} ids unknown" if unknown else "")
@@ -52,12 +52,12 @@ def _named(ids: pa.Array, path: Path) -> tuple[BoolArray, int]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a file of ids ({error}); write one example id per line") from error
-    wanted = dict.fromkeys(line.strip() for line in lines if line.strip())
-    known = set(ids.to_pylist())
-    rows = {example_id if example_id in known else example_id.rpartition("#")[0] for example_id in wanted}
+    listed_ids = dict.fromkeys(line.strip() for line in lines if line.strip())
+    row_ids = set(ids.to_pylist())
+    rows = {example_id if example_id in row_ids else example_id.rpartition("#")[0] for example_id in listed_ids}
     matches = pc.is_in(ids, value_set=pa.array(sorted(rows), ids.type)).to_numpy(zero_copy_only=False)
     if not matches.any():
         raise InputError(
             f"{path} names none of the {len(ids):,} rows; ids are those of example_id, such as {ids[0].as_py()}"
         )
-    return matches, len(rows - known)
+    return matches, len(rows - row_ids)

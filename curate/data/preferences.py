@@ -129,13 +129,17 @@ def as_learned(
 
 def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None) -> str | None:
     """The boolean column that marks desirable completions; None if there is none, or another shape is asked for."""
-    wanted = roles.get("label")
-    if wanted == "" or (wanted is None and shape not in (None, KTO)):
+    column_wanted = roles.get("label")
+    if column_wanted == "" or (column_wanted is None and shape not in (None, KTO)):
         return None
-    names = [wanted] if wanted else [name for name in LABEL_NAMES if name in schema.names]
+    names = [column_wanted] if column_wanted else [name for name in LABEL_NAMES if name in schema.names]
     label = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
-    if label is None and (wanted or shape == KTO):
-        where = f"column {wanted!r} holds {type_name(schema.field(wanted).type)}" if wanted else "there is no column"
+    if label is None and (column_wanted or shape == KTO):
+        where = (
+            f"column {column_wanted!r} holds {type_name(schema.field(column_wanted).type)}"
+            if column_wanted
+            else "there is no column"
+        )
         raise InputError(
             f"shape kto takes a column of true and false that says which completions are desirable, but {where}; name "
             "one with --columns label=COLUMN"
@@ -161,9 +165,9 @@ def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
         if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
             column = table[name]
             if {*pc.unique(column.drop_null()).to_pylist()} == {0, 1}:
-                wanted = pc.sum(pc.equal(column, 1)).as_py()
+                desirable = pc.sum(pc.equal(column, 1)).as_py()
                 return [
-                    f"column {name!r} holds 1 in {wanted:,} rows and 0 in others, and all are scored and learned; "
+                    f"column {name!r} holds 1 in {desirable:,} rows and 0 in others, and all are scored and learned; "
                     f"where it says whether a completion is desirable, --where {name}=1 keeps those that are"
                 ]
     return []

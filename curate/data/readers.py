@@ -458,9 +458,9 @@ def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> No
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{description} has two columns {name!r}; rename or remove one of them")
-    taken = [name for name in names if name in RESERVED]
-    if not allow_curated and "example_id" in taken:
+    reserved = [name for name in names if name in RESERVED]
+    if not allow_curated and "example_id" in reserved:
         raise InputError(
             f"column 'example_id' has a name that curation gives to a column of its own; rename or remove it "
-            f"({'data curated before' if len(taken) > 3 else 'reserved'}: {', '.join(taken)})"
+            f"({'data curated before' if len(reserved) > 3 else 'reserved'}: {', '.join(reserved)})"
         )

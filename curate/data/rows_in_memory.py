@@ -46,8 +46,8 @@ def from_columns(columns: Mapping[str, Any]) -> _Read:
         cells[name] = values
     lengths = {name: len(values) for name, values in cells.items()}
     if len(set(lengths.values())) > 1:
-        shown = listed([f"{name} {length:,}" for name, length in lengths.items()])
-        raise InputError(f"the lists of the dict have different lengths ({shown}); give each one cell per row")
+        sizes = listed([f"{name} {length:,}" for name, length in lengths.items()])
+        raise InputError(f"the lists of the dict have different lengths ({sizes}); give each one cell per row")
     return _table(list(columns), cells)
 
 

@@ -91,10 +91,10 @@ def shared_messages(first: pa.Array, second: pa.Array) -> IntArray:
 
 def _codes(arrays: list[pa.Array]) -> Iterator[IntArray]:
     """For each array, (m,) integers that are equal for equal items, also across the arrays."""
-    known: dict[str, int] = {}
+    code_of: dict[str, int] = {}
     for array in arrays:
         texts = map(_canonical, array.to_pylist())
-        yield np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
+        yield np.array([code_of.setdefault(text, len(code_of)) for text in texts], np.int64)
 
 
 def _canonical(item: Any) -> str:

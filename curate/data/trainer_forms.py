@@ -221,15 +221,15 @@ def _alpaca(prompt_turns: Conversation, answer: Conversation, rejected_turns: Co
         raise _Unfit("is no exchange of user and assistant in turn, which alpaca is")
     if any("tool_calls" in turn for turn in [*turns, *answer]):
         raise _Unfit("has tool calls, which alpaca has not")
-    said = [_with_reasoning(turn) for turn in turns]
-    row: Row = {"instruction": said[-1], "input": ""}
+    contents = [_with_reasoning(turn) for turn in turns]
+    row: Row = {"instruction": contents[-1], "input": ""}
     row |= (
         {"output": _said(answer)}
         if rejected_turns is None
         else {"chosen": _said(answer), "rejected": _said(rejected_turns)}
     )
     row |= {"system": system} if system else {}
-    pairs = [said[k : k + 2] for k in range(0, len(said) - 1, 2)]
+    pairs = [contents[k : k + 2] for k in range(0, len(contents) - 1, 2)]
     return row | ({"history": pairs} if pairs else {})
 
 
@@ -255,9 +255,9 @@ def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     for turn in turns:
         begin = len(messages)
-        said = _with_reasoning(turn)
-        if said or "tool_calls" not in turn:
-            messages.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": said})
+        content = _with_reasoning(turn)
+        if content or "tool_calls" not in turn:
+            messages.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": content})
         if "tool_calls" in turn:
             calls = [_named_call(call["function"]) for call in turn["tool_calls"]]
             value = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)

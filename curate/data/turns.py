@@ -293,8 +293,8 @@ def history_of(value: Any, keys: MessageKeys = USUAL) -> list[Turn]:
         if isinstance(item, list):
             if len(item) != 2 or not all(part is None or isinstance(part, str) for part in item):
                 raise BadTurn("holds a history with a pair that is not a question and its answer")
-            said = zip(("user", "assistant"), item, strict=True)
-            turns += [{"role": role, "content": text} for role, text in said if text]
+            speakers_and_texts = zip(("user", "assistant"), item, strict=True)
+            turns += [{"role": role, "content": text} for role, text in speakers_and_texts if text]
         elif item is not None:
             turns += read_turns([item], keys)
     return as_context(turns)

@@ -30,10 +30,10 @@ def type_name(kind: pa.DataType) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """A short list of names for a message, with their number if some are left out."""
-    shown = [short(name) for name in names[:_LISTED]]
-    while len(shown) > 1 and sum(map(len, shown)) > _LISTED_CHARACTERS:
-        shown.pop()
-    return ", ".join(shown) + (f", ... ({len(names):,} in all)" if len(shown) < len(names) else "")
+    short_names = [short(name) for name in names[:_LISTED]]
+    while len(short_names) > 1 and sum(map(len, short_names)) > _LISTED_CHARACTERS:
+        short_names.pop()
+    return ", ".join(short_names) + (f", ... ({len(names):,} in all)" if len(short_names) < len(names) else "")
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
@@ -54,5 +54,5 @@ def nearest_path(path: Path) -> str:
     data = [entry.name for entry in entries if entry.is_file() and _DATA.search(entry.name)]
     if matches:
         return f": did you mean {', '.join(str(folder / name) for name in matches)}?"
-    other = f" (but {', '.join(data)})" if 0 < len(data) <= 3 else ""
-    return f": {folder} holds no file of a similar name{other}; check the path"
+    data_files = f" (but {', '.join(data)})" if 0 < len(data) <= 3 else ""
+    return f": {folder} holds no file of a similar name{data_files}; check the path"

@@ -80,17 +80,19 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     speakers = dict.fromkeys(turn[role] for turn in turns if isinstance(turn.get(role), str)) if role else {}
     kinds = {role: "text" if is_text(table[name].type) else "values" for role, name in columns.items()}
     prompt = {"text": "text", "values": "messages"}.get(kinds.get("prompt", kinds.get("instruction", "")), "")
-    known = message_keys(examples.columns)
-    named = {name: known.canonical(name) for name in speakers if known.canonical(name) != name}
+    speaker_keys = message_keys(examples.columns)
+    named = {name: speaker_keys.canonical(name) for name in speakers if speaker_keys.canonical(name) != name}
     tools = kinds.get("tools", "")
     nested = any(holds_json(kind) for kind in table.schema.types)
     learned = [table[columns[role]] for role in ("messages", "completion") if role in columns]
     weight = next(
-        (key for key in WEIGHT_KEYS for column in learned if role and _has_weights(column, key, role, known)), ""
+        (key for key in WEIGHT_KEYS for column in learned if role and _has_weights(column, key, role, speaker_keys)), ""
     )
     whole = table[columns["messages"]].slice(0, _LOOKED_AT) if role and "messages" in columns else None
     irregular = (
-        sum(not _alternates(turns, role, known) for turns in _conversations(whole)) if role and whole is not None else 0
+        sum(not _alternates(turns, role, speaker_keys) for turns in _conversations(whole))
+        if role and whole is not None
+        else 0
     )
     return WrittenForm(
         *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form),

@@ -76,14 +76,14 @@ def make_halves(
     if len(set(ids)) != n or not len(size) == len(completions) == len(tied) == n:
         raise InputError(f"{n} ids, {len(size)} lengths, {len(completions)} completions; give one each, ids different")
     strata = length_strata(size, sources)
-    wanted = min(MOST_NULL_ROWS, int(NULL_SHARE * n)) if null_rows is None else null_rows
+    null_count = min(MOST_NULL_ROWS, int(NULL_SHARE * n)) if null_rows is None else null_rows
     # (g,) for each group: its row with the smallest hash, which represents it, and its number of rows.
     by_hash = np.argsort(_hashes(ids, "half", seed), kind="stable")
     heads = by_hash[np.unique(tied[by_hash], return_index=True)[1]]
     counts = np.bincount(tied, minlength=len(heads))
     head_ids = [ids[k] for k in heads]
     half = _dealt(heads, counts, strata, _hashes(head_ids, "half", seed))[tied]
-    null = _spread(heads, counts, strata, _hashes(head_ids, "null", seed), wanted, int(MOST_WITHDRAWN * n))
+    null = _spread(heads, counts, strata, _hashes(head_ids, "null", seed), null_count, int(MOST_WITHDRAWN * n))
     donor = _donors(null, strata, np.asarray(_hashes([ids[k] for k in null], "donor", seed)), completions)
     null, donor = null[donor >= 0], donor[donor >= 0]
     withdrawn = np.isin(tied, tied[np.concatenate([null, donor])])

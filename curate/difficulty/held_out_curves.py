@@ -123,13 +123,13 @@ def predictions(curves: HeldOutCurves, *, seed: int = 0, resamples: int = RESAMP
         return ()
     steps, share = curves.steps.tolist(), curves.hard_share
     at = steps[-1] * curves.clock
-    hard, other = curves.resampled(resamples, seed)
+    hard, others = curves.resampled(resamples, seed)
     tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
     results = []
     for times in FACTORS:
         change = predicted_change(steps, curves.mean(True).tolist(), curves.mean(False).tolist(), share, at, times)
         resampled = [
-            predicted_change(steps, a, b, share, at, times) for a, b in zip(hard.tolist(), other.tolist(), strict=True)
+            predicted_change(steps, a, b, share, at, times) for a, b in zip(hard.tolist(), others.tolist(), strict=True)
         ]
         low, high = np.quantile(resampled, tails).tolist()
         results.append(Prediction(times, change, low, high, *of_copied(share, times)))

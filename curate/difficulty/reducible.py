@@ -80,9 +80,9 @@ def gains(losses: npt.ArrayLike, null: npt.ArrayLike, halves: Halves, short: int
     for half in (0, 1):
         measured, nulls = halves.measured_by(half)
         losses_measured = rows[measured]
-        known = np.isfinite(losses_measured).all(axis=1)
-        if known.any():
-            best[half] = int(losses_measured[known].mean(axis=0).argmin())
+        has_losses = np.isfinite(losses_measured).all(axis=1)
+        if has_losses.any():
+            best[half] = int(losses_measured[has_losses].mean(axis=0).argmin())
         since[half] = short if best[half] > short else max(best[half] - _EARLIER, 0)
         first[measured], null_first[nulls] = losses_measured[:, since[half]], wrong[nulls, since[half]]
         gained[measured] = losses_measured[:, since[half]] - losses_measured[:, best[half]]
@@ -145,13 +145,13 @@ def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resampl
     smaller by 0.1 at the 0.25 quantile, by the lower bound, since right rows then gain as little.
     """
     is_hard, value = np.asarray(hard, bool), gained.rows
-    known = np.isfinite(value)
-    hard_gain, easy_gain = value[known & is_hard], value[known & ~is_hard]
-    null_gain = gained.null[_as_hard(gained, is_hard & known, known)]
+    has_gain = np.isfinite(value)
+    hard_gain, easy_gain = value[has_gain & is_hard], value[has_gain & ~is_hard]
+    null_gain = gained.null[_as_hard(gained, is_hard & has_gain, has_gain)]
     counts = {"hard": len(hard_gain), "easy": len(easy_gain), "null": len(null_gain)}
     small = [name for name, count in counts.items() if count < LEAST_ROWS]
     cut = max(float(np.quantile(null_gain, CUT)), 0.0) if len(null_gain) else np.inf
-    chosen = known & (np.nan_to_num(value, nan=-np.inf) > cut)
+    chosen = has_gain & (np.nan_to_num(value, nan=-np.inf) > cut)
     groups = {"hard": hard_gain, "easy": easy_gain, "null": null_gain}
     shares = {
         name: float((group_gains > cut).mean()) if len(group_gains) else 0.0 for name, group_gains in groups.items()

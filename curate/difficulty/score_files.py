@@ -147,7 +147,7 @@ def read_scores(path: Path | str) -> Scores:
         features = trajectory if trajectory is not None else difficulty[:, None]
     if not valid.all():
         features = np.where(valid[:, None], features, 0)
-    features = features.astype(np.float32, copy=False)  # the trajectory itself, where it can be
+    features = features.astype(np.float32, copy=False)  # no copy if it is the trajectory
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")

@@ -133,30 +133,30 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     Scores without ids are assumed to be in that order. Scores of other rows are dropped, so that those of a whole
     dataset can be used for a part of it. Raises InputError if an id has no scores, or occurs twice.
     """
-    wanted = string_array(ids)
+    row_ids = string_array(ids)
     if scores.ids is None:
-        if len(scores) != len(wanted):
-            raise InputError(f"scores have {len(scores)} rows for {len(wanted)} examples; give one per example")
-        return scores.with_ids(wanted)
+        if len(scores) != len(row_ids):
+            raise InputError(f"scores have {len(scores)} rows for {len(row_ids)} examples; give one per example")
+        return scores.with_ids(row_ids)
     scored = string_array(scores.ids)
-    if same_ids(scored, wanted):
-        return scores.with_ids(wanted)
-    rows = places_of(wanted, scored)
+    if same_ids(scored, row_ids):
+        return scores.with_ids(row_ids)
+    rows = places_of(row_ids, scored)
     missing = np.flatnonzero(rows < 0)
     if len(missing):
         raise InputError(
-            f"the scores have no row for example id {wanted[missing[0]]} (and {len(missing) - 1} more); "
+            f"the scores have no row for example id {row_ids[missing[0]]} (and {len(missing) - 1} more); "
             "score this dataset again"
         )
     times = np.bincount(rows, minlength=len(scored))
     if times.max(initial=0) > 1:
         raise InputError(f"example id {scored[int(np.argmax(times))]} is not unique; give every row its own id")
-    if len(scored) > len(wanted):
+    if len(scored) > len(row_ids):
         twice = repeated(scored)
         twice = twice[times[twice] > 0] if len(twice) else twice
         if len(twice):
             raise InputError(f"the scores hold id {scored[twice[0]]} more than once; keep one row of scores per id")
-    return scores.with_ids(None).take(rows).with_ids(wanted)
+    return scores.with_ids(None).take(rows).with_ids(row_ids)
 
 
 def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:

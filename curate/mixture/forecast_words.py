@@ -108,10 +108,10 @@ def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
     """
     rule = judgment()
     what = (
-        f"Hard rows are shown {times(times_shown)}, the smallest number that is foretold to lower the loss by "
+        f"Hard rows are shown {times(times_shown)}, the smallest number that is predicted to lower the loss by "
         f"{share(rule.threshold)} by the lower bound."
         if times_shown > 1
-        else "No copies are made, so that hard rows stand as often as in the input: no number of them is foretold to "
+        else "No copies are made, so that hard rows stand as often as in the input: no number of them is predicted to "
         f"lower the loss by {share(rule.threshold)} by the lower bound."
     )
     not_shown = "" if shown else " Forecasts like this one have not been shown to be worth following."
@@ -181,7 +181,7 @@ def curves_in_words(record: Mapping[str, Any]) -> Iterator[str]:
         for prediction in selected
     )
     clock = "" if curves["clock"] == 1 else f", read at {decimal(curves['clock'])} times the steps"
-    yield f"foretold change of the loss on the mixture by exposures alone{clock}, in %: {changes}"
+    yield f"predicted change of the loss on the mixture by exposures alone{clock}, in %: {changes}"
 
 
 def _signed(change: float) -> str:

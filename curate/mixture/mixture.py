@@ -178,7 +178,7 @@ class Mixture:
         """`columns` of rows low..high-1."""
         positions, copies = self._placed[0][low:high], self._placed[1][low:high]
         n, ids = len(self.plan), self.loaded.examples.ids
-        difficulty, cluster, hard, known, scored = self._judged(positions)
+        difficulty, cluster, hard, measured, scored = self._judged(positions)
         origin = (copies > 0).astype(np.int64)
         new = positions >= n
         origin[new] = self._new_origins[positions[new] - n]
@@ -189,7 +189,7 @@ class Mixture:
             "copy": pa.array(copies),
             "difficulty": pa.array(difficulty, mask=~scored),
             "cluster": pa.array(cluster, mask=~scored),
-            "hard": pa.array(hard, mask=~known),
+            "hard": pa.array(hard, mask=~measured),
         }
         if self.copies == "weights":
             columns[WEIGHT] = pa.array(self._weights(positions))

@@ -340,8 +340,8 @@ def realize(
     for index, demand in enumerate(plan.demands):
         if demand.share is None:
             done[index] = fulfill(demand)
-    made = sum(len(realized.rows) for realized in done.values())
-    for index, demand in enumerate(share_counts(plan, made)):
+    generated = sum(len(realized.rows) for realized in done.values())
+    for index, demand in enumerate(share_counts(plan, generated)):
         if demand.share is not None:
             done[index] = fulfill(demand)
     return [done[index] for index in sorted(done)]

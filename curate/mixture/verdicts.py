@@ -99,7 +99,7 @@ def decide(
     helping = [prediction for prediction in predicted if prediction.high < -rule.threshold]
     if helping:
         best = helping[0]
-        gain = f"the loss on the mixture is foretold to fall by {share(-best.change)}, by {share(-best.high)} at least"
+        gain = f"the loss on the mixture is predicted to fall by {share(-best.change)}, by {share(-best.high)} at least"
         if best.times > MOST_TIMES:
             return Decision(
                 "synthesize",
@@ -124,7 +124,7 @@ def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: 
         low = min(predicted, key=lambda prediction: prediction.low)
         return Decision(
             "cannot tell",
-            f"With hard rows shown {times(low.times)} the change of the loss is foretold to lie between "
+            f"With hard rows shown {times(low.times)} the change of the loss is predicted to lie between "
             f"{_percent(low.low)} and {_percent(low.high)}.",
         )
     if other_fall >= hard_fall:
@@ -136,7 +136,7 @@ def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: 
     most = min(predicted, key=lambda prediction: prediction.change)
     return Decision(
         "no",
-        f"No number of copies is foretold to lower the loss on the mixture by {share(rule.threshold)} (hard rows are "
+        f"No number of copies is predicted to lower the loss on the mixture by {share(rule.threshold)} (hard rows are "
         f"{share(curves.hard_share)} of all): at best it changes by {_percent(most.change)}.",
     )
 

@@ -144,14 +144,17 @@ def reviewed_rows(directory: Path, journal: Journal, *, only_accepted: bool) -> 
     problems = {problem.example_id: problem for problem in kept_problems(directory)}
     ids = table["example_id"].to_pylist()
     verdicts = [journal.verdicts[row_id].said if row_id in journal.verdicts else None for row_id in ids]
-    edited = {row: journal.verdicts[ids[row]] for row, said in enumerate(verdicts) if said == "edited"}
+    edited = {row: journal.verdicts[ids[row]] for row, verdict in enumerate(verdicts) if verdict == "edited"}
     for row, review in edited.items():
         table = _with_texts(table, row, problems[ids[row]], review)
     table = table.append_column(COLUMN, pa.array(verdicts, pa.string()))
     if not only_accepted:
         return table
     return table.filter(
-        [row_id not in problems or said in ("accepted", "edited") for row_id, said in zip(ids, verdicts, strict=True)]
+        [
+            row_id not in problems or verdict in ("accepted", "edited")
+            for row_id, verdict in zip(ids, verdicts, strict=True)
+        ]
     )
 
 

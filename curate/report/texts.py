@@ -150,13 +150,13 @@ def content_columns(finished: Finished) -> dict[str, str]:
 def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
     """{example_id: {column: cell}} of the wanted rows; rows that are not in the files are absent."""
     cells: dict[str, dict[str, Any]] = {}
-    wanted = pa.array(identities, pa.large_string())
+    wanted_ids = pa.array(identities, pa.large_string())
     for path in files:
         with pq.ParquetFile(arrow_path(path)) as file:
             present = [name for name in columns if name in file.schema_arrow.names]
             for group in range(file.num_row_groups):
                 ids = id_array(file.read_row_group(group, columns=["example_id"]))
-                rows = np.flatnonzero(pc.is_in(ids, value_set=wanted).to_numpy(zero_copy_only=False))
+                rows = np.flatnonzero(pc.is_in(ids, value_set=wanted_ids).to_numpy(zero_copy_only=False))
                 if len(rows):
                     batches = file.iter_batches(_batch_rows(file, group), row_groups=[group], columns=present)
                     cells.update(zip(ids.take(pa.array(rows)).to_pylist(), _picked(batches, rows), strict=True))

@@ -47,5 +47,5 @@ def _remove_left(where: str, prefix: str, clear: Callable[[str], None]) -> None:
                 folder = os.path.join(where, name)
                 with suppress(OSError):
                     status = os.lstat(folder)
-                    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():  # anybody may write to /tmp
+                    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():  # any user may write to /tmp
                         clear(folder)

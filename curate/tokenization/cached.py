@@ -177,9 +177,9 @@ def length_for(lengths: IntArray, context: int | None) -> int:
     limit = context or _LONGEST
     if not len(lengths):
         return limit
-    wanted = max(int(np.sort(lengths)[math.ceil(_SHARE * len(lengths)) - 1]), 2)
-    step = _ROUND if wanted > _ROUND else _ROUND // 8
-    return min(-(-wanted // step) * step, limit)
+    length = max(int(np.sort(lengths)[math.ceil(_SHARE * len(lengths)) - 1]), 2)
+    step = _ROUND if length > _ROUND else _ROUND // 8
+    return min(-(-length // step) * step, limit)
 
 
 def auto_length(

@@ -168,8 +168,8 @@ class Chat:
 
     def _one_by_one(self, row: _Row, parts: list[Part]) -> list[Span]:
         """The spans of the contents under a template that depends on the contents: what it keeps of each turn."""
-        wanted = [k for k, part in enumerate(parts) if part != "frame" and speaks(row.turns[k])]
-        candidates = [span for k in wanted if (span := self._kept(row, k, parts[k])) is not None]
+        located = [k for k, part in enumerate(parts) if part != "frame" and speaks(row.turns[k])]
+        candidates = [span for k in located if (span := self._kept(row, k, parts[k])) is not None]
         spans: list[Span] = []
         for span in sorted(candidates, key=lambda span: span[1]):
             if not spans or spans[-1][2] <= span[1]:

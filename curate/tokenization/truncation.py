@@ -70,7 +70,7 @@ class SequenceEnds:
 
 @dataclass
 class _Long(Encoded):
-    """A row parts of which may not have been tokenized.
+    """A row whose texts may have been tokenized only in part.
 
     hidden_prompt, hidden_completion: estimated number of tokens that were not tokenized.
     short: too little of a text was tokenized to decide what is kept.

@@ -74,5 +74,5 @@ def test_held_out_curves_and_their_verdicts_are_shown(run_copy: Path) -> None:
         rewrite_run(run_copy, lambda run, found=found: run["forecast"].update(found.to_json()))
         text = " ".join(page_of(run_copy).text.split())
         assert words in text
-        assert "foretold change of the loss on the mixture" in text.replace("Foretold", "foretold")
+        assert "predicted change of the loss on the mixture" in text.replace("Predicted", "predicted")
     assert "it was right in 85.0 %" not in text

@@ -67,7 +67,7 @@ def test_a_pilot_comes_first_is_kept_and_says_numbers(
     said = "\n".join(in_words(record))
     assert record["verdict"]["reason"] in said
     assert "held-out loss of the model itself" in said
-    assert "foretold change of the loss on the mixture" in said
+    assert "predicted change of the loss on the mixture" in said
 
 
 def test_hopeless_ends_before_anything_else_is_trained(
