@@ -104,9 +104,10 @@ def _options(value: Any) -> set[str]:
     consent_options = {
         option.removeprefix("--allow-plugin ") for consent in value.consents.values() for option in consent.options
     }
-    fields = [getattr(value, name) for name in type(value).model_fields]
-    keys = {f"--send-key {field}" for field in fields if isinstance(field, str)}  # one of them may name a variable
-    return consent_options.union({"--trust-remote-code"}, keys, *map(_options, fields))
+    parameters = [getattr(value, name) for name in type(value).model_fields]
+    # Any string may be the name of an environment variable with a key.
+    keys = {f"--send-key {parameter}" for parameter in parameters if isinstance(parameter, str)}
+    return consent_options.union({"--trust-remote-code"}, keys, *map(_options, parameters))
 
 
 def _packages(written: Any) -> set[str]:

@@ -295,6 +295,7 @@ class Curated(Tabular):
         return tables if form == "input" else in_form(parts, tables, form)
 
     def _write_rows(self, folder: Path) -> None:
+        """Write data/ as shards, with separate files for each part if the order matters."""
         tables, added = self._written, self.mixture.added
         parts = self.parts
         if parts is None:
@@ -307,6 +308,7 @@ class Curated(Tabular):
             start += rows
 
     def _write_tables(self, folder: Path) -> None:
+        """Write the tables of scores, split, plan, rejected rows, trajectories and attempts."""
         ids = self.loaded.examples.ids
         scores, plan = self.scores, self.plan
         tables = {"scores": scores_table(scores, ids), "split": self._split_table()}

@@ -169,6 +169,7 @@ def _planned(
 
 
 def _priced(price: Price, notes: list[str]) -> _Stage:
+    """The stage of a demand's price, with notes about it."""
     skipped = f" ({price.skipped:,} cannot serve)" if price.skipped else ""
     notes.append(
         f"synthesize: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} "
@@ -361,6 +362,7 @@ def _matrix_rate(run: Run) -> float | None:
 
 
 def _timed_rate(device: Any) -> float | None:
+    """Time matrix products on a device; None if that fails. See `_matrix_rate`."""
     import torch
 
     try:

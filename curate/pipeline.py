@@ -386,6 +386,7 @@ class Pipeline(Component):
         return scores
 
     def split(self, scores: Scores, loaded: Loaded) -> Split:
+        """Split examples by the pipeline's clusterer and policy."""
         examples = loaded.examples
         return make_split(
             scores,
@@ -460,6 +461,7 @@ def _fits(value: Any, protocol: Any, meaning: str) -> Any:
 
 
 def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[str, ...]) -> Pipeline:
+    """Construct a pipeline from the mapping of a recipe. allowed: see `decode`. Raises InputError."""
     keys = list(kind.model_fields)
     for key in mapping:
         if key not in keys:

@@ -51,6 +51,7 @@ def own_module(name: str) -> Any:
 
 
 def _check_ours(package: str) -> None:
+    """Raise InputError if `package` is missing, or is found in another folder than this installation."""
     root = Path(__file__).resolve().parents[1]
     try:
         spec = importlib.util.find_spec(package)
@@ -313,6 +314,7 @@ def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, 
 
 
 def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, ...]) -> None:
+    """Raise InputError for fields that run third-party code or send keys without the user's consent."""
     consents = kind.consents if isinstance(kind, type) and issubclass(kind, Component) else {}
     for name, consent in {"trust_remote_code": Consent(("--trust-remote-code",)), **consents}.items():
         if name not in fields or consent.harmless(fields[name]):
@@ -339,6 +341,7 @@ def validation_message(error: ValidationError) -> str:
 
 
 def _fields_of(kind: Any) -> list[str] | None:
+    """Names of the parameters of a class; None if it takes any, or they cannot be inspected."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list(kind.model_fields)
     try:
@@ -351,6 +354,7 @@ def _fields_of(kind: Any) -> list[str] | None:
 
 
 def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
+    """The class that `use` names: a built-in by its bare name, others by dotted path. Raises InputError."""
     if not isinstance(name, str):
         raise InputError(f"{path}.use: write the name of a component, not {_shown(name)}")
     if len(name) > _LONGEST_NAME:
@@ -400,6 +404,7 @@ def _built_ins() -> dict[str, str]:
 
 
 def _check_package(package: str, name: str, path: str, allowed: tuple[str, ...]) -> None:
+    """Raise InputError for a package from which the recipe may not load code."""
     if package not in (*_OWN, *allowed):
         if package == "sklearn":
             raise InputError(

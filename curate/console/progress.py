@@ -250,6 +250,7 @@ def _lines(name: str, total: int | None, unit: str) -> Advance:
 
 @contextmanager
 def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """A rich progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

@@ -163,6 +163,7 @@ def _candidates(
 
 
 def _check_repeats(explicit: Mapping[str, str]) -> None:
+    """Raise InputError if a column has two content roles."""
     roles: dict[str, str] = {}
     for role, name in explicit.items():
         if role in OPTIONAL or not name or not is_column_role(role):
@@ -318,6 +319,7 @@ def remarks(schema: pa.Schema, shape: str, matched: Mapping[str, str], explicit:
 
 
 def _optional(schema: pa.Schema, explicit: Mapping[str, str], matched: Mapping[str, str]) -> dict[str, str]:
+    """{role: column} of id, source and final answer. Raises InputError for an explicit one of a wrong type."""
     columns = {}
     for role, names in OPTIONAL.items():
         name = explicit[role] or None if role in explicit else _column(schema, names)
@@ -347,6 +349,7 @@ def _is_written(kind: pa.DataType) -> bool:
 
 
 def _no_fit(schema: pa.Schema, shape: str | None) -> str:
+    """Message for columns that match no shape, or not the requested one."""
     names = listed(schema.names)
     if shape is None:
         return (

@@ -106,7 +106,7 @@ def _divided(data: pa.Buffer, delimiter: str | None, usual: str) -> tuple[pa.Buf
         for candidate in (usual, *(candidate for candidate in _DIVIDERS if candidate != usual))
     }
     # Candidates that give all rows the same number of cells; if the usual one does not, take that of most columns.
-    alike = [width for width in widths if len(set(widths[width])) == 1 and widths[width][0] > 1]
+    alike = [mark for mark in widths if len(set(widths[mark])) == 1 and widths[mark][0] > 1]
     if usual in alike or not alike:
         return data, usual
     return data, max(alike, key=lambda candidate: widths[candidate][0])

@@ -63,6 +63,7 @@ def decoded(path: Path, data: pa.Buffer, encoding: str | None) -> pa.Buffer:
 
 
 def _decompressed(path: Path, data: pa.Buffer) -> pa.Buffer:
+    """Decompress a file by its suffix, else by its first bytes. Raises InputError for archives and damaged files."""
     head = data.slice(0, min(8, data.size)).to_pybytes()
     if head.startswith(_ZIP):
         raise InputError(zipped(path))

@@ -94,6 +94,7 @@ def opened(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]]:
 def _opened(
     column: pa.ChunkedArray, kind: pa.DataType, cell_of: Callable[[str], Any]
 ) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """Convert cells with `cell_of`; returns the column and {row: fault} of cells that became null."""
     chunks: list[pa.Array] = []
     odd: dict[int, str] = {}
     start = 0

@@ -58,6 +58,7 @@ def _rows(path: Path, text: str) -> _Rows:
 
 
 def _list(path: Path, text: str) -> _Rows:
+    """The rows of a JSON list of objects."""
     try:
         records = loads(text.strip(_BLANKS))
     except RepeatedKey as error:
@@ -75,6 +76,7 @@ def _check_object(record: Any, place: str) -> None:
 
 
 def _lines(path: Path, text: str) -> _Rows:
+    """The rows of JSON Lines, or of objects that span several lines."""
     records: list[dict[str, Any]] = []
     lines: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):

@@ -47,6 +47,7 @@ def read_json(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[t
 
 
 def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
+    """`plain_rows` of a file. Raises InputError for an empty file, and for too deep nesting with its position."""
     head = data.slice(0, min(4096, data.size)).to_pybytes().lstrip()
     if not head:
         raise InputError(f"{path} is empty; give a file with at least one row")
@@ -136,6 +137,7 @@ def _tables(pieces: Sequence[pa.Buffer], schema: pa.Schema | None) -> list[pa.Ta
 
 
 def _table(piece: pa.Buffer, schema: pa.Schema | None) -> pa.Table | None:
+    """Parse one piece with pyarrow; None if that fails."""
     import pyarrow.json as pj
 
     options = pj.ReadOptions(use_threads=False, block_size=piece.size + 1)
@@ -161,6 +163,7 @@ def _union(schemas: Sequence[pa.Schema]) -> pa.Schema | None:
 
 
 def _common(first: pa.DataType | None, second: pa.DataType) -> pa.DataType | None:
+    """The common type of two inferred types; None if there is none."""
     if first is None or first == second or pa.types.is_null(second):
         return first
     if pa.types.is_null(first) or {first, second} == {pa.int64(), pa.float64()}:

@@ -87,6 +87,7 @@ def _unheld(values: Iterable[Any]) -> str | None:
 
 
 def _infer(values: Sequence[Any], path: str, notes: list[str], level: int) -> pa.DataType:
+    """The Arrow type of JSON values. path, notes: for messages. level: nesting depth."""
     if level > MOST_LEVELS:
         raise InputError(f"column {path[:40]!r}... nests more than {MOST_LEVELS} levels deep; flatten it")
     kinds = _kinds(values)
@@ -121,6 +122,7 @@ def _as_json(path: str, notes: list[str], why: str) -> pa.DataType:
 
 
 def _object_type(values: Sequence[dict[str, Any]], path: str, notes: list[str], level: int) -> pa.DataType:
+    """A struct type of objects with the same keys, else JSON."""
     keys = values[0].keys()
     if any(value.keys() != keys for value in values):
         return _as_json(path, notes, "its objects have different keys")

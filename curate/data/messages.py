@@ -57,6 +57,7 @@ def turns(array: pa.Array, keys: MessageKeys = USUAL) -> Turns:
 
 
 def _turns_one_by_one(array: pa.Array, keys: MessageKeys) -> Turns:
+    """`turns` of conversations of any form."""
     lengths: list[int] = []
     roles: list[str | None] = []
     contents: list[str | None] = []
@@ -202,6 +203,7 @@ def survey(column: pa.ChunkedArray, keys: MessageKeys, answered: bool) -> Survey
 
 
 def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int, result: Survey) -> None:
+    """Check conversations of role and content only, as arrays; updates `result`. start: number of the first row."""
     offsets, roles, contents = turns(array, keys)
     n = len(array)
     lengths = np.diff(offsets)
@@ -231,6 +233,7 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
 
 
 def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start: int, result: Survey) -> None:
+    """Check conversations of any form, one by one; updates `result`. start: number of the first row."""
     for row, messages in enumerate(values_of(array), start):
         if messages is None:
             continue

@@ -218,6 +218,7 @@ def _no_pairs(schema: pa.Schema, names: tuple[str, str] | None) -> str:
 
 
 def _of_texts(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
+    """Pairs whose answers are texts, after a prompt of text or messages, or without one."""
     schema = table.schema
     prompt = explicit.get("prompt") or explicit.get("instruction") or _first(schema, _PROMPTS, is_text)
     if prompt is None:
@@ -254,6 +255,7 @@ def _texts_without_prompt(table: pa.Table, chosen: str, rejected: str, explicit:
 
 
 def _of_messages(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
+    """Pairs whose answers are messages or conversations; a shared beginning becomes the prompt."""
     schema = described(table)
     answers = [as_conversations(table[name]) for name in (chosen, rejected)]
     prompt = explicit.get("prompt") or _first(schema, ("prompt", *_CONVERSATIONS), is_messages)

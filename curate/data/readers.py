@@ -452,6 +452,7 @@ def _all_usable(table: pa.Table, shape: str, columns: Mapping[str, str], odd: Ma
 
 
 def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:
+    """Raise InputError for no rows, repeated column names, and a reserved example_id."""
     names = table.column_names
     if table.num_rows == 0 or not names:
         raise InputError(f"{description} has no rows; give a dataset with at least one row")

@@ -75,6 +75,7 @@ def _check_single(place: Remote, config: str | None, split: str | None) -> None:
 
 
 def _matching(place: Remote, format_of: FormatOf, suffixes: Sequence[str]) -> Copies:
+    """Download all data files that match a pattern."""
     places = [source for source in place.matching() if format_of(Path(source.name))]
     if not places:
         raise InputError(f"{place} matches no data file; check the pattern (data files end in {', '.join(suffixes)})")

@@ -52,6 +52,7 @@ def from_columns(columns: Mapping[str, Any]) -> _Read:
 
 
 def _table(names: list[Any], cells: Mapping[str, Any]) -> _Read:
+    """Convert columns of Python values or Arrow arrays to a table, and note conversions."""
     if any(not isinstance(name, str) for name in names):
         raise InputError(f"column names {listed([str(name) for name in names])} are not all strings; make them strings")
     arrays, notes = [], []

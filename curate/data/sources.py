@@ -190,6 +190,7 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
 def _open_name(
     data: str | Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
 ) -> Opened:
+    """Open a path, glob pattern, URL or hub id."""
     if isinstance(data, str) and "://" in data and is_url(data):
         return _open_url(data, roles, split, config, text)
     name, path = str(data), Path(data)
@@ -225,6 +226,7 @@ def _open_name(
 
 
 def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
+    """Open a file, folder or glob pattern at a URL, by way of local copies."""
     place = remote(url)
     local = copies(place, SUFFIXES, format_of, config, split)
     notes: list[tuple[str, str]] = []
@@ -408,6 +410,7 @@ def _whole_parquet(file: Any) -> pa.Table:
 
 
 def _arrow(path: Path) -> pa.Table:
+    """Read an Arrow file in the file or stream format, memory-mapped."""
     try:
         with path.open("rb") as file:
             content = mapped(file)

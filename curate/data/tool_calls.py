@@ -40,6 +40,7 @@ def calls_of(value: Any) -> list[dict[str, Any]]:
 
 
 def _call(call: Any) -> dict[str, Any]:
+    """Normalize one tool call. Raises BadTurn without the name of a tool."""
     function = parsed(call.get("function")) if isinstance(call, dict) else None
     body = function if isinstance(function, dict) else call
     if isinstance(function, str):  # {"function": "add", "arguments": ...}
@@ -83,6 +84,7 @@ def tools_of(value: Any) -> list[dict[str, Any]] | None:
 
 
 def _tools(items: list[Any]) -> Iterator[dict[str, Any]]:
+    """Normalize a list of tools. Raises BadTurn for one without a name."""
     for item in map(parsed, items):
         if item is None:
             continue

@@ -215,6 +215,7 @@ def _asked(turns: Conversation, shape: str) -> str:
 
 
 def _alpaca(prompt_turns: Conversation, answer: Conversation, rejected_turns: Conversation | None) -> Row:
+    """A row in Alpaca's form, with earlier exchanges as history. Raises _Unfit."""
     system, turns = _without_system(prompt_turns)
     roles = [turn["role"] for turn in turns]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
@@ -234,6 +235,7 @@ def _alpaca(prompt_turns: Conversation, answer: Conversation, rejected_turns: Co
 
 
 def _sharegpt(prompt_turns: Conversation, answer: Conversation, rejected_turns: Conversation | None) -> Row:
+    """A row in ShareGPT's form; for pairs as LLaMA-Factory takes them. Raises _Unfit."""
     system, turns = _without_system(prompt_turns)
     row: Row = {"system": system} if system else {}
     if rejected_turns is None:

@@ -82,6 +82,7 @@ class TurnReader:
         return [turn for message in messages for turn in self._turns(message)]
 
     def _turns(self, message: Any) -> Iterator[Turn]:
+        """The turns of one message, which may hold a whole exchange. Raises BadTurn."""
         message = parsed(message)
         if not isinstance(message, dict):
             raise BadTurn("has a message without a role")
@@ -167,6 +168,7 @@ _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
 def _weight(key: str, value: Any) -> float:
+    """The weight of a message, 0 or 1. Raises BadTurn for any other value."""
     text = str(value).strip().casefold()
     try:
         number = _WORDS[text] if text in _WORDS else float(text)
@@ -220,6 +222,7 @@ class _Parts:
             self.unseen.add("tool calls without a name")
 
     def _add_part(self, part: Any) -> None:
+        """Add one part of a message's content by its type; unknown types are recorded as unseen."""
         if isinstance(part, str) or part is None:
             self.texts += [part] if part else []
             return

@@ -88,6 +88,7 @@ def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
 
 
 def _tree(fields: dict[str, pa.Field]) -> str | None:
+    """Message about conversation trees; None if the columns are not those of one."""
     nested = [
         name
         for name in _REPLIES
@@ -116,6 +117,7 @@ def _tree(fields: dict[str, pa.Field]) -> str | None:
 
 
 def _token_ids(fields: dict[str, pa.Field]) -> str | None:
+    """Message about token ids in place of text; None if there are none."""
     id_lists = [
         name for name, field in fields.items() if _is_list(field.type) and pa.types.is_integer(field.type.value_type)
     ]
@@ -132,6 +134,7 @@ def _token_ids(fields: dict[str, pa.Field]) -> str | None:
 
 
 def _steps(fields: dict[str, pa.Field]) -> str | None:
+    """Message about ratings of single steps; None if there are none."""
     steps = next(
         (name for name in ("completions", "steps") if name in fields and _is_text_list(fields[name].type)), None
     )
@@ -148,6 +151,7 @@ def _steps(fields: dict[str, pa.Field]) -> str | None:
 
 
 def _several(fields: dict[str, pa.Field]) -> str | None:
+    """Message about several answers per prompt, or multiple choice; None if there are none."""
     asks = [name for name in _ASKS if name in fields]
     several = next((name for name in _SEVERAL if name in fields and _holds_several(fields[name].type)), None)
     if not asks or several is None:
@@ -186,6 +190,7 @@ def _compared(fields: dict[str, pa.Field]) -> str | None:
 
 
 def _prompts(fields: dict[str, pa.Field]) -> str | None:
+    """Message about prompts without answers; None if there are answers, or no prompts."""
     asks = next((name for name in _ASKS if name in fields), None)
     if asks is None or not _ANSWERS.isdisjoint(fields):
         return None

@@ -247,6 +247,7 @@ def _as_values(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table
 
 
 def _as_frame(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:
+    """The output as a DataFrame, see `hand_back`."""
     import pandas as pd
 
     _output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken

@@ -221,6 +221,7 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _counts(table: pa.Table, name: str, path: Path | str) -> np.ndarray:
+    """(n,) int32 counts of tokens in a column. Raises InputError for other values."""
     column = table.column(name)
     if column.null_count or not pa.types.is_integer(column.type):
         raise InputError(f"--scores {path}: column {name!r} must hold whole numbers without nulls; fix or remove it")
@@ -236,6 +237,7 @@ def _counts(table: pa.Table, name: str, path: Path | str) -> np.ndarray:
 
 
 def _valid(table: pa.Table, difficulty: np.ndarray, path: Path | str) -> np.ndarray:
+    """(n,) the column `valid`; without one, whether difficulty is finite."""
     if "valid" not in table.column_names:
         return np.isfinite(difficulty)
     column = table.column("valid")

@@ -134,6 +134,7 @@ def _content(examples: Examples) -> Examples:
 
 
 def _scores(tables: Path, ids: pa.Array) -> Scores:
+    """The scores of a run with their trajectories, in the order of `ids`."""
     scores = read_scores(tables / "scores.parquet")
     path = tables / "trajectories.parquet"
     if path.is_file():
@@ -161,6 +162,7 @@ def _parts(scorer: Scorer, clusterer: Any, run: Run) -> dict[str, Any]:
 
 
 def _check_checkpoints(kept: KeptRun, measures: Sequence[Any], proxy: Proxy, run: Run) -> None:
+    """Raise InputError if the run's checkpoints are of other data or numerics, or no longer cached."""
     facts = kept.record.get("proxy")
     if not facts:
         raise InputError(

@@ -124,6 +124,7 @@ def _made(first: pa.Table | None, second: pa.Table | None) -> pa.Table | None:
 
 
 def _check_columns(examples: Examples, new: Examples) -> None:
+    """Raise InputError if new rows have other columns, types, shape or roles than the examples."""
     new_schema, schema = new.table.schema, examples.table.schema
     if new_schema.names != schema.names:
         raise InputError(

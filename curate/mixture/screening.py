@@ -36,6 +36,7 @@ def admission(
     earlier = run.new_rows_index()
 
     def admit(demand: Demand, realized: Realized) -> Realized:
+        """Screen the new rows of one demand; the function that `admission` returns."""
         screening = _Screening(realized.rows)
         if evaluations is not None:
             screening.reject_hits(evaluations.check(_texts(screening.rows, examples, run)))
@@ -67,6 +68,7 @@ class _Screening:
         self._reject("gate", reasons)
 
     def measure(self, examples: Examples, run: Run, split: Split, scorer: Any, clusterer: Any) -> None:
+        """Measure the remaining rows at the proxy's checkpoints and assign them to clusters."""
         rows = self.rows
         new = Examples(rows.table, pa.array(rows.ids, pa.string()), examples.shape, examples.columns)
         with run.progress.stage("measure new rows", len(rows)) as stage:

@@ -231,6 +231,7 @@ not the steps."""
 
 
 def _synthesis(synthesis: dict[str, Any]) -> str:
+    """Paragraph about one synthesis, from its record."""
     low, high, samples = synthesis["band"]
     kept_problems, measured = synthesis["outcomes"].get("kept", 0), synthesis.get("rescored") or {}
     generator, started = _plain(synthesis["generator"]), synthesis["rows"]["started from"]

@@ -123,6 +123,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def _read_rows(tables: Path) -> Rows | None:
+    """Read the input rows from tables/, joined by id; None without tables/split.parquet."""
     ids_of = read_table(tables / "split.parquet", "example_id")
     if ids_of is None:
         return None

@@ -134,6 +134,7 @@ def _pairs(attempts: Attempts, rows: IntArray, replies: dict[int, Any]) -> list[
 
 
 def _pair(cells: dict[str, Any], numbers: dict[str, Any], reply: Any) -> Pair:
+    """Build a pair from the text cells and numbers of one attempt. reply: shown if there is no problem."""
     problem = cells.get("problem")
     new_text = ("new problem", problem) if problem is not None else ("reply", reply)
     detail = cells.get("detail")

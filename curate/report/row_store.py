@@ -48,6 +48,7 @@ class RowStore:
         self._database.close()
 
     def _fill(self, directory: Path, files: Sequence[Path]) -> None:
+        """Create the tables `rows` (data joined with split and scores by source id) and `losses`."""
         tables = directory / "tables"
         names = {name: _columns(tables / f"{name}.parquet") for name in ("split", "scores", "trajectories")}
         self.steps = sorted(int(trajectory[5:]) for trajectory in names["trajectories"] if trajectory[5:].isdecimal())

@@ -84,6 +84,7 @@ def _context(finished: Finished) -> dict[str, Any]:
 
 
 def _of_scored_rows(finished: Finished) -> dict[str, Any]:
+    """Sections that need scored rows; a text that says why if there are none."""
     rows = finished.rows
     if rows is None or not rows.valid.any():
         why = NO_SPLIT if rows is None else "No row could be scored."
@@ -144,6 +145,7 @@ def _provenance(run: dict[str, Any]) -> list[tuple[str, list[tuple[tuple[str, ..
 
 
 def _flat(value: dict[str, Any], *above: str) -> list[tuple[tuple[str, ...], str]]:
+    """Flatten nested objects into (path of keys, text) rows."""
     rows: list[tuple[tuple[str, ...], str]] = []
     for key, item in value.items():
         if isinstance(item, dict):
@@ -174,6 +176,7 @@ def rendered(template: str, context: dict[str, Any]) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
+    """The jinja2 environment of the templates, with autoescape and formatting filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("curate.report", "assets"),
         autoescape=True,

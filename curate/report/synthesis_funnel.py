@@ -202,6 +202,7 @@ def advice(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _about_replies(outcomes: dict[str, int], replies: int) -> list[tuple[str, str]]:
+    """Advice on replies that did not become problems. replies: number of replies received."""
     if not replies:
         return []
     pieces_of_advice = []
@@ -234,6 +235,7 @@ def _about_replies(outcomes: dict[str, int], replies: int) -> list[tuple[str, st
 
 
 def _about_solutions(outcomes: dict[str, int], checked: int, record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Advice on problems that failed because of their solutions. checked: problems past the checks."""
     if not checked:
         return []
     pieces_of_advice = []

@@ -126,6 +126,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
 
 
 def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:
+    """Build the example of one row from its cells. rank: position in its list, from 1."""
     identity = rows.ids[row].as_py()
     fields = labeled([(role, cells.get(identity, {}).get(column)) for column, role in columns.items()])
     source = -1 if rows.source is None else int(rows.source[row])

@@ -126,6 +126,7 @@ def _leaves_out(form: WrittenForm) -> bool:
 
 
 def _axolotl_chat_pairs(form: WrittenForm, lines: list[str]) -> str:
+    """Settings for preference pairs of messages; "" if axolotl does not support them."""
     columns = form.columns
     spoken = map(_canonical(form), form.speakers)
     if form.kind != "preference" or form.prompt != "messages" or form.answers != "message":

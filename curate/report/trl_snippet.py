@@ -99,6 +99,7 @@ def _prompt(form: WrittenForm) -> str:
 
 
 def _pair_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
+    """`_mapping` for preference pairs."""
     columns = form.columns
     chosen, rejected, prompt = columns["chosen"], columns["rejected"], columns.get("prompt")
     straight = (chosen, rejected) == ("chosen", "rejected") and not form.surroundings and _is_plain(form)
@@ -162,6 +163,7 @@ def _function(form: WrittenForm, values: Mapping[str, str], turns: bool = False)
 
 
 def _turns_function(form: WrittenForm) -> list[str]:
+    """Source of `turns`, which converts messages to role and content, with tool calls if there are any."""
     role, content = form.keys or ("role", "content")
     names = {name: target for name, target in form.named.items() if target != "function_call"}
     call = [name for name in form.speakers if name == "function_call"]

@@ -149,6 +149,7 @@ def application(store: RowStore, access: Access) -> Any:
 
 
 def _answer(store: RowStore, name: str, body: Any) -> Any:
+    """Answer one request of the page. name: of the endpoint. Runs in a thread of the pool."""
     if not isinstance(body, dict):
         raise InputError("the request is no JSON object")
     query = body.get("query") or {}

@@ -143,6 +143,7 @@ class Cache:
                 return
 
     def _set_aside(self, entry: Path, fault: str) -> None:
+        """Move an entry to damaged/ with a warning, unless another run has done so already."""
         aside = self.root / "damaged" / f"{entry.name}-{os.getpid()}-{os.urandom(4).hex()}"
         with disk_errors(entry):
             try:

@@ -60,6 +60,7 @@ class Dialect:
         return [self._adapted(turn) for turn in turns]
 
     def _adapted(self, turn: Turn) -> Turn:
+        """One turn with role, reasoning and calls in the form that the template renders."""
         adapted = {key: value for key, value in turn.items() if key != "train"}
         if adapted["role"] == "developer":
             adapted["role"] = self._developer

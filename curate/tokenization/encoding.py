@@ -86,6 +86,8 @@ def _encode(
     advance: Callable[[int], None] | None,
     refuse: Refuse | None,
 ) -> Iterator[Tokens]:
+    """Render and tokenize n rows, `_CHUNK_ROWS` at a time. render: (low, high) -> layouts."""
+
     def refused(row: int, reason: str) -> None:
         if refuse is None:
             raise InputError(f"row {row}: {reason}; {REFUSED_REMEDY}")

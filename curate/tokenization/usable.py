@@ -60,6 +60,7 @@ def _refuse_invalid(
     usable: int,
     rules: Rules,
 ) -> None:
+    """Raise InputError about rows without completion text. invalid: (n,) mask. usable: rows not refused."""
     count = int(invalid.sum())
     cut = invalid & (rows.completion_cut > 0)
     by_length = 2 * int(cut.sum()) > count
