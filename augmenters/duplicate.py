@@ -93,8 +93,8 @@ class Duplicate(Component):
             if len(rows) > most:
                 rows = np.sort(generator.choice(rows, most, replace=False))
         if self.of != "hard":
-            drawn = np.random.default_rng(derive_seed(seed, "control", self.draw))
-            rows = stand_ins(self.of, rows, split, plan.planned & split.allowed(self.only), drawn)
+            rng = np.random.default_rng(derive_seed(seed, "control", self.draw))
+            rows = stand_ins(self.of, rows, split, plan.planned & split.allowed(self.only), rng)
         counts = plan.counts.copy()
         np.add.at(counts, rows, self.times)  # a small pool may have to serve twice
         return plan.with_counts(counts)

@@ -41,25 +41,25 @@ class Replay(Reading):
         return plan.demand(Demand(self, "replay", seed, share=self.share))
 
     def check_examples(self, examples: Examples) -> None:
-        """Raise InputError where the other dataset cannot be read or does not fit the input."""
+        """Raise InputError if the other dataset cannot be read or does not fit the input."""
         _as_input(self._read(examples).examples.take(np.arange(1)), examples, self._name)
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
-        """Raises InputError where the other dataset cannot be read, is too small, or does not fit the input.
+        """Raises InputError if the other dataset cannot be read, is too small, or does not fit the input.
 
         Its unusable rows are among the rejected ones where `on_bad_row` is "drop".
         """
         (demand,) = plan.demands
         wanted = demand.count or 0
         loaded = self._read(examples)
-        other = loaded.examples
-        if wanted > len(other):
+        replayed = loaded.examples
+        if wanted > len(replayed):
             raise InputError(
-                f"{self._name}: Replay.share = {self.share:g} needs {wanted:,} rows but it has {len(other):,}; "
+                f"{self._name}: Replay.share = {self.share:g} needs {wanted:,} rows but it has {len(replayed):,}; "
                 "lower the share"
             )
-        rows = np.sort(np.random.default_rng(demand.seed).choice(len(other), wanted, replace=False))
-        sample = other.take(rows)
+        rows = np.sort(np.random.default_rng(demand.seed).choice(len(replayed), wanted, replace=False))
+        sample = replayed.take(rows)
         ids = [f"replay:{value}" for value in sample.ids.to_pylist()]
         rejected = [{**record, "stage": "replay"} for record in loaded.rejected]
         return Realized(NewRows(_as_input(sample, examples, self._name), ids, ids, "replay"), rejected)

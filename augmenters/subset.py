@@ -68,14 +68,14 @@ class Subset(Component):
         return self.only is not None or self.drop is not None
 
     def check_examples(self, examples: Examples) -> None:
-        """Raises InputError where more rows are asked for than there are, or sources are missing."""
+        """Raises InputError if more rows are asked for than there are, or sources are missing."""
         if isinstance(self.size, int) and self.size > len(examples):
             raise InputError(f"Subset.size = {self.size:,} but the data has {len(examples):,} rows; lower it")
         if self.per == "source" and "source" not in examples.columns:
             raise InputError(_NO_SOURCES)
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
-        """Raises InputError where more rows are asked for than are there, or losses or sources are missing."""
+        """Raises InputError if more rows are asked for than are there, or losses or sources are missing."""
         plan.check_one_epoch("Subset")
         generator = np.random.default_rng(seed)
         if self.drop is not None:

@@ -191,18 +191,18 @@ class Synthesize(Component):
         return plan
 
     def check_examples(self, examples: Examples) -> None:
-        """Raise InputError where no row can have variants."""
+        """Raise InputError if no row can have variants."""
         domain = self._domain(examples)
         check_examples(examples, domain, run_programs=self.run_programs)
 
     def check_ready(self) -> None:
-        """Raise where the generator can tell that it will fail."""
+        """Raise if the generator can tell that it will fail."""
         call_hook(self.generator, "check_ready")
         if self.second_generator is not None and "second_route" in self.checks:
             call_hook(self.second_generator, "check_ready")
 
     def check_engine(self, engine: Engine | None) -> None:
-        """Raise InputError where a generator needs an engine, and there is none."""
+        """Raise InputError if a generator needs an engine, and there is none."""
         call_hook(self.generator, "check_engine", engine)
         if self.second_generator is not None and "second_route" in self.checks:
             call_hook(self.second_generator, "check_engine", engine)
@@ -306,7 +306,7 @@ class Synthesize(Component):
         return settings, sources, queue
 
     def _domain(self, examples: Examples) -> Domain:
-        """How the rows are graded. InputError where a strategy needs final answers and they have none."""
+        """How the rows are graded. InputError if a strategy needs final answers and they have none."""
         domain = find_domain(examples, self.grader, run_programs=self.run_programs)
         if not domain.of_answers and self.strategy != "variation":
             raise InputError(

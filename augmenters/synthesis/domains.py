@@ -50,7 +50,7 @@ class Domain:
         """(n,) what the grader grades each row by. pairs: (problem, solution), or None for a row that cannot serve."""
         finals: list[str | None] = [None] * len(examples)
         if "final_answer" in examples.columns:
-            finals = [None if each is None else str(each) for each in examples.column("final_answer").to_pylist()]
+            finals = [None if answer is None else str(answer) for answer in examples.column("final_answer").to_pylist()]
         texts = [pair or ("", "") for pair in pairs]
         cells = examples.table.to_pylist()
         return references(self.grader, [a for a, _ in texts], [b for _, b in texts], finals, cells)
@@ -66,8 +66,8 @@ class Domain:
         if UNSOLVABLE in text.lower() and "```" not in text and "<tool_call>" not in text:
             return UNSOLVABLE
         if isinstance(self.grader, JSON):
-            found = call_hook(self.grader, "extract", text, False)
-            return None if found is None else str(found)
+            answer = call_hook(self.grader, "extract", text, False)
+            return None if answer is None else str(answer)
         return _FAILED if verdict == Verdict.wrong else None
 
 
@@ -108,8 +108,8 @@ def _fitting(examples: Examples, pairs_of: Any) -> Any:
     sample = examples.take(places)
     texts = [pair or ("", "") for pair in pairs_of(sample)]
     finals: list[str | None] = [None] * len(sample)
-    found, _ = fitting([a for a, _ in texts], [b for _, b in texts], finals, sample.table.to_pylist())
-    return found if isinstance(found, Tests | JSON) else None
+    grader, _ = fitting([a for a, _ in texts], [b for _, b in texts], finals, sample.table.to_pylist())
+    return grader if isinstance(grader, Tests | JSON) else None
 
 
 def tools_text(tools: Any) -> str:

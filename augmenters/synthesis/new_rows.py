@@ -30,14 +30,14 @@ def new_id(group: VariantGroup, variant: Variant) -> str:
 
 
 def check_schema(examples: Examples, copied: Sequence[str] = ()) -> None:
-    """Raise InputError where a column would be null in new rows that is declared as never null. copied: as below."""
+    """Raise InputError if a column would be null in new rows that is declared as never null. copied: as below."""
     columns = examples.columns
     roles = [*examples.content_roles, "source", "final_answer"]
-    given = {columns[role] for role in roles if role in columns} | set(copied)
+    written_columns = {columns[role] for role in roles if role in columns} | set(copied)
     if "id" in columns and is_text(examples.column("id").type):
-        given.add(columns["id"])
+        written_columns.add(columns["id"])
     for column in examples.table.schema:
-        if column.name not in given and not column.nullable:
+        if column.name not in written_columns and not column.nullable:
             raise InputError(
                 f"Synthesize: new rows have no value for column {column.name!r}, which is declared as never null; "
                 "store the input with a nullable column (pandas does), or leave the column out"
@@ -70,7 +70,7 @@ def new_rows(
     for column in examples.table.schema:
         values = cells.get(column.name)
         columns.append(_array(values, column, len(kept), examples.table[column.name], message_keys(examples.columns)))
-    drawn = [variant.solution for _, variant in kept]
+    solutions = [variant.solution for _, variant in kept]
     return NewRows(
         table=pa.table(columns, schema=examples.table.schema),
         ids=ids,
@@ -78,7 +78,7 @@ def new_rows(
         origin=ORIGIN,
         extra={
             "generator": [name] * len(kept),
-            "request": [each.request.key(model) for each in drawn if each],
+            "request": [solution.request.key(model) for solution in solutions if solution],
             "pass_count": [variant.count(Verdict.right) for _, variant in kept],
             "verified": [True] * len(kept),
         },
@@ -104,15 +104,17 @@ def _cells(
         cells[columns["system"]] = [around[row].system or None for row in rows]
     if sources.shape == "messages":
         systems = [
-            [turn for turn in turns if turn["role"] in PREAMBLE and turn["content"] != each.system]
-            for turns, each in zip(sources.conversations(0, n), around, strict=True)
+            [turn for turn in turns if turn["role"] in PREAMBLE and turn["content"] != parent.system]
+            for turns, parent in zip(sources.conversations(0, n), around, strict=True)
         ]
-        asked = [[*systems[row], {"role": "user", "content": text}] for row, text in zip(rows, problems, strict=True)]
+        user_turns = [
+            [*systems[row], {"role": "user", "content": text}] for row, text in zip(rows, problems, strict=True)
+        ]
         said = [[{"role": "assistant", "content": text}] for text in solutions]
         if "messages" in columns:
-            cells[columns["messages"]] = [first + second for first, second in zip(asked, said, strict=True)]
+            cells[columns["messages"]] = [first + second for first, second in zip(user_turns, said, strict=True)]
         else:
-            cells[columns["prompt"]], cells[columns["completion"]] = asked, said
+            cells[columns["prompt"]], cells[columns["completion"]] = user_turns, said
         return cells
     asking, answering = ("instruction", "output") if sources.shape == "instruction" else ("prompt", "completion")
     if "input" in sources.content_roles:

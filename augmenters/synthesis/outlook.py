@@ -43,7 +43,7 @@ class Outlook:
         return f"{line}; {advice}" if advice else line
 
     def advice(self) -> str | None:
-        """What is wrong with the generator, and what to do; None where nothing stands out."""
+        """What is wrong with the generator, and what to do; None if nothing stands out."""
         if not self.proposals:
             return None
         if self.with_problem < 0.5 * self.proposals:

@@ -58,7 +58,7 @@ def _filled(parts: list[str], values: Mapping[str, str]) -> Iterator[str]:
 
 def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
     """The problem in a completion: inside the first ```text block, else the first block of any kind, else behind a
-    heading such as "Problem:", else the whole of a reply that is but one question. None where there is none.
+    heading such as "Problem:", else the whole of a reply that is but one question. None if there is none.
 
     cut_off: whether the model would have gone on. Else a last block that was not closed ends where the text does.
     """
@@ -66,9 +66,9 @@ def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
     if not cut_off and text.count("```") % 2:
         text += "```"
     blocks = _FENCE.findall(text)
-    named = [body for kind, body in blocks if kind.strip().lower() == "text"]
+    bodies = [body for kind, body in blocks if kind.strip().lower() == "text"]
     if blocks:
-        problem = (named or [blocks[0][1]])[0]
+        problem = (bodies or [blocks[0][1]])[0]
     elif "```" in text:
         return None
     else:

@@ -31,18 +31,18 @@ def funnel(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[lis
 
 def costs(queue: SynthesisQueue) -> dict[str, Any]:
     """Requests, tokens, time and budget, of both generators where there are two."""
-    queues = [each for each in (queue, queue.second) if each is not None]
+    queues = [one_queue for one_queue in (queue, queue.second) if one_queue is not None]
     refused = queue.refused_parameters
     return {
         "requests": {
-            "made": sum(each.made for each in queues),
-            "from the store": sum(each.stored for each in queues),
+            "made": sum(one_queue.made for one_queue in queues),
+            "from the store": sum(one_queue.stored for one_queue in queues),
         },
         **({"refused_parameters": dict(sorted(refused.items()))} if refused else {}),
         "tokens": {
-            "prompt": sum(each.prompt_tokens for each in queues),
-            "generated": sum(each.completion_tokens for each in queues),
-            "generated in this run": sum(each.made_tokens for each in queues),
+            "prompt": sum(one_queue.prompt_tokens for one_queue in queues),
+            "generated": sum(one_queue.completion_tokens for one_queue in queues),
+            "generated in this run": sum(one_queue.made_tokens for one_queue in queues),
         },
         "seconds": round(queue.seconds, 3),
         "budget": queue.budget,
@@ -66,17 +66,17 @@ def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dic
 def yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dict[str, Any]:
     """Kept problems per request and per 1,000 generated tokens, and where requests and tokens went."""
     stages = {
-        "solving parents": [each.completion for group in queue.groups for each in group.parent],
+        "solving parents": [solution.completion for group in queue.groups for solution in group.parent],
         "proposing": [variant.proposal for variant in variants if variant.proposal is not None],
-        "solving": _completions(each for variant in variants for each in variant.drawn),
-        "second route": _completions(each for variant in variants for each in variant.second),
+        "solving": _completions(solution for variant in variants for solution in variant.drawn),
+        "second route": _completions(solution for variant in variants for solution in variant.second),
     }
     cost = {
-        stage: {"requests": len(listed), "generated": sum(each.completion_tokens for each in listed)}
+        stage: {"requests": len(listed), "generated": sum(completion.completion_tokens for completion in listed)}
         for stage, listed in stages.items()
         if listed
     }
-    requests, tokens = (sum(each[key] for each in cost.values()) for key in ("requests", "generated"))
+    requests, tokens = (sum(stage_cost[key] for stage_cost in cost.values()) for key in ("requests", "generated"))
     return {
         "kept": kept,
         "per request": kept / requests if requests else None,

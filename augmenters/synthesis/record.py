@@ -22,7 +22,7 @@ from curate.verify import Verdict
 
 _ATTEMPTS = pa.schema(
     [
-        ("example_id", pa.string()),  # of the new row; null where there is none
+        ("example_id", pa.string()),  # of the new row; null if there is none
         ("source_id", pa.string()),
         ("variant", pa.int32()),
         ("outcome", pa.string()),
@@ -67,7 +67,7 @@ def summarize(
 ) -> Summary:
     """What run.json and tables/synthesis.parquet hold of a finished synthesis.
 
-    name: of the generator. sandbox: layers around programs, see `curate.verify.sandbox_child`; None where none was run.
+    name: of the generator. sandbox: layers around programs, see `curate.verify.sandbox_child`; None if none was run.
     screened: what became of the new rows afterwards.
     """
     record = _record(settings, demand, sources, queue, name, sandbox, screened)
@@ -112,7 +112,7 @@ def _record(
     outcomes = Counter(str(_outcome(*pair, screened)[0]) for pair in pairs)
     solved = [variant for variant in variants if variant.drawn]
     band = settings.band
-    verdicts = Counter(each.verdict for variant in variants for each in variant.drawn)
+    verdicts = Counter(solution.verdict for variant in variants for solution in variant.drawn)
     assert demand.rows is not None
     return {
         "generator": name,
@@ -146,7 +146,7 @@ def _record(
 def _histogram(solved: Sequence[Variant]) -> list[list[int]]:
     """[right, drawn, variants] for every pair that occurs."""
     pairs = Counter((variant.count(Verdict.right), len(variant.drawn)) for variant in solved)
-    return [[right, drawn, count] for (right, drawn), count in sorted(pairs.items())]
+    return [[right, sampled, count] for (right, sampled), count in sorted(pairs.items())]
 
 
 def _attempt(group: VariantGroup, variant: Variant, model: str, name: str, screened: Screened) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _attempt(group: VariantGroup, variant: Variant, model: str, name: str, scree
     outcome, detail = _outcome(group, variant, screened)
     rescored_hard, difficulty = screened.measured.get(new_row or "", (None, None))
     solution = variant.solution
-    wrote, asked = variant.request, variant.drawn[0].request if variant.drawn else None
+    wrote, solved_by = variant.request, variant.drawn[0].request if variant.drawn else None
     return {
         "example_id": new_row,
         "source_id": group.source.example_id,
@@ -167,21 +167,21 @@ def _attempt(group: VariantGroup, variant: Variant, model: str, name: str, scree
         "answer": group.source.answer,
         "drawn": len(variant.drawn),
         **{str(verdict): variant.count(verdict) for verdict in Verdict},
-        "verdicts": [str(each.verdict) for each in variant.drawn],
-        "second_verdicts": [str(each.verdict) for each in variant.second],
+        "verdicts": [str(solution.verdict) for solution in variant.drawn],
+        "second_verdicts": [str(solution.verdict) for solution in variant.second],
         "failed_checks": sorted(variant.faults),
         "difference": variant.difference,
-        "parent_right": sum(each.verdict == Verdict.right for each in group.parent) if group.parent else None,
+        "parent_right": sum(solution.verdict == Verdict.right for solution in group.parent) if group.parent else None,
         "completion_tokens": variant.completion_tokens,
         "generator": name,
         "prompt_digest": wrote and prompt_digest(wrote.prompt),
         "sampling": wrote and _written(wrote.sampling),
         "seed": wrote and wrote.seed,
         "proposal_request": wrote and wrote.key(model),
-        "solution_prompt_digest": asked and prompt_digest(asked.prompt),
-        "solution_sampling": asked and _written(asked.sampling),
-        "solution_seed": asked and asked.seed,
-        "solution_requests": [each.request.key(model) for each in variant.drawn],
+        "solution_prompt_digest": solved_by and prompt_digest(solved_by.prompt),
+        "solution_sampling": solved_by and _written(solved_by.sampling),
+        "solution_seed": solved_by and solved_by.seed,
+        "solution_requests": [solution.request.key(model) for solution in variant.drawn],
         "rescored_hard": rescored_hard,
         "difficulty": difficulty,
     }

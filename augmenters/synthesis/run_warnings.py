@@ -17,14 +17,14 @@ _MOST_UNGRADED = 0.2
 def run_warnings(record: dict[str, Any]) -> list[RunWarning]:
     """What the numbers say about the settings, with the remedy."""
     funnel, outcomes = dict(record["funnel"]), record["outcomes"]
-    written, solved = funnel["proposals written"], funnel["past checks and gate"]
+    proposals, solved = funnel["proposals written"], funnel["past checks and gate"]
     warnings = []
     without = outcomes.get("no problem in the proposal", 0) + outcomes.get("proposal cut off", 0)
-    if written and without > _MOST_WITHOUT_PROBLEM * written:
+    if proposals and without > _MOST_WITHOUT_PROBLEM * proposals:
         warnings.append(
             RunWarning(
                 "proposals_without_problem",
-                f"{without:,} of {written:,} proposals hold no problem: the generator does not follow the format.",
+                f"{without:,} of {proposals:,} proposals hold no problem: the generator does not follow the format.",
                 "Use an instruction-tuned generator (names that end in -Instruct or -it) rather than a base model.",
             )
         )
@@ -36,7 +36,7 @@ def run_warnings(record: dict[str, Any]) -> list[RunWarning]:
         if solved and count > _MOST_OUT_OF_BAND * solved:
             code = "problems_" + outcome.replace(" ", "_")
             warnings.append(RunWarning(code, f"{count:,} of {solved:,} solved problems are {outcome}.", remedy))
-    return [*warnings, *_of_grading(record, solved), *_of_ends(record, written)]
+    return [*warnings, *_of_grading(record, solved), *_of_ends(record, proposals)]
 
 
 def _of_grading(record: dict[str, Any], solved: int) -> list[RunWarning]:
@@ -65,14 +65,14 @@ def _of_grading(record: dict[str, Any], solved: int) -> list[RunWarning]:
     return warnings
 
 
-def _of_ends(record: dict[str, Any], written: int) -> list[RunWarning]:
+def _of_ends(record: dict[str, Any], proposals: int) -> list[RunWarning]:
     """Why it ended before everything was asked."""
     outcomes, warnings = record["outcomes"], []
     if record.get("given_up"):
         warnings.append(
             RunWarning(
                 "yield_hopeless",
-                f"Synthesis stopped by itself: {outcomes.get('kept', 0):,} of {written:,} proposals were kept.",
+                f"Synthesis stopped by itself: {outcomes.get('kept', 0):,} of {proposals:,} proposals were kept.",
                 "Read the reasons, use a stronger generator, or go on from here with --least-yield 0.",
             )
         )

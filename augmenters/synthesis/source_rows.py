@@ -42,7 +42,7 @@ class SourceRows:
 
 
 def check_shape(examples: Examples) -> None:
-    """Raise InputError where no row of this shape can have variants."""
+    """Raise InputError if no row of this shape can have variants."""
     if examples.shape == "text":
         raise InputError(
             "Synthesize: rows of shape text are not divided into problem and solution; use data that is, or name the "
@@ -62,7 +62,7 @@ def find_domain(examples: Examples, grader: Any, *, run_programs: bool) -> Domai
 
 
 def check_examples(examples: Examples, domain: Domain, *, run_programs: bool) -> None:
-    """Raise InputError where no row can have variants, judged by up to 1,000 rows spread over the data."""
+    """Raise InputError if no row can have variants, judged by up to 1,000 rows spread over the data."""
     check_shape(examples)
     check_schema(examples, domain.copied)
     if run_programs:
@@ -122,10 +122,10 @@ def _graded_rows(
 ) -> None:
     """Add the rows of a block that the domain's grader can grade, and whose own solutions it calls right."""
     pairs = _pairs(block, with_tools=True)
-    found = domain.references(block, pairs)
+    references = domain.references(block, pairs)
     cells, around = block.table.to_pylist(), block.surroundings(0, len(block))
     for place, (row, example_id) in enumerate(zip(rows.tolist(), block.ids.to_pylist(), strict=True)):
-        pair, reference = pairs[place], found[place]
+        pair, reference = pairs[place], references[place]
         if pair is None:
             skipped[NOT_ONE_TURN] += 1
         elif reference is None:

@@ -37,9 +37,9 @@ def prompt_file(name: str) -> str:
 
 
 def shown(strategy: Strategy, problem: str, solution: str) -> dict[str, str] | None:
-    """Place -> text for the prompt of a strategy; None where the solution holds nothing that it can show."""
+    """Place -> text for the prompt of a strategy; None if the solution holds nothing that it can show."""
     if strategy == "skeleton":
-        lines = [f"{' '.join(each.left)} = {_text(each.result.value)}" for each in _held(solution)]
+        lines = [f"{' '.join(equation.left)} = {_text(equation.result.value)}" for equation in _held(solution)]
         return {"operations": "\n".join(lines)} if lines else None
     if strategy == "back_translation":
         program = program_in(solution) or _as_program(_held(solution))

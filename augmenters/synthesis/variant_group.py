@@ -82,8 +82,8 @@ class VariantGroup:
         """Take the completion of a request; returns the requests that follow from it."""
         if ticket.kind == "proposal":
             self.variants[ticket.variant].proposal = completion
-            asked = [variant for variant in self.variants if variant.request is not None]
-            return self._judge_proposals() if all(each.proposal for each in asked) else []
+            proposed = [variant for variant in self.variants if variant.request is not None]
+            return self._judge_proposals() if all(variant.proposal for variant in proposed) else []
         arrived = self._round[ticket.variant]
         arrived[ticket.sample] = (request, completion)
         if len(arrived) < self._asked[ticket.variant]:
@@ -97,7 +97,7 @@ class VariantGroup:
 
     def _judge_parent(self) -> Asked:
         self.parent = self._graded(-1)
-        right = [each.completion.text for each in self.parent if each.verdict == Verdict.right]
+        right = [solution.completion.text for solution in self.parent if solution.verdict == Verdict.right]
         fault = None
         if self.settings.parents is not None:
             low, high = self.settings.parents
@@ -129,7 +129,11 @@ class VariantGroup:
                 variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
 
     def _proposals(self) -> Asked:
-        return [(each.request, Ticket(each.number, "proposal")) for each in self.variants if each.request is not None]
+        return [
+            (variant.request, Ticket(variant.number, "proposal"))
+            for variant in self.variants
+            if variant.request is not None
+        ]
 
     def _judge_proposals(self) -> Asked:
         seen: set[str] = set()
@@ -142,7 +146,7 @@ class VariantGroup:
             if collision is not None:
                 variant.reject(*collision)
             variant.screened = collision is None
-        return [each for variant in open_ones if variant.screened for each in self._next_round(variant)]
+        return [request for variant in open_ones if variant.screened for request in self._next_round(variant)]
 
     def _judge_proposal(self, variant: Variant, seen: set[str]) -> None:
         assert variant.proposal is not None
@@ -162,19 +166,19 @@ class VariantGroup:
         if fault is not None:
             return variant.reject(fault)
         if settings.of_answers:
-            found = problem_faults(problem, self.source.answer, parent, settings.least_difference, settings.checks)
-            return self._note(variant, OF_PROBLEMS, found)
+            faults = problem_faults(problem, self.source.answer, parent, settings.least_difference, settings.checks)
+            return self._note(variant, OF_PROBLEMS, faults)
         source = (self.source.solution, parent)
-        found = task_faults(problem, *source, settings.least_difference, settings.checks)
-        return self._note(variant, OF_TASKS, found)
+        faults = task_faults(problem, *source, settings.least_difference, settings.checks)
+        return self._note(variant, OF_TASKS, faults)
 
-    def _note(self, variant: Variant, made: tuple[Check, ...], found: dict[Check, str]) -> None:
+    def _note(self, variant: Variant, checks: tuple[Check, ...], faults: dict[Check, str]) -> None:
         """Record the checks that were made and what they found; the first fault is the outcome."""
-        variant.checked += [check for check in made if check in self.settings.checks]
-        variant.faults |= found
-        first = next((check for check in CHECKS if check in found), None)
+        variant.checked += [check for check in checks if check in self.settings.checks]
+        variant.faults |= faults
+        first = next((check for check in CHECKS if check in faults), None)
         if first is not None:
-            variant.reject(REASONS[first], found[first])
+            variant.reject(REASONS[first], faults[first])
 
     # -- solutions -------------------------------------------------------------------------------------------------
 
@@ -188,10 +192,10 @@ class VariantGroup:
         ]
 
     def _next_round(self, variant: Variant) -> Asked:
-        band, drawn = self.settings.band, len(variant.drawn)
-        asked = band.next_samples(variant.count(Verdict.right), variant.count(Verdict.undecided), drawn)
+        band, sampled = self.settings.band, len(variant.drawn)
+        wanted = band.next_samples(variant.count(Verdict.right), variant.count(Verdict.undecided), sampled)
         assert variant.problem is not None
-        return self._solutions(variant.problem, variant.number, "solution", range(drawn, drawn + asked))
+        return self._solutions(variant.problem, variant.number, "solution", range(sampled, sampled + wanted))
 
     def _judge_round(self, variant: Variant) -> Asked:
         variant.drawn += self._graded(variant.number)
@@ -214,8 +218,8 @@ class VariantGroup:
         if not self.settings.of_answers:
             checks = frozenset()
         right, wrong = (variant.texts(verdict) for verdict in (Verdict.right, Verdict.wrong))
-        made = OF_SOLUTIONS if self.settings.of_answers else ()
-        self._note(variant, made, solution_faults(problem, right, wrong, self.settings.band.low, checks))
+        checks_made = OF_SOLUTIONS if self.settings.of_answers else ()
+        self._note(variant, checks_made, solution_faults(problem, right, wrong, self.settings.band.low, checks))
         if variant.outcome is not None:
             return []
         variant.confirmed = True
@@ -247,8 +251,8 @@ class VariantGroup:
         if (refusal := self._refusal(variant.number)) is not None:
             variant.reject("request refused", refusal)
             return []
-        answers = [second.answer(each.completion.text, each.verdict) for each in variant.second]
-        fault = second_route.fault([each.verdict for each in variant.second], answers)
+        answers = [second.answer(solution.completion.text, solution.verdict) for solution in variant.second]
+        fault = second_route.fault([solution.verdict for solution in variant.second], answers)
         self._note(variant, ("second_route",), {} if fault is None else {"second_route": fault})
         if variant.outcome is None:
             variant.outcome = KEPT
@@ -257,7 +261,7 @@ class VariantGroup:
     # -- grading ---------------------------------------------------------------------------------------------------
 
     def _graded(self, number: int, *, second: bool = False) -> list[SampledSolution]:
-        arrived = [each for _, each in sorted(self._round[number].items())]
+        arrived = [solution for _, solution in sorted(self._round[number].items())]
         route = self.settings.second if second else self.settings
         assert route is not None
         return [
@@ -272,17 +276,17 @@ class VariantGroup:
         ]
 
     def _refusal(self, number: int) -> str | None:
-        """What a server said of the first request of a round that it refused; None where it refused none."""
-        refused = (each for _, each in self._round[number].values() if each.finish_reason == "refused")
-        first = next(refused, None)
+        """What a server said of the first request of a round that it refused; None if it refused none."""
+        completions = (completion for _, completion in self._round[number].values())
+        first = next((completion for completion in completions if completion.finish_reason == "refused"), None)
         return None if first is None else first.refusal or ""
 
 
 def _first_grounded(variant: Variant) -> SampledSolution | None:
     """The first right solution in plain text that calculates with nothing but what the problem states."""
-    for each in variant.drawn:
-        text = each.completion.text
-        plain = each.verdict == Verdict.right and not has_control_characters(text)
+    for solution in variant.drawn:
+        text = solution.completion.text
+        plain = solution.verdict == Verdict.right and not has_control_characters(text)
         if plain and solution_fault(variant.problem or "", text) is None:
-            return each
+            return solution
     return None

@@ -122,22 +122,23 @@ class Variant:
     detail: str | None = None
 
     def count(self, verdict: Verdict) -> int:
-        return sum(each.verdict == verdict for each in self.drawn)
+        return sum(solution.verdict == verdict for solution in self.drawn)
 
     def texts(self, verdict: Verdict) -> list[str]:
-        return [each.completion.text for each in self.drawn if each.verdict == verdict]
+        return [solution.completion.text for solution in self.drawn if solution.verdict == verdict]
 
     @property
     def solution(self) -> SampledSolution | None:
         """The new row's completion: the solution that the checks chose, else the first right one that is plain text."""
-        right = (each for each in self.drawn if each.verdict == Verdict.right)
-        return self.chosen or next((each for each in right if not has_control_characters(each.completion.text)), None)
+        right = (solution for solution in self.drawn if solution.verdict == Verdict.right)
+        plain = (solution for solution in right if not has_control_characters(solution.completion.text))
+        return self.chosen or next(plain, None)
 
     @property
     def completion_tokens(self) -> int:
         """Generated for this variant: proposal, solutions and second route together."""
-        every = [self.proposal, *(each.completion for each in (*self.drawn, *self.second))]
-        return sum(each.completion_tokens for each in every if each is not None)
+        every = [self.proposal, *(solution.completion for solution in (*self.drawn, *self.second))]
+        return sum(completion.completion_tokens for completion in every if completion is not None)
 
     def reject(self, reason: str, detail: str | None = None) -> None:
         self.outcome, self.detail = reason, detail

@@ -1,1 +1,1 @@
-"""The commands, one per file."""
+"""Subcommands of the `curate` command line, one module each."""

@@ -60,9 +60,9 @@ _MOST_ROWS = 60
 
 
 def print_comparison(record: dict[str, Any]) -> None:
-    """The headline, the differences, the arms with their cost, and the notes of comparison.json.
+    """Print the headline, differences, arms with their cost, and notes of a comparison.json.
 
-    Of the metric that is not the primary outcome the pooled differences only; the page and the JSON have the rest.
+    For the metric that is not the primary outcome, only pooled differences are printed; the page and the JSON have all.
     """
     from rich.console import Console
 
@@ -70,7 +70,7 @@ def print_comparison(record: dict[str, Any]) -> None:
     title, sentences = headline(record)
     show(title, "", sentences[0], "")
     metrics = {difference["metric"] for difference in record["differences"]}
-    for metric in sorted(metrics, key=lambda each: (each != record["primary"]["metric"], each)):
+    for metric in sorted(metrics, key=lambda candidate: (candidate != record["primary"]["metric"], candidate)):
         show(_differences(record, metric, narrow=narrow))
     if record["against_controls"]:
         show(_controls(record, narrow=narrow))
@@ -129,7 +129,7 @@ def _side_by_side(record: dict[str, Any], *, narrow: bool) -> Any:
 
 
 def _filled(title: str, rows: list[dict[str, Any]], second: str, base: str, *, narrow: bool) -> Any:
-    """A table of differences. second: the key shown beside the arm; base: what the mean that it is held against is."""
+    """A table of differences. second: key shown beside the arm; base: name of the reference mean in its column."""
     from rich.table import Table
 
     metric = rows[0]["metric"]

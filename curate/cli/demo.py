@@ -1,6 +1,6 @@
-"""`curate demo`: curate generated math problems whose difficulty is known, and see what was found.
+"""`curate demo`: curate generated math problems of known difficulty and compare the split with it.
 
-With --control: fine-tune on rows of which it is known that copies of the hard ones help, and see whether they do.
+With --control: fine-tune on rows where copies of hard rows are known to help, and check that they do.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _control(options: argparse.Namespace) -> dict[str, Any]:
-    """The positive control, or what is left to do of it."""
+    """Run the positive control, or what is left of it."""
     if options.rows is not None:
         raise InputError(f"--rows {options.rows}: the rows of --control are fixed; leave it out")
     count = _SEEDS if options.seeds is None else options.seeds
@@ -121,7 +121,7 @@ def _print_control(record: dict[str, Any], out: Path, seconds: float) -> None:
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of an arm that the table has a column for."""
+    """The differences of one arm that the table has a column for."""
     return [row for row in rows if (row["set"], row["metric"]) != ("balanced", "nll")]
 
 
@@ -138,13 +138,13 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _against_levels(problems: pa.Table, curated: Curated) -> dict[str, Any]:
-    """How the split and, for comparison, the length of completions tell the known hard levels from the others."""
+    """How well the split and, as a reference, the completion length separate the known hard levels from the others."""
     split = curated.split
     level_of = dict(zip(problems["id"].to_pylist(), problems["level"].to_pylist(), strict=True))
-    levels = np.array([level_of[each] for each in split.ids.to_pylist()])  # (n,)
+    levels = np.array([level_of[row_id] for row_id in split.ids.to_pylist()])  # (n,)
     truth = levels >= _HARD_LEVEL
     tokens = curated.scores.tokens
-    assert tokens is not None  # the proxy knows them
+    assert tokens is not None  # the proxy has tokenized the rows
     longest = np.zeros(len(levels), np.bool_)
     longest[np.argsort(-tokens, kind="stable")[: int(split.hard.sum())]] = True
     return {
@@ -160,7 +160,7 @@ def _against_levels(problems: pa.Table, curated: Curated) -> dict[str, Any]:
 
 
 def _agreement(picked: BoolArray, score: Any, truth: BoolArray) -> dict[str, float]:
-    """precision and recall of the rows picked; auc: chance that a random hard row scores above a random easy one."""
+    """precision and recall of the selected rows; auc: chance that a random hard row scores above a random easy one."""
     from scipy.stats import rankdata
 
     right, positive = int((picked & truth).sum()), int(truth.sum())

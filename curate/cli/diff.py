@@ -1,4 +1,4 @@
-"""`curate diff`: two finished runs side by side."""
+"""`curate diff`: compare two finished runs."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate diff`: rows, mixture and recipes of two runs."""
-    found = run_difference(options.first, options.second)
+    """`curate diff`: compare rows, mixture and recipes of two runs."""
+    difference = run_difference(options.first, options.second)
     if not options.json:
-        show("\n".join(_lines(found)))
-    return found
+        show("\n".join(_lines(difference)))
+    return difference
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    rows, sides = found["rows"], found["sides"]
+def _lines(difference: dict[str, Any]) -> list[str]:
+    rows, sides = difference["rows"], difference["sides"]
     changed = sides["only_first"] + sides["only_second"]
     lines = [
-        f"A = {found['first']}, B = {found['second']}",
+        f"A = {difference['first']}, B = {difference['second']}",
         f"rows: {count(rows['in_both'])} in both, {count(rows['only_first'])} only in A, "
         f"{count(rows['only_second'])} only in B",
         f"changed sides: {count(changed)}; hard in both {count(sides['hard_in_both'])}, only in A "
         f"{count(sides['only_first'])}, only in B {count(sides['only_second'])}",
-        f"agreement: {share(found['jaccard'])} of the rows that either calls hard are hard in both; difficulties have "
-        f"a rank correlation of {correlation(found['rank_correlation'])}",
+        f"agreement: {share(difference['jaccard'])} of the rows that either calls hard are hard in both; "
+        f"difficulties have a rank correlation of {correlation(difference['rank_correlation'])}",
     ]
     for name, title in (("only_first", "hard in A only"), ("only_second", "hard in B only")):
-        for each in found["changed"][name][:_SHOWN_ROWS]:
-            first, second = each["difficulty"]
-            lines.append(f"  {title}: {one_line(each['example_id'], 50)}, {decimal(first)} -> {decimal(second)}")
-    different = {name: pair for name, pair in found["mixture"].items() if pair[0] != pair[1]}
+        for change in difference["changed"][name][:_SHOWN_ROWS]:
+            first, second = change["difficulty"]
+            lines.append(f"  {title}: {one_line(change['example_id'], 50)}, {decimal(first)} -> {decimal(second)}")
+    different = {name: pair for name, pair in difference["mixture"].items() if pair[0] != pair[1]}
     lines.append("mixture: the same" if not different else "mixture:")
     lines += [f"  {name}: {count(first)} -> {count(second)}" for name, (first, second) in different.items()]
-    lines.append("recipe: the same" if not found["recipe"] else "recipe:")
-    for key, (first, second) in found["recipe"].items():
+    lines.append("recipe: the same" if not difference["recipe"] else "recipe:")
+    for key, (first, second) in difference["recipe"].items():
         lines.append(f"  {one_line(key)}: {one_line(json.dumps(first))} -> {one_line(json.dumps(second))}")
     return lines

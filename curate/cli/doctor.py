@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate doctor`: what works on this machine."""
+    """`curate doctor`: check what works on this machine."""
     findings = _examine(options.cache)
     if not options.json:
         _print_findings(findings)
@@ -63,11 +63,11 @@ def _examine(cache: Path | str | None = None) -> list[dict[str, str]]:
     findings = []
     for name, check in checks:
         try:
-            status, found, remedy = check()
+            status, finding, remedy = check()
         except Exception as error:  # a check that fails is itself the finding
             kind = "" if isinstance(error, CurateError) else f"{type(error).__name__}: "
-            status, found, remedy = "bad", kind + " ".join(str(error).split()), "see the message"
-        findings.append({"name": name, "status": status, "found": found, "remedy": remedy})
+            status, finding, remedy = "bad", kind + " ".join(str(error).split()), "see the message"
+        findings.append({"name": name, "status": status, "found": finding, "remedy": remedy})
     return findings
 
 
@@ -96,9 +96,9 @@ def _optional(package: str, use: str, extra: str) -> tuple[str, str, str]:
 
 
 def _vllm() -> tuple[str, str, str]:
-    found = shutil.which("vllm")
+    executable = shutil.which("vllm")
     remedy = "to start servers for new problems: install vLLM in an environment of its own and name it with --vllm PATH"
-    return ("good", found, "") if found else ("note", "not on the PATH", remedy)
+    return ("good", executable, "") if executable else ("note", "not on the PATH", remedy)
 
 
 def _devices() -> tuple[str, str, str]:
@@ -108,8 +108,8 @@ def _devices() -> tuple[str, str, str]:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return "good", f"{', '.join(names)}; precision {resolve_precision('auto', torch.device('cuda'))}", ""
     precision = resolve_precision("auto", torch.device("cpu"))
-    found = f"CPU with {torch.get_num_threads()} threads, precision {precision}"
-    return "note", found, "no GPU: take --proxy scratch, or --limit, for large datasets"
+    description = f"CPU with {torch.get_num_threads()} threads, precision {precision}"
+    return "note", description, "no GPU: take --proxy scratch, or --limit, for large datasets"
 
 
 def _compiler() -> tuple[str, str, str]:
@@ -120,7 +120,7 @@ def _compiler() -> tuple[str, str, str]:
 
 
 def _programs() -> tuple[str, str, str]:
-    """Whether programs of a model can be run, and in which layers of a sandbox."""
+    """Whether programs written by a model can be run, and which sandbox layers are available."""
     result = run_program("")
     if not result.layers:
         return "note", str(result.failure), "for --run-programs; everything else works without"
@@ -129,8 +129,8 @@ def _programs() -> tuple[str, str, str]:
     return "good", summary + (f"; this kernel has no {', '.join(lacking)}" if lacking else ""), ""
 
 
-def _cache(given: Path | str | None) -> tuple[str, str, str]:
-    cache = open_cache(given)
+def _cache(directory: Path | str | None) -> tuple[str, str, str]:
+    cache = open_cache(directory)
     root = cache.root
     check_cache(root)
     make_folder(root)
@@ -140,7 +140,7 @@ def _cache(given: Path | str | None) -> tuple[str, str, str]:
     used = sum(path.stat().st_size for path in files_under(root))
     summary = f"{root}: {used / 1e9:.1f} GB used, {free / 1e9:.1f} GB free"
     if isinstance(cache, RemoteCache):
-        check_cache_place(given)
+        check_cache_place(directory)
         summary = f"{cache} can be written; copies of its entries in {summary}"
     if free < _LITTLE_DISK:
         return "note", summary, "little room for checkpoints: set CURATE_CACHE or pass --cache"

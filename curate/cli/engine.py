@@ -1,4 +1,4 @@
-"""The options that say where the work of a command is done."""
+"""Command-line options that choose where the work of a command runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curate.errors import InputError
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """--engine and what goes with it; the command finds the engine as `options.workers_of`."""
+    """Add --engine and its options; the command reads the engine from `options.workers_of`."""
     group = parser.add_argument_group("on whose machines")
     group.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="this process, or workers of a Ray cluster (local)"
@@ -24,15 +24,15 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_engine(options: argparse.Namespace) -> AbstractContextManager[Ray | None]:
-    """The engine of a command, None = this process; it is closed at the end of the block."""
-    given = field_values(options, ENGINE_FIELDS)
+    """Open the engine of a command (None = this process) and close it at the end of the block."""
+    fields = field_values(options, ENGINE_FIELDS)
     if options.engine == "local":
-        if given:
-            raise InputError(f"{option_of(next(iter(given)))} is for --engine ray; add that, or leave it out")
+        if fields:
+            raise InputError(f"{option_of(next(iter(fields)))} is for --engine ray; add that, or leave it out")
         return nullcontext()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("--engine ray starts its own ranks: give --train-workers N, and start curate without torchrun")
-    settings: dict[str, Any] = {**given, "device": getattr(options, "device", None)}
+    settings: dict[str, Any] = {**fields, "device": getattr(options, "device", None)}
     return _made(settings)
 
 

@@ -24,7 +24,7 @@ SET_HELP = (
     "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: {final_answer: COLUMN}, "
     "level: COLUMN, name: NAME, grader: NAME}"
 )
-# Options that are settings of the same name.
+# Options named like the setting that they set.
 _ASKED = ("style", "template", "shots")
 _DRAWN = ("samples", "temperature", "top_p", "max_tokens", "stop", "max_length", "seed")
 _MEANS = ("generator", "vllm", "url", "batch_size", "precision", "revision", "trust_remote_code")
@@ -55,20 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
-    """How answers are asked for, drawn and scored."""
-    asked = parser.add_argument_group("how questions are asked")
-    add_field_options(asked, Evaluation, _ASKED, {"shots": "K"})
-    asked.add_argument("--shots-from", metavar="DATA", help="where they are drawn from, named as for --data")
-    drawn = parser.add_argument_group("how answers are drawn and scored")
-    add_field_options(drawn, Evaluation, _DRAWN, {"samples": "K", "temperature": "T", "top_p": "P"})
-    add_grader_argument(drawn)
-    add_field_options(drawn, Evaluation, ("run_programs",))
-    add_sandbox_argument(parser, drawn)
-    drawn.add_argument(
+    """Add the options that say how questions are prompted, answers drawn, and both scored."""
+    question_options = parser.add_argument_group("how questions are asked")
+    add_field_options(question_options, Evaluation, _ASKED, {"shots": "K"})
+    question_options.add_argument("--shots-from", metavar="DATA", help="where they are drawn from, named as for --data")
+    answer_options = parser.add_argument_group("how answers are drawn and scored")
+    add_field_options(answer_options, Evaluation, _DRAWN, {"samples": "K", "temperature": "T", "top_p": "P"})
+    add_grader_argument(answer_options)
+    add_field_options(answer_options, Evaluation, ("run_programs",))
+    add_sandbox_argument(parser, answer_options)
+    answer_options.add_argument(
         "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a grader may be loaded from"
     )
-    drawn.add_argument("--no-generate", action="store_true", help="score reference completions only")
-    drawn.add_argument("--no-nll", action="store_true", help="draw and grade answers only")
+    answer_options.add_argument("--no-generate", action="store_true", help="score reference completions only")
+    answer_options.add_argument("--no-nll", action="store_true", help="draw and grade answers only")
     means = parser.add_argument_group("by what")
     add_field_options(means, Evaluation, _MEANS, {"vllm": "PATH", "url": "URL", "revision": "NAME"})
 
@@ -84,7 +84,7 @@ def add_grader_argument(group: argparse._ArgumentGroup) -> None:
 
 
 def given_grader(options: argparse.Namespace) -> Any:
-    """The grader that --grader names; None where it names none."""
+    """The grader named by --grader; None without the option."""
     text = options.grader
     value = given_component(text, "--grader") if text is not None and text.lstrip().startswith("{") else text
     return grader_from(value, "--grader", permissions(options))
@@ -112,19 +112,19 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     place = options.out or directory / "evaluation"
     if not options.json:
         _print(results, place)
-    return {"directory": str(place), "evaluations": {name: each.summary for name, each in results.items()}}
+    return {"directory": str(place), "evaluations": {name: evaluation.summary for name, evaluation in results.items()}}
 
 
 def named_sets(
-    given: list[str], option: str, *, limit: int | None = None, seed: int = 0, allowed: tuple[str, ...] = ()
+    texts: list[str], option: str, *, limit: int | None = None, seed: int = 0, allowed: tuple[str, ...] = ()
 ) -> list[EvaluationSet]:
-    """Evaluation sets as they are named on the command line; limit, seed: of those that name none themselves.
+    """Evaluation sets named on the command line; limit, seed: defaults for sets that do not give their own.
 
-    allowed: what their graders may be, see `permissions`.
+    allowed: consent for their graders, see `permissions`.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give a number of rows of at least 1")
-    sets = [parse_set(text, option, allowed) for text in given]
+    sets = [parse_set(text, option, allowed) for text in texts]
     return [
         evaluation_set
         if evaluation_set.limit is not None
@@ -154,7 +154,7 @@ def _print(results: dict[str, EvaluationResult], place: Path) -> None:
     from rich.table import Table
 
     table = Table()
-    table.add_column("set", overflow="fold")  # numbers and their names are never cut, on a narrow screen labels fold
+    table.add_column("set", overflow="fold")  # numbers and their names are never cut; labels fold on a narrow screen
     for name in ("rows", "accuracy", "undecided", "cut off", "nats/token", "by row"):
         table.add_column(name, justify="right", no_wrap=True)
     lines: list[str] = []

@@ -37,20 +37,20 @@ def add_field_options(
     names: Iterable[str],
     metavars: Mapping[str, str] | None = None,
 ) -> None:
-    """An option for each of the fields `names` of a component class; without it, the field has its own default.
+    """Add one option per field in `names` of a component class; an option left out keeps the default of its field.
 
-    metavars: name -> what stands for the value in --help, where its type says too little. A field without a default is
-    a required option. A field of several strings is an option to be repeated.
+    metavars: field -> placeholder in --help, where the type says too little. A field without a default becomes a
+    required option. A field that holds several strings becomes an option that can be repeated.
     """
     for name in names:
         field = component.model_fields[name]
         known = _types(field.annotation)
         options: dict[str, Any] = {"default": None, "help": _help(field)}
-        choices = [value for each in known if get_origin(each) is Literal for value in get_args(each)]
-        plain = [each for each in known if get_origin(each) is not Literal]
+        choices = [value for kind in known if get_origin(kind) is Literal for value in get_args(kind)]
+        plain = [kind for kind in known if get_origin(kind) is not Literal]
         if plain == [bool]:
             options["action"] = "store_true"
-        elif any(get_origin(each) is tuple and get_args(each)[0] is str for each in plain):
+        elif any(get_origin(kind) is tuple and get_args(kind)[0] is str for kind in plain):
             options |= {"action": "append", "metavar": "TEXT"}
         elif not plain:
             options["choices"] = choices
@@ -66,7 +66,7 @@ def add_field_options(
 
 
 def field_values(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """The fields that were set on the command line."""
+    """The fields that were set on the command line, by name."""
     values = {name: getattr(options, name, None) for name in names}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
@@ -74,25 +74,25 @@ def field_values(options: argparse.Namespace, names: Iterable[str]) -> dict[str,
 
 
 def add_reading_fields(group: argparse._ArgumentGroup) -> None:
-    """The options by which any dataset is read."""
+    """Add the options that say how any dataset is read."""
     add_field_options(group, Reading, READING, _READING_METAVARS)
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """How DATA is read."""
+    """Add the options that say how DATA is read."""
     group = parser.add_argument_group("how to read DATA")
     add_reading_fields(group)
     add_field_options(group, FileOptions, FileOptions.model_fields)
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """These arguments as `curate.read` takes them."""
+    """The reading options as keyword arguments of `curate.read`."""
     files = FileOptions(**field_values(options, FileOptions.model_fields))
     return {name: getattr(options, name) for name in READING} | files.model_dump()
 
 
 def _types(annotation: Any) -> list[Any]:
-    """The alternatives of an annotation, without None and what Annotated adds."""
+    """The alternatives of a union annotation, without None and without the metadata of Annotated."""
     if get_origin(annotation) is Annotated:
         return _types(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -103,8 +103,8 @@ def _types(annotation: Any) -> list[Any]:
 def _help(field: FieldInfo) -> str:
     assert field.description, "a field that is an option needs a description"
     nothing = field.is_required() or field.default is None or field.default is False or field.default == ()
-    shown = "" if nothing else f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
-    default = f" ({shown})" if shown and not field.description.endswith(")") else ""
+    default_text = "" if nothing else f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+    default = f" ({default_text})" if default_text and not field.description.endswith(")") else ""
     return (field.description + default).replace("%", "%%")
 
 

@@ -18,7 +18,7 @@ from curate.finetuning.lora import LoRA
 from curate.recipe import apply_settings, component_names, parse_recipe
 from curate.storage.places import local_path
 
-# Options that are settings of the same name: of every command that fine-tunes, and of this one.
+# Options named like the setting that they set: for every command that fine-tunes, and for this one only.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
 _TRAINING = (
     "steps",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is trained and how; further settings go through --set."""
+    """Add the options for the model and its training; other settings are set with --set."""
     training = parser.add_argument_group("what to train and how")
     add_tuning_arguments(
         training,
@@ -89,12 +89,12 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def offered(module: str) -> str:
-    """The components of a module as they are named on the command line."""
+    """The names of a module's components, for help texts."""
     return ", ".join(name.lower() for name in component_names(module))
 
 
 def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:
-    """What every command takes that fine-tunes, see `tuning_settings`. optimizer: help for --optimizer."""
+    """Add the options shared by all commands that fine-tune, see `tuning_settings`. optimizer: help for --optimizer."""
     add_field_options(group, Finetuning, _TUNING, {"model": "MODEL", "revision": "NAME", "learning_rate": "RATE"})
     group.add_argument("--optimizer", metavar="NAME", help=optimizer)
     group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
@@ -106,7 +106,7 @@ def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_tuning_arguments`, and --trust-remote-code, as plain settings for `finetuning_from`."""
     settings = field_values(options, (*_TUNING, "optimizer"))
     if "optimizer" in settings:
-        settings["optimizer"] = {"use": settings["optimizer"]}  # so that a path such as optimizer.rho finds its place
+        settings["optimizer"] = {"use": settings["optimizer"]}  # so that a path such as optimizer.rho can be set
     if options.lora or options.lora_rank is not None:
         settings["lora"] = {"use": "LoRA"} | ({} if options.lora_rank is None else {"rank": options.lora_rank})
     if options.trust_remote_code:
@@ -115,7 +115,7 @@ def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_component(text: str, option: str) -> dict[str, Any]:
-    """What an option says that takes the name of a component, or a YAML mapping with `use` and its parameters."""
+    """Parse an option that takes the name of a component, or a YAML mapping of `use` and its parameters."""
     if not text.lstrip().startswith("{"):
         return {"use": text}
 
@@ -126,9 +126,9 @@ def given_component(text: str, option: str) -> dict[str, Any]:
 
 
 def given_settings(options: argparse.Namespace) -> Finetuning:
-    """Settings from the options of `_add_model_arguments`, and where a command has them seed, save_every, log_every.
+    """Settings from the options of `_add_model_arguments`, plus seed, save_every and log_every if the command has them.
 
-    --set comes last. Raises InputError that names the setting.
+    --set is applied last. Raises InputError that names the setting.
     """
     settings = tuning_settings(options) | field_values(options, (*_TRAINING, *_RUN))
     if options.reweighter is not None:

@@ -1,4 +1,4 @@
-"""`curate forecast`: held-out curves of a finished run's proxy along a planned budget, and what they say of copies."""
+"""`curate forecast`: held-out loss curves of a finished run's proxy along a planned budget, and advice on copies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate forecast`: show the cost, ask where it is much, train, and write what is foretold into the folder."""
+    """`curate forecast`: show the cost, ask for consent if it is high, train, and add the forecast to the folder."""
     directory, progress = options.directory, new_progress()
     settings: ForecastSettings = construct(ForecastSettings, field_values(options, _FIELDS), "forecast")
     record = read_finished(directory)
@@ -65,8 +65,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         check_cost(cost, options.yes, "pass --yes")
     commands = _commands(directory, record, settings, budget.length)
     wrong = (record["diagnostics"].get("reducible") or {}).get("wrong_share")
-    found = foretell(budget.curves(judgment().clock), commands=commands, wrong_share=wrong, seed=pipeline.seed)
-    record["forecast"] |= found.to_json()
+    prediction = foretell(budget.curves(judgment().clock), commands=commands, wrong_share=wrong, seed=pipeline.seed)
+    record["forecast"] |= prediction.to_json()
     publish_file(directory / RECORD, record_text(record), replace=True)
     report = write_report(directory)
     if not options.json:
@@ -76,7 +76,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _agreed(cost: Cost, options: argparse.Namespace) -> bool:
-    """Whether somebody at a terminal was asked and said yes."""
+    """Whether the user was asked at a terminal and agreed."""
     if not cost.asked_for or options.yes or options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print("go on? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -86,7 +86,7 @@ def _agreed(cost: Cost, options: argparse.Namespace) -> bool:
 
 
 def _pipeline(record: dict[str, Any], directory: Path, allowed: tuple[str, ...]) -> Pipeline:
-    """What scored the run; its augmenters are not needed, and may name servers."""
+    """The pipeline that scored the run, without its augmenters: they are not needed and may name servers."""
     mapping = parse_recipe(record["recipe_yaml"], f"the recipe of {directory}")
     return Pipeline.from_yaml(
         dump_recipe({**mapping, "augmenters": [], "order": "shuffle", "copies": "rows"}), allow_plugins=allowed
@@ -94,7 +94,7 @@ def _pipeline(record: dict[str, Any], directory: Path, allowed: tuple[str, ...])
 
 
 def _input(record: dict[str, Any], directory: Path, pipeline: Pipeline, run: Run) -> Loaded:
-    """The rows that the run read, from where it read them. InputError where they are gone or are others now."""
+    """The rows that the run read, read again. InputError if they are missing or have changed."""
     reading = dict(record["data"].get("read") or {})
     data = reading.pop("data", None)
     again = "curate its data again with a `forecast:` section in the recipe (--set forecast.steps=N)"
@@ -128,12 +128,12 @@ def _split(directory: Path, record: dict[str, Any], loaded: Loaded) -> Split:
 
 
 def _commands(directory: Path, record: dict[str, Any], settings: ForecastSettings, length: int) -> Commands:
-    """What can be typed next, with this folder's data and recipe."""
+    """Commands to try next, with the data and recipe of this folder."""
     data, place = _data_words(record), shlex.quote(str(directory))
-    named = settings.model or "MODEL"
-    model = shlex.quote(named if not named[:1].isdigit() else "MODEL")  # a size is no model
+    model_name = settings.model or "MODEL"
+    model = shlex.quote(model_name if not model_name[:1].isdigit() else "MODEL")  # a size is not the name of a model
     augmenters = parse_recipe(record["recipe_yaml"], "recipe").get("augmenters") or []
-    at = next((k for k, each in enumerate(augmenters) if str(each.get("use", "")).endswith("Duplicate")), None)
+    at = next((k for k, item in enumerate(augmenters) if str(item.get("use", "")).endswith("Duplicate")), None)
     copies = f"augmenters.{at}.times={{extra}}" if at is not None else "'augmenters=[{use: Duplicate, times: {extra}}]'"
     again = "" if settings.model is None else f" --model {shlex.quote(settings.model)}"
     steps = 2 * settings.steps if isinstance(settings.steps, int) else "N"
@@ -148,13 +148,13 @@ def _commands(directory: Path, record: dict[str, Any], settings: ForecastSetting
 
 
 def _data_words(record: dict[str, Any]) -> str:
-    """DATA and the options it was read with."""
+    """DATA and its reading options as words of a command line."""
     reading = dict(record["data"].get("read") or {})
     words = [str(reading.pop("data", None) or "DATA")]
     for name, value in reading.items():
         option = "--" + name.replace("_", "-")
         if isinstance(value, dict):
             value = ",".join(f"{role}={column}" for role, column in value.items())
-        for each in value if isinstance(value, list) else [value]:
-            words += [option, str(each)]
+        for item in value if isinstance(value, list) else [value]:
+            words += [option, str(item)]
     return shlex.join(words)

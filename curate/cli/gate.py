@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """Hold DATA against other datasets and itself; returns the object that --json prints."""
+    """Compare DATA with other datasets and with itself; returns the object that --json prints."""
     for name in ("out", "clean"):
         _check_file(f"--{name}", getattr(options, name))
     _check_results(options)
@@ -81,7 +81,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if options.out is not None:
         _write(_hits_table(hits, ids, texts.loaded.rows.tolist()), options.out)
     if options.clean is not None:
-        _write(texts.table.filter([not found for found in hits]), options.clean)
+        _write(texts.table.filter([not row_hits for row_hits in hits]), options.clean)
     if not options.json:
         _print(result, texts, hits)
     return result
@@ -94,7 +94,7 @@ def _hits_table(hits: list[list[Hit]], ids: list[str], rows: list[int]) -> pa.Ta
     """
     import pyarrow as pa
 
-    flat = [(rows[k], ids[k], *hit) for k, found in enumerate(hits) for hit in found]
+    flat = [(rows[k], ids[k], *hit) for k, row_hits in enumerate(hits) for hit in row_hits]
     names = ("row", "example_id", "kind", "dataset", "matched_id", "score", "matched_text")
     kinds = (pa.int64(), *[pa.string()] * 4, pa.float64(), pa.string())
     columns = zip(*flat, strict=True) if flat else ([] for _ in names)
@@ -121,13 +121,13 @@ def _index(options: argparse.Namespace) -> GateIndex:
     if settings["near_duplicate"] is None and options.against:
         raise InputError("--against looks for near-duplicates, but --near-duplicate is off; leave one of them out")
     try:
-        made = Gate(**settings)
+        gate = Gate(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).replace("_", "-")
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"--{name}: {message} (given: {first['input']!r}); see `curate gate --help`") from error
-    index = made.open()
+    index = gate.open()
     if options.against:
         described = named_dataset(options.against, "--against")
         reading = dict(described) if isinstance(described, dict) else {"data": described}
@@ -157,25 +157,25 @@ def _check_file(option: str, path: Path | None) -> None:
 
 
 def _check_results(options: argparse.Namespace) -> None:
-    """InputError where a result would take the place of the other one or of something that is read."""
+    """Raise InputError if an output file would overwrite the other one or an input."""
     inputs: list[tuple[str, Any]] = [("DATA", options.data)]
     inputs += [("--against", named_dataset(options.against, "--against"))] if options.against else []
-    inputs += [("--evaluation", named_dataset(each, "--evaluation")) for each in options.evaluation]
+    inputs += [("--evaluation", named_dataset(evaluation, "--evaluation")) for evaluation in options.evaluation]
     if options.out is not None and options.clean is not None and _same_file(options.out, options.clean):
         raise InputError(f"--out and --clean both name {options.out}; name two files")
     for option in ("out", "clean"):
         path: Path | None = getattr(options, option)
         if path is None or not path.exists():
             continue
-        for role, named in inputs:
-            place = expanded(named["data"] if isinstance(named, dict) else named)
+        for role, source in inputs:
+            place = expanded(source["data"] if isinstance(source, dict) else source)
             read = list(files_under(place)) if place.is_dir() else [place]
-            if any(_same_file(path, each) for each in read):
+            if any(_same_file(path, file) for file in read):
                 raise InputError(f"--{option} {path} would overwrite what {role} reads; name another file")
 
 
 def _same_file(first: Path, second: Path) -> bool:
-    """By whatever names and links."""
+    """Whether two paths are the same file, by whatever names and links."""
     if first.exists() and second.exists():
         return first.samefile(second)
     return first.resolve() == second.resolve()
@@ -192,8 +192,8 @@ def _write(table: pa.Table, path: Path) -> None:
 
 def _result(options: argparse.Namespace, texts: Texts, hits: list[list[Hit]], index: GateIndex) -> dict[str, Any]:
     rows = len(hits)
-    hit = sum(bool(found) for found in hits)
-    kinds = Counter((each.kind, each.dataset) for found in hits for each in found)
+    hit = sum(bool(row_hits) for row_hits in hits)
+    kinds = Counter((hit.kind, hit.dataset) for row_hits in hits for hit in row_hits)
     return {
         "rows": rows,
         "without_text": texts.missing,

@@ -1,4 +1,4 @@
-"""What `curate score --like DIR` and `curate run --reuse DIR` share: rows that a finished run knows, and new ones."""
+"""Incremental scoring for `curate score --like DIR` and `curate run --reuse DIR`: keep known rows, score new ones."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _OWN = ("proxy", "seed", "stability", "evaluation", "scores", "set", "score_samp
 
 @dataclass(frozen=True)
 class Grown:
-    """The rows of a command, those that a finished run knows and new ones, all of them scored.
+    """All rows of a command, scored: those that a finished run already scored, and new ones.
 
-    known: (n,) bool. measured: the new rows in their order; None where there is none.
+    known: (n,) bool, rows of the finished run. measured: the new rows in their order; None if there are none.
     """
 
     kept: KeptRun
@@ -88,14 +88,14 @@ class Grown:
 
     def record(self) -> dict[str, Any]:
         """For --json."""
-        found = self.drift
+        test = self.drift
         return {
             "known": int(self.known.sum()),
             "new": int((~self.known).sum()),
             "new_hard": 0 if self.measured is None else int(self.measured.hard.sum()),
             "drift": None
-            if found is None
-            else {"statistic": found.statistic, "critical": found.critical, "warning": found.warns},
+            if test is None
+            else {"statistic": test.statistic, "critical": test.critical, "warning": test.warns},
         }
 
     def changed_sides(self, split: Split) -> tuple[int, int]:
@@ -108,7 +108,7 @@ class Grown:
 
 
 def pipeline_of(directory: Path, options: argparse.Namespace, option: str) -> Pipeline:
-    """The recipe of a finished run. InputError where an option would change it; option: what named the run."""
+    """The recipe of a finished run. InputError if an option would change it; option: what named the run."""
     for name in _OWN:
         if getattr(options, name, None):
             raise InputError(f"{option} takes the recipe of {directory}; leave out --{name.replace('_', '-')}")
@@ -120,13 +120,13 @@ def pipeline_of(directory: Path, options: argparse.Namespace, option: str) -> Pi
 def read_grown(
     directory: Path, data: list[str], pipeline: Pipeline, options: argparse.Namespace, progress: Progress
 ) -> Loaded:
-    """The rows of all of `data`, one behind the other, read as those of the finished run unless options say how."""
+    """The rows of all `data`, concatenated, read like those of the finished run unless options say otherwise."""
     how = reading(options)
     record = read_finished(directory)
     if how["columns"] is None and how["shape"] is None:
         how |= reading_of(record)
     with progress.stage("read"):
-        parts = [read(each, seed=pipeline.seed, **how) for each in data]
+        parts = [read(source, seed=pipeline.seed, **how) for source in data]
         loaded = parts[0]
         if len(parts) > 1:
             table = joined([part.examples.table for part in parts], [Path(part.description) for part in parts])
@@ -149,7 +149,7 @@ def read_grown(
 def grown(
     directory: Path, loaded: Loaded, pipeline: Pipeline, options: argparse.Namespace, progress: Progress
 ) -> Grown:
-    """Measure the rows that the finished run in `directory` does not know."""
+    """Score the rows that the finished run in `directory` does not have."""
     kept = kept_run(directory, pipeline.clusterer)
     known = kept.knows(loaded.examples.ids)
     measured = None

@@ -1,4 +1,4 @@
-"""`curate init`: a recipe with comments for the data that is given, and the command that runs it."""
+"""`curate init`: write a commented recipe for a dataset and print the command that runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from curate.storage.atomic import publish_file
 from curate.storage.places import check_place, local_path
 from curate.storage.remote import without_secrets
 
-_LOOKED_AT = 2_000  # rows that the columns are recognized in, unless --limit says otherwise
+_LOOKED_AT = 2_000  # rows used to recognize the columns, unless --limit says otherwise
 
 _RECIPE = """\
 # A recipe for {data}: {found}.
@@ -66,14 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate init`: look at the data, write the recipe."""
+    """`curate init`: inspect the data and write the recipe."""
     if options.out.exists() and not options.fresh:
         raise InputError(f"{options.out} exists; name another with --out, or replace it with --fresh")
     check_place(options.out)
     options.limit = options.limit or _LOOKED_AT
     loaded = read(options.data, **reading(options))
     text = recipe_for(loaded.examples, without_secrets(options.data), options.out, options.proxy)
-    Pipeline.from_yaml(text)  # what is written can be read
+    Pipeline.from_yaml(text)  # check that the recipe can be read
     publish_file(options.out, text)
     if not options.json:
         commands = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#   curate")]
@@ -82,7 +82,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def recipe_for(examples: Examples, data: str, path: Path, proxy: str) -> str:
-    """The recipe for these examples, which were read from `data`, as it is to stand in `path`."""
+    """The text of a recipe for these examples, which were read from `data`, to be saved at `path`."""
     columns = _columns(examples)
     return _RECIPE.format(
         data=one_line(data),
@@ -96,7 +96,7 @@ def recipe_for(examples: Examples, data: str, path: Path, proxy: str) -> str:
 
 
 def _columns(examples: Examples) -> str:
-    """The columns that were recognized as --columns names them; "" where a name cannot stand there."""
+    """The recognized columns in the form that --columns takes; "" if a name cannot be written in it."""
     roles = [role for role in examples.columns if is_column_role(role) and role not in ("chosen", "rejected", "label")]
     known = {*examples.content_roles, *OPTIONAL_CONTENT, "id", "source", "final_answer"}
     pairs = {role: examples.columns[role] for role in roles if role in known}
@@ -106,7 +106,7 @@ def _columns(examples: Examples) -> str:
 
 
 def _found(examples: Examples) -> str:
-    named = ", ".join(
+    roles = ", ".join(
         f"{role} in {one_line(name, 40)}" for role, name in examples.columns.items() if is_column_role(role)
     )
-    return f"{examples.shape}, {named}"
+    return f"{examples.shape}, {roles}"

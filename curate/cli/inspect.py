@@ -1,4 +1,4 @@
-"""`curate inspect`: show a finished run in the terminal."""
+"""`curate inspect`: print a finished run in the terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate inspect`: a finished run in the terminal."""
+    """`curate inspect`: print a finished run in the terminal."""
     result = inspection(options.directory, options.examples)
     if not options.json:
         print_inspection(result)
@@ -106,8 +106,8 @@ def print_inspection(result: dict[str, Any]) -> None:
         sources = Table(title="hard rows per source", title_justify="left")
         for name in ("source", "rows", "hard", "share"):
             sources.add_column(name, justify="left" if name == "source" else "right")
-        for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
-            sources.add_row(one_line(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
+        for name, counts in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
+            sources.add_row(one_line(str(name)), f"{counts['rows']:,}", f"{counts['hard']:,}", f"{counts['share']:.1%}")
         show(sources)
     if result["forecast"]:
         show(visible("\n".join(lines(result["forecast"]))))
@@ -119,7 +119,7 @@ def print_inspection(result: dict[str, Any]) -> None:
 
 
 def _print_synthesis(result: dict[str, Any]) -> None:
-    """For each synthesis: what is left after each step, why the rest was lost, how much is hard again, the cost."""
+    """For each synthesis: what is left after each step, why the rest was rejected, how much is hard again, the cost."""
     from rich.table import Table
 
     for record in funnel.records(result):

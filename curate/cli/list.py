@@ -1,4 +1,4 @@
-"""`curate list`: the recipes and components there are, with a line about each."""
+"""`curate list`: list the available recipes and components with a one-line description."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate list`: names, and what each is."""
-    found = listed(options.kind)
+    """`curate list`: names and one-line descriptions."""
+    components = listed(options.kind)
     if not options.json:
-        _print(found)
-    return {options.kind: found}
+        _print(components)
+    return {options.kind: components}
 
 
 def listed(kind: str) -> dict[str, str]:
-    """Name -> its first sentence, in the order of the alphabet."""
+    """Name -> first sentence of its description, in alphabetical order."""
     if kind == "recipes":
         return {name: _sentence(_comment(name)) for name in recipe_names()}
     module = own_module(_MODULES[kind])
@@ -59,12 +59,12 @@ def _sentence(text: str) -> str:
     return paragraph.partition(". ")[0].rstrip(".")
 
 
-def _print(found: dict[str, str]) -> None:
+def _print(components: dict[str, str]) -> None:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in found.items():
+    for name, text in components.items():
         table.add_row(name, text)
     show(table)

@@ -1,7 +1,7 @@
-"""The `curate` command.
+"""Entry point of the `curate` command.
 
-Exit status: 0 done; 1 our own fault; 2 bad arguments or input; 3 an external part failed, the same command
-resumes; 130 / 143 interrupted or terminated. With --json one object on stdout and nothing else there.
+Exit status: 0 success; 1 internal error; 2 bad arguments or input; 3 an external part failed, the same command
+resumes; 130 / 143 interrupted or terminated. With --json, stdout holds one object and nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engine = options.open_engine(options) if "open_engine" in options else nullcontext()
         with _surroundings(as_json), sandbox, engine as options.workers_of:
             result = options.command(options)
-        if as_json and result:  # under torchrun only the first process has something to say
+        if as_json and result:  # under torchrun only rank 0 has a result
             print(json.dumps(result, allow_nan=False))
         sys.stdout.flush()
         return int(result.get("status", 0))
@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(InterruptedError("interrupted; rerun the same command to resume"), 130, as_json)
     except BrokenPipeError:
         return 0
-    except Exception as error:  # the last line of defence: whatever is left is our own fault
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # of stdout, say, which goes to a file
+    except Exception as error:  # last resort: any other exception is an internal error
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # also of stdout, which may be redirected to a file
             full = ExternalError(
                 f"the output cannot be written ({error.strerror}); make room and rerun the same command"
             )
@@ -105,7 +105,7 @@ def _failed(error: BaseException, status: int, as_json: bool) -> int:
 
 
 class _Nowhere(io.TextIOBase):
-    """In place of a stdout or stderr that a process was started without."""
+    """Stands in for a stdout or stderr that the process was started without."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -118,7 +118,7 @@ def _open_streams() -> None:
 
 
 def _drop_unwritten() -> None:
-    """Drop what a full disk or a closed pipe did not take: the interpreter would fail on it when it ends."""
+    """Drop output that a full disk or a closed pipe did not take, or the interpreter would fail on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -127,17 +127,17 @@ def _drop_unwritten() -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    """Its message; of one that quotes more than a person reads, the beginning and the end, where the remedy is."""
+    """The error message; a very long one is cut in the middle, since the remedy is at the end."""
     text = " ".join(str(error).split())
-    text = visible(text, len(text))  # it may quote the data, and the data may hold terminal escapes
+    text = visible(text, len(text))  # it may quote the data, which may hold terminal escapes
     return text if len(text) <= 480 else f"{text[:277]} … {text[-200:]}"
 
 
 class _VisibleRecord(logging.LogRecord):
-    """A message of any logger, with the characters that act on a terminal spelled out.
+    """A log record of any logger, with terminal control characters escaped.
 
-    A library's message may quote a model's files. The record is the one place that all of its handlers read, those
-    too that were made before we began or are made by what we import later.
+    A library's message may quote a model's files. The record is the one place that all handlers read, including those
+    created before this command started or by libraries imported later.
     """
 
     def getMessage(self) -> str:
@@ -146,7 +146,7 @@ class _VisibleRecord(logging.LogRecord):
 
     @property
     def exc_text(self) -> str | None:
-        """The traceback, which the first formatter leaves here and prints from here."""
+        """The traceback; logging caches it here when the first formatter makes it."""
         return self.__dict__.get("exc_text")
 
     @exc_text.setter
@@ -156,12 +156,12 @@ class _VisibleRecord(logging.LogRecord):
 
 @contextmanager
 def _surroundings(as_json: bool) -> Iterator[None]:
-    """Warnings and log messages as harmless text on stderr, and with --json nothing but our object on stdout."""
-    # Retries and advice of these two would stand between our lines; what fails in the end is an error of ours.
+    """Print warnings and log messages as harmless text on stderr; with --json, only our object goes to stdout."""
+    # Retries and hints of these two would mix with our lines; a final failure is reported as an error of ours.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character must not stop us
     records = logging.getLogRecordFactory()
     logging.setLogRecordFactory(_VisibleRecord)
     try:
@@ -210,7 +210,7 @@ _ALIASES = {"weigh": ("weight",)}
 
 
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and that of each command by name; only the command that is given is imported and has arguments."""
+    """The parser, and a parser per command by name; only the command given is imported and gets its arguments."""
     parser = _Parser(
         prog="curate",
         allow_abbrev=False,

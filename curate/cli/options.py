@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Command-line options shared by several commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from curate.storage.remote_cache import cache_place, check_cache_place
 
 
 def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
-    """What a recipe may do only if it is said, see `permissions`."""
+    """Add the options that consent to what a recipe may load, run or send, see `permissions`."""
     group.add_argument(
         "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a recipe may load code from"
     )
@@ -30,7 +30,7 @@ def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> None:
-    """Where a command keeps and computes. device: what the device is for, where that is not all of it."""
+    """Add --cache and --device. device: what the device is used for, if not for everything."""
     group = parser.add_argument_group("where")
     group.add_argument(
         "--cache", type=cache_place, metavar="DIR", help="cache folder or URL ($CURATE_CACHE, else the platform's)"
@@ -43,25 +43,25 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
 
 
 def permissions(options: argparse.Namespace) -> tuple[str, ...]:
-    """What the options let a recipe load, run or send, see `curate.component`: packages, and what was said."""
-    given = vars(options)
-    said = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if given.get(name)]
-    said += [f"--vllm {options.vllm}"] if given.get("vllm") else []
-    said += [f"--{name.replace('_', '-')} {each}" for name in ("url", "send_key") for each in given.get(name) or ()]
-    return (*given.get("allow_plugin", ()), *said)
+    """What the options allow a recipe to load, run or send, see `curate.component`: packages, and consents as typed."""
+    values = vars(options)
+    said = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if values.get(name)]
+    said += [f"--vllm {options.vllm}"] if values.get("vllm") else []
+    said += [f"--{name.replace('_', '-')} {value}" for name in ("url", "send_key") for value in values.get(name) or ()]
+    return (*values.get("allow_plugin", ()), *said)
 
 
 def check_places(options: argparse.Namespace) -> None:
-    """Refuse places that can never be written, before a command reads or computes anything."""
+    """Reject paths that can never be written, before a command reads or computes anything."""
     for name in ("out", "clean"):
         if getattr(options, name, None) is not None:
             check_result_place(getattr(options, name))
-    if "cache" in options and options.name != "doctor":  # which reports what is wrong with a cache
+    if "cache" in options and options.name != "doctor":  # doctor itself reports what is wrong with a cache
         check_cache_place(options.cache)
 
 
 def check_text(words: Sequence[str]) -> None:
-    """Refuse bytes that are no text: Arrow opens no such path, and no record could name it."""
+    """Reject arguments that are not valid text: Arrow cannot open such a path, and no record could name it."""
     for number, word in enumerate(words):
         try:
             word.encode()
@@ -73,9 +73,9 @@ def check_text(words: Sequence[str]) -> None:
 
 
 def check_spelling(words: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
-    """Refuse a mistyped command or option by name, with the nearest one.
+    """Reject a mistyped command or option by name, and suggest the nearest one.
 
-    argparse would first complain about what is missing, and cannot suggest.
+    argparse would complain first about missing arguments, and cannot suggest names.
     """
     name = words[0] if words else "--help"
     if name.startswith("-") and name not in ("-h", "--help", "--version"):

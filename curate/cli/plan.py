@@ -1,4 +1,4 @@
-"""`curate plan`: what a run would cost and what is there already."""
+"""`curate plan`: estimate what a run would cost and show which parts are cached."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate plan`: what a run would cost and what is there already."""
+    """`curate plan`: estimate what a run would cost and show which parts are cached."""
     pipeline, progress = pipeline_from(options), new_progress()
     loaded = loaded_from(options, pipeline, progress)
     scores = scores_from(options, pipeline, loaded, progress)

@@ -1,4 +1,4 @@
-"""`curate push`: a finished result as a dataset repository of the Hugging Face hub."""
+"""`curate push`: upload a finished result as a dataset repository to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate push`: one commit with all that belongs to the result."""
+    """`curate push`: upload all files of the result in one commit."""
     if not is_repository(options.repository):
         raise InputError(f"{options.repository} is no name of a repository; write ORG/NAME")
     folder = options.directory
     record = read_finished(folder)
     check_files(folder, record, "rerun the command that wrote it with --fresh")
     check_login()
-    there = Destination.of(f"hf://datasets/{options.repository}", option="")
-    if there.check(str(record["inputs"]), fresh=options.fresh):
+    destination = Destination.of(f"hf://datasets/{options.repository}", option="")
+    if destination.check(str(record["inputs"]), fresh=options.fresh):
         done_before, url = True, f"hf://datasets/{options.repository}"
     else:
         url = upload(folder, options.repository, [*sorted(DATASET_PARTS), RECORD], private=not options.public)

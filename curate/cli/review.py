@@ -1,4 +1,4 @@
-"""`curate review`: new problems beside their parents, one at a time, and what a person says of each."""
+"""`curate review`: show new problems beside their parents, one at a time, and record a person's verdict on each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate review`: show, ask, record; then write what was asked for."""
+    """`curate review`: show problems, ask for verdicts, record them, and write the requested files."""
     if options.only_accepted and options.out is None:
         raise InputError("--only-accepted is about the rows that are written; add --out FILE.parquet")
     if options.out is not None and (options.out.suffix != ".parquet" or options.out.is_dir()):
@@ -68,17 +68,17 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 def go_through(
     problems: list[NewProblem], journal: Journal, next_key: Callable[[], str], *, again: bool = False
 ) -> None:
-    """Ask for a verdict on each problem that has none. next_key: the next key that is pressed, "" at the end."""
+    """Ask for a verdict on each problem that has none. next_key: the next key pressed, "" at the end of input."""
     place = 0
-    shown: int | None = None
+    shown_place: int | None = None
     while place < len(problems):
         problem = problems[place]
         if problem.example_id in journal.verdicts and not again:
             place += 1
             continue
-        if shown != place:
+        if shown_place != place:
             _show(problem, place, len(problems))
-            shown = place
+            shown_place = place
         key = next_key()
         if key == _INTERRUPT:
             raise KeyboardInterrupt
@@ -89,15 +89,15 @@ def go_through(
             if undone is None:
                 show("nothing to undo")
             else:
-                place = next(k for k, each in enumerate(problems) if each.example_id == undone)
-                shown = None
+                place = next(k for k, problem in enumerate(problems) if problem.example_id == undone)
+                shown_place = None
             continue
         if _judged(key, problem, journal):
             place += 1
 
 
 def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
-    """Record what a key says; whether the next problem is to be shown."""
+    """Record the verdict that a key stands for; returns whether to go on to the next problem."""
     if key == "a":
         journal.add(problem, "accepted")
     elif key == "r":
@@ -115,7 +115,7 @@ def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
 
 
 def edited(problem: NewProblem) -> tuple[str, str] | None:
-    """Problem and solution as they leave the editor ($VISUAL, $EDITOR); None where nothing was changed."""
+    """Problem and solution after editing in $VISUAL or $EDITOR; None if nothing changed."""
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not command:
         show("no editor: set EDITOR, such as EDITOR=nano, and run again")
@@ -143,10 +143,10 @@ def edited(problem: NewProblem) -> tuple[str, str] | None:
 
 @contextmanager
 def keys_of(stream: Any) -> Iterator[Callable[[], str]]:
-    """The next key of a terminal, as soon as it is pressed; of anything else, its next character."""
+    """Yield keys: from a terminal as soon as they are pressed, from any other input character by character."""
     try:
         terminal = stream.isatty()
-    except ValueError:  # closed
+    except ValueError:  # the input is closed
         terminal = False
     if not terminal:
         yield lambda: stream.read(1) if not stream.closed else ""
@@ -157,7 +157,7 @@ def keys_of(stream: Any) -> Iterator[Callable[[], str]]:
     number = stream.fileno()
     before = termios.tcgetattr(number)
     try:
-        tty.setcbreak(number, termios.TCSANOW)  # keys that were pressed before count too
+        tty.setcbreak(number, termios.TCSANOW)  # keys pressed earlier count too
         yield lambda: os.read(number, 1).decode("utf-8", "replace")
     finally:
         termios.tcsetattr(number, termios.TCSADRAIN, before)

@@ -1,4 +1,4 @@
-"""`curate run`: a dataset in, a curated dataset out, in a folder."""
+"""`curate run`: curate a dataset and write the result into a folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from curate.storage.destination import Destination, result_place
 from curate.storage.places import local_path
 from curate.storage.remote import is_url
 
-# Optimizer steps of a preview's proxy, and rows that new problems are made from.
+# Optimizer steps of the proxy in a preview, and rows that new problems are made from.
 _PREVIEW_STEPS = {"scratch": 60, "pretrained": 10}
 _PREVIEW_PROBLEMS = 3
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, required: bool = True) -> None:
-    """What a command takes that writes a dataset. required: whether it can do nothing without --out."""
+    """Add the options of commands that write a dataset. required: whether --out must be given."""
     add_data_arguments(parser, recipe)
     add_generator_arguments(parser)
     parser.add_argument(
@@ -117,9 +117,9 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def previewed(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
-    """The pipeline with a short proxy and few new problems; the options then say which rows, and where to.
+    """The pipeline with a short proxy and few new problems; changes `options` to read few rows and write elsewhere.
 
-    A proxy of several epochs, which its scorer may count, keeps them.
+    A proxy of several epochs keeps them, since its scorer may count epochs.
     """
     if options.preview < 10:
         raise InputError(f"--preview {options.preview} is too few rows to see anything; give at least 10, such as 200")
@@ -153,7 +153,7 @@ def _changed(more: Grown, split: Split, progress: Progress) -> dict[str, Any]:
 
 
 def _check_shape(out: Destination) -> None:
-    """Refuse a folder that can never serve before any time is spent; a finished run's is looked at later."""
+    """Reject a folder that can never be used before any time is spent; that of a finished run is checked later."""
     if out.place is not None:
         out.check("", fresh=True)
     elif not (out.folder / "run.json").exists():

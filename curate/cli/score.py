@@ -1,4 +1,4 @@
-"""`curate score`: difficulty per example, as a file for --scores."""
+"""`curate score`: write the difficulty of each example to a file for --scores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate score`: difficulty per example id."""
+    """`curate score`: write the difficulty of each example id."""
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
     check_scores_file(options.out)
@@ -43,8 +43,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     pipeline, progress = pipeline_from(options), new_progress()
     loaded = loaded_from(options, pipeline, progress)
     surroundings = run_from(options, pipeline, progress)
-    surroundings.evaluation_index()  # refused here already: the command that comes next would do so
-    pipeline.usable(loaded, surroundings)  # rows left out have a place in the file, which says that they have no score
+    surroundings.evaluation_index()  # fail here already, not in the next command
+    pipeline.usable(loaded, surroundings)  # rows left out stay in the file, with no score
     scores = pipeline.score(loaded, surroundings)
     if not is_first_rank():
         return {}
@@ -69,13 +69,13 @@ def _like(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _next_command(options: argparse.Namespace) -> str:
-    """The `curate run` that reads the same rows and takes these scores."""
+    """The `curate run` command that reads the same rows and uses these scores."""
     words = ["curate", "run", without_secrets(options.data) if is_url(options.data) else options.data]
     for name in ("recipe", "proxy", "seed", *READING, *FileOptions.model_fields):
         value = getattr(options, name)
         if value is not None and (name, value) != ("recipe", "quick"):
             words.append(f"--{name.replace('_', '-')}={value}")
-    words += [f"--evaluation={each}" for each in options.evaluation or ()]
+    words += [f"--evaluation={evaluation}" for evaluation in options.evaluation or ()]
     words += [f"--set={setting}" for setting in options.set]
     words += [f"--allow-plugin={package}" for package in options.allow_plugin]
     words += [f"--send-key={variable}" for variable in options.send_key]

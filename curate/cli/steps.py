@@ -1,4 +1,4 @@
-"""Steps that several commands share: the recipe, rows and scores that their options name, and options of synthesis."""
+"""Steps shared by several commands: recipe, rows and scores from options, and the options of synthesis."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_data_arguments(
     default: str = "quick",
     evaluation: str = "evaluation set that no new row may share text with; repeat for several",
 ) -> None:
-    """What the commands take that curate DATA. default: recipe. evaluation: help of --evaluation."""
+    """Add the options of commands that curate DATA. default: recipe. evaluation: help of --evaluation."""
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -83,7 +83,7 @@ def add_data_arguments(
 
 
 def pipeline_from(options: argparse.Namespace) -> Pipeline:
-    """The recipe with what the options change in it."""
+    """The recipe, changed as the options say."""
     settings = list(options.set)
     if options.proxy is not None:
         settings.insert(0, f"proxy.model={json.dumps(options.proxy)}")
@@ -95,14 +95,14 @@ def pipeline_from(options: argparse.Namespace) -> Pipeline:
     if options.trust_remote_code:
         settings.append("proxy.trust_remote_code=true")
     if options.evaluation:
-        named = [named_dataset(each, "--evaluation") for each in options.evaluation]
-        settings.append(f"gate.evaluation={json.dumps(named)}")
+        evaluations = [named_dataset(evaluation, "--evaluation") for evaluation in options.evaluation]
+        settings.append(f"gate.evaluation={json.dumps(evaluations)}")
     settings += recipe_settings(options, load_recipe(options.recipe))
     return Pipeline.from_recipe(options.recipe, settings=settings, allow_plugins=permissions(options))
 
 
 def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:
-    """The rows of DATA, with notes on what was found."""
+    """The rows of DATA; notes on them are printed."""
     with progress.stage("read") as stage:
         loaded = read(options.data, seed=pipeline.seed, **reading(options))
         loaded = named_rows(loaded, vars(options).get("include"), vars(options).get("exclude"))
@@ -117,7 +117,7 @@ def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progr
 
 
 def scores_from(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded, progress: Progress) -> Scores | None:
-    """Scores given by file, in the order of the rows."""
+    """Scores read from a file, in the order of the rows."""
     if options.scores is None:
         return None
     if pipeline.stability > 1:
@@ -144,7 +144,7 @@ def is_first_rank() -> bool:
 
 
 def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = True) -> None:
-    """Options for recipes with Synthesize. grader: whether --grader is about its rows, not about evaluation sets."""
+    """Add options for recipes with Synthesize. grader: whether --grader grades its rows, not evaluation sets."""
     group = parser.add_argument_group("new problems (recipes with Synthesize)")
     group.add_argument("--generator", metavar="MODEL", help="model that writes and solves: hub id or folder")
     group.add_argument(
@@ -177,7 +177,7 @@ def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = T
 
 
 def add_sandbox_argument(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> None:
-    """What goes with --run-programs."""
+    """Add the option that goes with --run-programs."""
     group.add_argument(
         "--weak-sandbox",
         action="store_true",
@@ -187,7 +187,7 @@ def add_sandbox_argument(parser: argparse.ArgumentParser, group: argparse._Argum
 
 
 def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
-    """How well the programs that a command runs must be isolated."""
+    """The isolation required for programs that a command runs."""
     if not options.weak_sandbox:
         return nullcontext()
     if not options.run_programs:
@@ -196,43 +196,43 @@ def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 
 def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:
-    """`path=value` settings for the recipe's Synthesize. Raises InputError where it has none and one is asked for."""
-    given = {name: getattr(options, name, None) for name in ("generator", "url", "urls_from", "vllm", *_PARAMETERS)}
-    given["grader"] = getattr(options, "task_grader", None)
-    given = {name: value for name, value in given.items() if value is not None}
+    """`path=value` settings for the recipe's Synthesize. Raises InputError if options need one and it has none."""
+    fields = {name: getattr(options, name, None) for name in ("generator", "url", "urls_from", "vllm", *_PARAMETERS)}
+    fields["grader"] = getattr(options, "task_grader", None)
+    fields = {name: value for name, value in fields.items() if value is not None}
     place = synthesize_place(recipe)
     if place is None:
-        if given:
-            option = "--" + next(iter(given)).replace("_", "-")
+        if fields:
+            option = "--" + next(iter(fields)).replace("_", "-")
             raise InputError(f"{option} is for recipes with Synthesize, such as --recipe synthesize; this one has none")
         return []
-    given |= {name: _range(name, str(given[name])) for name in _RANGES if name in given}
-    if "checks" in given:
-        given["checks"] = _checks(str(given["checks"]))
+    fields |= {name: _range(name, str(fields[name])) for name in _RANGES if name in fields}
+    if "checks" in fields:
+        fields["checks"] = _checks(str(fields["checks"]))
     path = f"augmenters.{place}"
-    written = _generator(given, recipe["augmenters"][place], path)
-    if "grader" in given:
-        text = str(given["grader"])
-        written.append(f"{path}.grader={text}" if text.lstrip().startswith("{") else _setting(f"{path}.grader", text))
-    return written + [_setting(f"{path}.{name}", given[name]) for name in _PARAMETERS if name in given]
+    settings = _generator(fields, recipe["augmenters"][place], path)
+    if "grader" in fields:
+        text = str(fields["grader"])
+        settings.append(f"{path}.grader={text}" if text.lstrip().startswith("{") else _setting(f"{path}.grader", text))
+    return settings + [_setting(f"{path}.{name}", fields[name]) for name in _PARAMETERS if name in fields]
 
 
 def summary(record: dict[str, Any]) -> list[str]:
-    """A few lines on what synthesis made, for the terminal."""
+    """Lines that summarize a synthesis, for the terminal."""
     funnel, tokens = dict(record["funnel"]), record["tokens"]
-    asked, kept = funnel["proposals asked for"], funnel["kept"]
-    share = f" ({kept / asked:.1%})" if asked else ""
-    lines = [f"new problems: {kept:,} of {asked:,} proposals kept{share}, {tokens['generated']:,} tokens generated"]
+    proposals, kept = funnel["proposals asked for"], funnel["kept"]
+    share = f" ({kept / proposals:.1%})" if proposals else ""
+    lines = [f"new problems: {kept:,} of {proposals:,} proposals kept{share}, {tokens['generated']:,} tokens generated"]
     lost = sorted(((count, name) for name, count in record["outcomes"].items() if name != "kept"), reverse=True)
     if lost:
         lines.append("rejected: " + ", ".join(f"{count:,} {name}" for count, name in lost))
-    if (made := record.get("yield")) and made["per request"] is not None:
+    if (yield_record := record.get("yield")) and yield_record["per request"] is not None:
         parts = ", ".join(
             f"{stage} {cost['requests']:,} requests and {cost['generated']:,} tokens"
-            for stage, cost in made["cost"].items()
+            for stage, cost in yield_record["cost"].items()
         )
-        per = f"{made['per 1,000 generated tokens'] or 0.0:.3g} kept per 1,000 generated tokens"
-        lines.append(f"yield: {per}, {made['per request']:.3g} per request ({parts})")
+        per = f"{yield_record['per 1,000 generated tokens'] or 0.0:.3g} kept per 1,000 generated tokens"
+        lines.append(f"yield: {per}, {yield_record['per request']:.3g} per request ({parts})")
     rescored = record.get("rescored")
     if rescored and rescored["measured"]:
         rate = rescored["hard"] / rescored["measured"]
@@ -245,7 +245,7 @@ def summary(record: dict[str, Any]) -> list[str]:
 
 
 def synthesize_place(recipe: dict[str, Any]) -> int | None:
-    """Number of the first Synthesize among the recipe's augmenters."""
+    """Index of the first Synthesize among the recipe's augmenters."""
     augmenters = recipe.get("augmenters")
     for number, augmenter in enumerate(augmenters if isinstance(augmenters, list) else []):
         if isinstance(augmenter, dict) and str(augmenter.get("use", "")).rpartition(".")[2] == "Synthesize":
@@ -253,17 +253,17 @@ def synthesize_place(recipe: dict[str, Any]) -> int | None:
     return None
 
 
-def _generator(given: dict[str, Any], synthesize: dict[str, Any], path: str) -> list[str]:
-    other = next((name for name in ("url", "urls_from") if name in given), None)
-    if "vllm" in given and other is not None:
-        option = "--" + other.replace("_", "-")
+def _generator(fields: dict[str, Any], synthesize: dict[str, Any], path: str) -> list[str]:
+    address = next((name for name in ("url", "urls_from") if name in fields), None)
+    if "vllm" in fields and address is not None:
+        option = "--" + address.replace("_", "-")
         raise InputError(f"--vllm starts a server and {option} names one that runs; give one of them")
     set_up = synthesize.get("generator")
     known = set_up.get("model") if isinstance(set_up, dict) else set_up
-    if "generator" not in given and known is None:
+    if "generator" not in fields and known is None:
         raise InputError("the recipe names no generator; give the model that writes and solves with --generator MODEL")
     names = {"generator": "model", "url": "url", "urls_from": "urls_from", "vllm": "command"}
-    return [_setting(f"{path}.generator.{names[name]}", given[name]) for name in names if name in given]
+    return [_setting(f"{path}.generator.{names[name]}", fields[name]) for name in names if name in fields]
 
 
 def _range(name: str, text: str) -> list[int]:
@@ -274,7 +274,7 @@ def _range(name: str, text: str) -> list[int]:
 
 
 def _checks(text: str) -> list[str]:
-    """The checks that --checks names: some of them, "none", "all", or "-NAME,.." for all but those."""
+    """The checks that --checks names: a list, "none", "all", or "-NAME,.." for all except those."""
     every = list(own_module("augmenters").Synthesize.model_fields["checks"].default)
     words = [word.strip() for word in text.split(",") if word.strip()]
     without = bool(words) and all(word.startswith("-") for word in words)

@@ -1,4 +1,4 @@
-"""`curate synthesize`: new problems from the solutions of hard rows, and nothing else; a run of another recipe."""
+"""`curate synthesize`: write only new problems derived from the solutions of hard rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate synthesize`: a run, or a look at its first proposals."""
+    """`curate synthesize`: run it, or preview its first proposals."""
     if options.preview is not None:
         if options.preview < 1:
             raise InputError(f"--preview {options.preview} shows nothing; give a number of proposals, such as 20")
@@ -40,7 +40,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def preview(options: argparse.Namespace) -> dict[str, Any]:
-    """The first proposals of the recipe's first Synthesize: texts, verdicts and what they cost."""
+    """The first proposals of the recipe's first Synthesize: texts, verdicts and cost."""
     pipeline, progress = pipeline_from(options), new_progress()
     loaded = loaded_from(options, pipeline, progress)
     scores = scores_from(options, pipeline, loaded, progress)
@@ -55,12 +55,12 @@ def preview(options: argparse.Namespace) -> dict[str, Any]:
     demand = next((demand for demand in plan.demands if callable(getattr(demand.augmenter, "preview", None))), None)
     if demand is None:
         raise InputError("--preview is for recipes with Synthesize, such as --recipe synthesize; this one has none")
-    made = demand.augmenter.preview(replace(plan, demands=(demand,)), loaded.examples, run, options.preview)
-    proposals = made.attempts.to_pylist()
+    preview_rows = demand.augmenter.preview(replace(plan, demands=(demand,)), loaded.examples, run, options.preview)
+    proposals = preview_rows.attempts.to_pylist()
     result = {
-        "synthesis": made.record,
+        "synthesis": preview_rows.record,
         "proposals": [{name: proposal[name] for name in _SHOWN} for proposal in proposals],
-        "warnings": [warning.message for warning in made.warnings if warning.code != "new_rows_not_measured"],
+        "warnings": [warning.message for warning in preview_rows.warnings if warning.code != "new_rows_not_measured"],
     }
     if not options.json:
         _print_preview(result)
@@ -104,13 +104,15 @@ def _verdict(proposal: dict[str, Any]) -> str:
 
 
 def _outlook(record: dict[str, Any]) -> list[str]:
-    """What the whole run would cost if it went on like this."""
-    made, asked = record["yield"], dict(record["funnel"])["proposals asked for"]
-    if not asked:
+    """Extrapolate the cost of the whole run from the preview."""
+    yielded, preview_proposals = record["yield"], dict(record["funnel"])["proposals asked for"]
+    if not preview_proposals:
         return []
-    tokens = sum(cost["generated"] for cost in made["cost"].values())
+    tokens = sum(cost["generated"] for cost in yielded["cost"].values())
     proposals = record["rows"]["started from"] * record["variants_per_row"]
+    whole_tokens = tokens * proposals // preview_proposals
+    whole_kept = yielded["kept"] * proposals // preview_proposals
     return [
-        f"the whole run is {count(proposals)} proposals: at this rate about {count(tokens * proposals // asked)} "
-        f"tokens for {count(made['kept'] * proposals // asked)} problems"
+        f"the whole run is {count(proposals)} proposals: at this rate about {count(whole_tokens)} "
+        f"tokens for {count(whole_kept)} problems"
     ]

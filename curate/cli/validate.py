@@ -41,7 +41,7 @@ _WITH_GENERATOR = "duplicate-and-synthesize"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `curate validate` takes beside the arguments of `curate run`."""
+    """Add the options of `curate validate` beyond those of `curate run`."""
     add_data_arguments(parser, evaluation=_EVALUATION_HELP)
     add_generator_arguments(parser, grader=False)
     tuning = parser.add_argument_group("what to fine-tune")
@@ -80,12 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets", default="steps,epochs", metavar="NAME,...", help="equal steps, equal epochs (both)"
     )
     add_field_options(design, Validation, ("rho", "pilot", "stop_if"), {"rho": "RADIUS"})
-    asked = parser.add_argument_group("how models are evaluated")
-    add_field_options(asked, Validation, ("held_out", "drop_contaminated"), {"held_out": "SHARE"})
-    add_grader_argument(asked)
-    asked.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
-    add_field_options(asked, Evaluation, ("max_tokens",))
-    asked.add_argument(
+    evaluation_options = parser.add_argument_group("how models are evaluated")
+    add_field_options(evaluation_options, Validation, ("held_out", "drop_contaminated"), {"held_out": "SHARE"})
+    add_grader_argument(evaluation_options)
+    evaluation_options.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
+    add_field_options(evaluation_options, Evaluation, ("max_tokens",))
+    evaluation_options.add_argument(
         "--evaluate", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate evaluate"
     )
     work = parser.add_argument_group("this command")
@@ -131,12 +131,12 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 def _settings(options: argparse.Namespace) -> Validation:
 
-    # The evaluation sets are put into the gate later, by the very questions that are asked.
+    # The evaluation sets are added to the gate later, as exactly the questions that are asked.
     recipe = argparse.Namespace(**{**vars(options), "evaluation": None})
     if recipe.generator is not None and recipe.recipe == _DEFAULT_RECIPE:
         recipe.recipe = _WITH_GENERATOR
     if synthesize_place(load_recipe(recipe.recipe)) is None:
-        recipe.run_programs = None  # those of the models that are evaluated are meant
+        recipe.run_programs = None  # --run-programs is about the models that are evaluated
     fields: dict[str, Any] = {
         "pipeline": pipeline_from(recipe),
         "finetuning": _finetuning(options),
@@ -150,8 +150,8 @@ def _settings(options: argparse.Namespace) -> Validation:
         "keep_weights": not options.drop_weights,
     }
     fields |= field_values(options, ("epochs", "rho", "pilot", "stop_if", "held_out", "drop_contaminated"))
-    found: Validation = construct(Validation, fields, "validate")
-    return found
+    validation: Validation = construct(Validation, fields, "validate")
+    return validation
 
 
 def _finetuning(options: argparse.Namespace) -> Finetuning:
@@ -163,26 +163,26 @@ def _finetuning(options: argparse.Namespace) -> Finetuning:
 
 
 def _evaluation(options: argparse.Namespace) -> Evaluation:
-    given = apply_settings({}, options.evaluate)
+    fields = apply_settings({}, options.evaluate)
     if options.no_generate:
-        given["generate"] = False
+        fields["generate"] = False
     if options.trust_remote_code:
-        given["trust_remote_code"] = True
+        fields["trust_remote_code"] = True
     if options.max_tokens is not None:
-        given["max_tokens"] = options.max_tokens
+        fields["max_tokens"] = options.max_tokens
     if options.grader is not None:
-        given["grader"] = given_grader(options)
-    elif "grader" in given:
-        given["grader"] = grader_from(given["grader"], "--evaluate grader", permissions(options))
+        fields["grader"] = given_grader(options)
+    elif "grader" in fields:
+        fields["grader"] = grader_from(fields["grader"], "--evaluate grader", permissions(options))
     if options.run_programs:
-        given["run_programs"] = True
-    if isinstance(given.get("shots_from"), str):
-        given["shots_from"] = parse_set(given["shots_from"], "--evaluate shots_from")
+        fields["run_programs"] = True
+    if isinstance(fields.get("shots_from"), str):
+        fields["shots_from"] = parse_set(fields["shots_from"], "--evaluate shots_from")
     for name in ("stop", "vllm_arguments"):
-        if isinstance(given.get(name), list):
-            given[name] = tuple(given[name])
-    found: Evaluation = construct(Evaluation, given, "--evaluate", permissions(options))
-    return found
+        if isinstance(fields.get(name), list):
+            fields[name] = tuple(fields[name])
+    evaluation: Evaluation = construct(Evaluation, fields, "--evaluate", permissions(options))
+    return evaluation
 
 
 def _addition(text: str, options: argparse.Namespace) -> Addition:
@@ -190,16 +190,16 @@ def _addition(text: str, options: argparse.Namespace) -> Addition:
     if not equals or not name or not value:
         raise InputError(f"--arm {text}: write NAME=DATA or NAME=RECIPE")
     if value in recipe_names() or Path(value).suffix in (".yaml", ".yml"):
-        # What else is set is about the main recipe; the proxy, the seed and what is trusted are for all.
+        # Other settings are for the main recipe only; the proxy, the seed and consents are for all recipes.
         own = argparse.Namespace(**{**vars(options), "recipe": value, "set": []})
         fields: dict[str, Any] = {"name": name, "recipe": pipeline_from(own)}
     else:
-        named = named_dataset(value, f"--arm {name}")
-        own_reading = named if isinstance(named, dict) else {"data": named}
-        shared = field_values(options, ("columns", "role", "shape"))  # as for DATA, where it says nothing of its own
+        reading = named_dataset(value, f"--arm {name}")
+        own_reading = reading if isinstance(reading, dict) else {"data": reading}
+        shared = field_values(options, ("columns", "role", "shape"))  # those of DATA apply unless the arm has its own
         fields = {"name": name, **(shared | own_reading)}
-    found: Addition = construct(Addition, fields, f"--arm {text}")
-    return found
+    addition: Addition = construct(Addition, fields, f"--arm {text}")
+    return addition
 
 
 def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
@@ -207,11 +207,11 @@ def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
     for text in options.reweighter:
         head, equals, rest = text.partition("=")
         name, value = (head.strip(), rest) if equals and not text.lstrip().startswith("{") else ("", text)
-        given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", permissions(options))
-        name = name or type(given).__name__.lower()
+        reweighter = reweighter_from(given_component(value, "--reweighter"), "--reweighter", permissions(options))
+        name = name or type(reweighter).__name__.lower()
         if name in reweighters:
             raise InputError(f"--reweighter {text}: there is one called {name} already; write NAME={{use: ...}}")
-        reweighters[name] = given
+        reweighters[name] = reweighter
     return reweighters
 
 
@@ -220,7 +220,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    """`3` = 0, 1, 2; `5,7` and `5,` = these."""
+    """`3` means seeds 0, 1, 2; `5,7` and `5,` list them."""
     try:
         if "," in text:
             return tuple(int(name) for name in _names(text))
@@ -250,9 +250,9 @@ def _print_plan(result: dict[str, Any]) -> None:
     for arm, budget in dict.fromkeys((run["arm"], run["budget"]) for run in result["runs"]):
         runs = [run for run in result["runs"] if (run["arm"], run["budget"]) == (arm, budget)]
         about = f"{'' if rows[arm]['known'] else '~'}{rows[arm]['rows']:,}"
-        one, done = runs[0], sum(run["done"] for run in runs)
-        numbers = [about, f"{one['steps']:,}", f"{one['epochs']:g}"]
-        if one["same_as"]:
+        first, done = runs[0], sum(run["done"] for run in runs)
+        numbers = [about, f"{first['steps']:,}", f"{first['epochs']:g}"]
+        if first["same_as"]:
             table.add_row(visible(arm), budget, *numbers, "", "", "as above")
             continue
         seconds = sum(run["seconds"] or 0 for run in runs)
@@ -266,10 +266,10 @@ def _print_plan(result: dict[str, Any]) -> None:
         lines.append(f"about {duration(result['seconds_left'])} at the rate of the runs so far")
     if not all(arm["known"] for arm in result["arms"]):
         lines.append("~ a quarter of the rows is supposed to be hard; the curation, which comes first, will tell")
-    for each in result["detectable"]:
-        relative = "" if each["relative"] is None else f" ({each['relative']:.1%})"
+    for row in result["detectable"]:
+        relative = "" if row["relative"] is None else f" ({row['relative']:.1%})"
         lines.append(
-            f"{visible(each['set'])}, {each['metric']}: {each['seeds']} seeds can detect a difference of "
-            f"{each['absolute']:.4f}{relative}, judging by {each['from_seeds']} runs of the baseline"
+            f"{visible(row['set'])}, {row['metric']}: {row['seeds']} seeds can detect a difference of "
+            f"{row['absolute']:.4f}{relative}, judging by {row['from_seeds']} runs of the baseline"
         )
     show(table, *lines, *(f"warning: {visible(line)}" for line in result["warnings"]))

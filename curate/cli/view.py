@@ -1,4 +1,4 @@
-"""`curate view`: browse all rows of a finished run in a web browser, on this machine alone."""
+"""`curate view`: browse all rows of a finished run in a web browser on this machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket on the loopback interface: nothing outside this machine can reach it."""
+    """A socket bound to the loopback interface, which nothing outside this machine can reach."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listening.bind((HOST, port))

@@ -164,8 +164,8 @@ def _plus_plus(columns: FloatArray, k: int, rng: np.random.Generator) -> Float64
         cumulative = np.cumsum(distance)
         if cumulative[-1] == 0:
             break
-        drawn = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-        chosen.append(columns[:, min(drawn, n - 1)])
+        index = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+        chosen.append(columns[:, min(index, n - 1)])
     return np.array(chosen, np.float64)
 
 

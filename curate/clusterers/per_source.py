@@ -117,7 +117,7 @@ def cluster_rows(clusterer: Any, X: Array, sources: Any = None) -> Clustering:
 
 
 def check_rows(clusterer: Any, rows: int, has_sources: bool) -> None:
-    """Raise InputError where `clusterer` cannot cluster that many rows, with or without sources."""
+    """Raise InputError if `clusterer` cannot cluster that many rows, with or without sources."""
     if is_per_source(clusterer):
         if not has_sources:
             raise InputError(_NO_SOURCES)

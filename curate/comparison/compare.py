@@ -46,21 +46,22 @@ class Comparison(Presented):
         write_comparison(self.record, self.curves, self.outcomes, report)
 
     def summary(self) -> Facts:
-        """The headline, and the primary differences."""
+        """The headline and the primary differences."""
         title, sentences = headline(self.record)
         facts = [("", sentence) for sentence in sentences[:3]]
-        for each in self.primary[:_MOST_LISTED]:
-            metric = each["metric"]
-            found = f"{signed(metric, each['difference'])} ({interval(metric, each)}), {each['verdict']}"
-            facts.append((each["arm"], f"{found}; {budget_name(each['budget'])}"))
+        for difference in self.primary[:_MOST_LISTED]:
+            metric = difference["metric"]
+            mean = signed(metric, difference["difference"])
+            text = f"{mean} ({interval(metric, difference)}), {difference['verdict']}"
+            facts.append((difference["arm"], f"{text}; {budget_name(difference['budget'])}"))
         return Facts(title, tuple(facts))
 
     def to_pandas(self) -> Any:
-        """Every difference that was computed, as a pandas.DataFrame."""
+        """All computed differences as a pandas.DataFrame."""
         return pa.Table.from_pylist(self.record["differences"]).to_pandas()
 
     def plot(self) -> Any:
-        """A plotly Figure: the differences to the baseline with their intervals, of the primary outcome."""
+        """A plotly Figure of the primary differences to the baseline with their intervals."""
         metric = self.record["primary"]["metric"]
         rows, _ = to_draw(self.record, metric)
         plot, height = forest(rows, metric, budgets=len({row["budget"] for row in rows}) > 1)
@@ -102,15 +103,15 @@ def compare(
             if arm == name:
                 continue
             pair = _paired(members[arm], members[name], budget, notes)
-            named = {"arm": arm, "baseline": name, "budget": budget}
-            asked = _asked(groups, arm, budget)
-            for each in difference_rows(*pair, values):
-                chief = asked and each["set"] == "pooled" and each["metric"] == primary
-                differences.append({**named, **each, "primary": chief})
+            pair_names = {"arm": arm, "baseline": name, "budget": budget}
+            was_run = _asked(groups, arm, budget)
+            for row in difference_rows(*pair, values):
+                chief = was_run and row["set"] == "pooled" and row["metric"] == primary
+                differences.append({**pair_names, **row, "primary": chief})
             for kind, listed in breakdown.items():
-                listed += [{**named, **row} for row in label_rows(*pair, values, kind)]
+                listed += [{**pair_names, **row} for row in label_rows(*pair, values, kind)]
     against = _against_controls(groups, name, values, notes)
-    controls = [each for each in against if each["set"] == POOLED]
+    controls = [row for row in against if row["set"] == POOLED]
     for primary_too in (True, False):
         adjust([difference for difference in differences if difference["primary"] is primary_too])
     adjust(controls)
@@ -140,44 +141,45 @@ def _against_controls(
     values: dict[Metric, list[SetValues]],
     notes: list[str],
 ) -> list[dict[str, Any]]:
-    """The main arm compared with each control arm at the same budget, on all sets together, pooled and balanced."""
+    """Compare the main arm with each control arm at the same budget, on all sets together, pooled and balanced."""
     rows = []
     for budget, members in groups.items():
         main = {} if baseline == MAIN_ARM else members.get(MAIN_ARM, {})
         for control in CONTROLS:
             if control != baseline and set(members.get(control, {})) & set(main):
                 pair = _paired(main, members[control], budget, notes)
-                named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
-                rows += [{**named, **row} for row in difference_rows(*pair, values, whole_only=True)]
+                pair_names = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
+                rows += [{**pair_names, **row} for row in difference_rows(*pair, values, whole_only=True)]
     return rows
 
 
 def _primary(values: dict[Metric, list[SetValues]], notes: list[str]) -> Metric:
     if "accuracy" not in values:
         return "nll"
-    single = {float(number) for each in values["accuracy"] for column in each.values.values() for number in set(column)}
-    if len(single) > 1 or "nll" not in values:
+    columns = [column for scores in values["accuracy"] for column in scores.values.values()]
+    different = {float(accuracy) for column in columns for accuracy in set(column)}
+    if len(different) > 1 or "nll" not in values:
         return "accuracy"
     notes.append(
-        f"Every answer of every run came out alike (accuracy {100 * single.pop():.0f} %), which cannot distinguish "
+        f"Every answer of every run came out alike (accuracy {100 * different.pop():.0f} %), which cannot distinguish "
         "the arms: the primary outcome is the loss on the reference answers (nll)."
     )
     return "nll"
 
 
 def _asked(groups: Groups, arm: str, budget: str | None) -> bool:
-    """Whether an arm was run for this budget; an arm run for none of its budgets counts at the first."""
-    standing = [each for each, members in groups.items() if arm in members]
-    own = [each for each in standing if any(run.budget == each for run in groups[each][arm].values())]
+    """Whether an arm was run for this budget; an arm run for none of the budgets counts at the first."""
+    standing = [name for name, members in groups.items() if arm in members]
+    own = [name for name in standing if any(run.budget == name for run in groups[name][arm].values())]
     return budget in (own or standing[:1])
 
 
 def _paired(
     arm: dict[int, ArmRun], baseline: dict[int, ArmRun], budget: str | None, notes: list[str]
 ) -> tuple[list[ArmRun], list[ArmRun]]:
-    """Runs of both arms in the order of their common seeds."""
+    """The runs of both arms whose seeds both have, in the order of those seeds."""
     common = sorted(set(arm) & set(baseline))
-    arm_name, baseline_name = (one_line(next(iter(each.values())).arm) for each in (arm, baseline))
+    arm_name, baseline_name = (one_line(next(iter(runs.values())).arm) for runs in (arm, baseline))
     if not common:
         raise InputError(
             f"arms {arm_name!r} (seeds {_listed(arm)}) and {baseline_name!r} (seeds {_listed(baseline)}) at "
@@ -193,7 +195,7 @@ def _paired(
             "Where two arms share one seed, the variance between seeds is unknown: the intervals are over examples "
             "only, too narrow, and there is no verdict."
         )
-    return [arm[each] for each in common], [baseline[each] for each in common]
+    return [arm[seed] for seed in common], [baseline[seed] for seed in common]
 
 
 def _listed(seeds: Iterable[int]) -> str:
@@ -210,7 +212,7 @@ def _left_out(values: dict[Metric, list[SetValues]]) -> list[str]:
 
 
 def _sets(values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
-    """Each set with its examples and its weight in the pooled numbers, by metric."""
+    """Each set with its number of examples and its weight in the pooled numbers, by metric."""
     return [
         {
             "set": evaluation_set.name,
@@ -219,7 +221,7 @@ def _sets(values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
             "weight": len(evaluation_set.ids) / total,
         }
         for metric, sets in values.items()
-        for total in [sum(len(other.ids) for other in sets)]
+        for total in [sum(len(scores.ids) for scores in sets)]
         for evaluation_set in sets
     ]
 
@@ -240,8 +242,8 @@ def _scores(groups: Groups, values: dict[Metric, list[SetValues]]) -> list[dict[
                 parts = [(evaluation_set, part) for evaluation_set in sets for part in parts_of(evaluation_set)]
                 if len(parts) > len(sets):
                     means_of_parts = [
-                        np.average(each.table(by_seed.values(), part), axis=1, weights=each.weights_of(part))
-                        for each, part in parts
+                        np.average(scores.table(by_seed.values(), part), axis=1, weights=scores.weights_of(part))
+                        for scores, part in parts
                     ]
                     wholes.append((BALANCED, np.mean(means_of_parts, axis=0)))
                 for name, means in [

@@ -11,7 +11,15 @@ from curate.console.formatting import one_line
 
 _MEANS = ("steps", "epochs", "rows_seen", "tokens", "completion_tokens", "seconds", "flops", "gradients_per_step")
 _CURATION = ("seconds", "tokens", "proxy_parameters", "requests", "generated_tokens")
-_MAY_DIFFER = {"model", "revision", "seed", "steps", "horizon", "save_every", "log_every"}  # models: by weights
+_MAY_DIFFER = {
+    "model",
+    "revision",
+    "seed",
+    "steps",
+    "horizon",
+    "save_every",
+    "log_every",
+}  # models: compared by weights
 _OF_ROW = ("arm", "budget", "set", "metric")
 _FLOPS_PER_PARAMETER = 6  # and token: forward and backward
 _SHOWN_KEYS = 4
@@ -21,7 +29,7 @@ def arm_facts(groups: Groups, baseline: str, metric: str, differences: list[dict
     """A row per budget and arm: means over its runs; curation once, with what it adds to one run.
 
     flops_total, seconds_total: of one run and the curation, whose tokens are all counted as trained on (scoring them
-    costs a third of that). gain_per_1e15_flops and gain_per_hour: of the pooled `metric`, above zero = better.
+    costs a third of that). gain_per_1e15_flops and gain_per_hour: of the pooled `metric`; positive = better.
     """
     rows = []
     for budget, members in groups.items():
@@ -58,7 +66,7 @@ def _facts(runs: list[ArmRun]) -> dict[str, Any]:
     }
     curation = max(
         (run.record["curation"] for run in runs if run.record.get("curation")),
-        key=lambda each: each.get("seconds") or 0,  # later runs may have read it from the cache
+        key=lambda curation: curation.get("seconds") or 0,  # later runs may have read it from the cache
         default=None,
     )
     spent = curation or {}
@@ -79,7 +87,7 @@ def _ratio(value: float | None, by: float | None, unit: float = 1.0) -> float | 
 
 
 def settings_notes(groups: Groups, baseline: str) -> list[str]:
-    """Settings in which runs differ, between arms and within one; arms that differ alike share a line."""
+    """Settings that differ between arms or within one; arms that differ in the same way share a line."""
     notes: list[str] = []
     within_arms: dict[str, list[str]] = {}
     between_arms: dict[str, list[str]] = {}
@@ -127,8 +135,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _differing(first: dict[str, Any], *rest: dict[str, Any]) -> list[str]:
-    """Names of settings that differ; a component of another class (`use`) by its own name instead of its fields."""
-    keys = sorted({key for each in (first, *rest) for key in each})
+    """Names of settings that differ; for components of different classes, the class (`use`) and not its fields."""
+    keys = sorted({key for settings in (first, *rest) for key in settings})
     differing = [key for key in keys if any(settings.get(key) != first.get(key) for settings in rest)]
     other_kinds = sorted(
         key.removesuffix(".use") for key in differing if key.endswith(".use")
@@ -139,5 +147,5 @@ def _differing(first: dict[str, Any], *rest: dict[str, Any]) -> list[str]:
 
 
 def _named(keys: list[str]) -> str:
-    shown = ", ".join(one_line(key) for key in keys[:_SHOWN_KEYS])
-    return shown if len(keys) <= _SHOWN_KEYS else f"{shown} and {len(keys) - _SHOWN_KEYS} more"
+    listing = ", ".join(one_line(key) for key in keys[:_SHOWN_KEYS])
+    return listing if len(keys) <= _SHOWN_KEYS else f"{listing} and {len(keys) - _SHOWN_KEYS} more"

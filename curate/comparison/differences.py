@@ -12,7 +12,7 @@ from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
 from curate.types import BoolArray
 
-# What is no single set. Their names are taken, so none is one that people give to a set of their own, as "balanced" is.
+# Names of aggregates over several sets. They are reserved, and unlike what users call a set of their own ("balanced").
 POOLED, MEAN_OF_SETS, BALANCED = "pooled", "mean of sets", "mean of groups"
 _MOST_LABELS = 30  # levels or sources of one set
 _LEAST_EXAMPLES = 5  # of a level or source; fewer are not shown
@@ -31,7 +31,7 @@ def difference_rows(
     *,
     whole_only: bool = False,
 ) -> list[dict[str, Any]]:
-    """For each metric: all sets pooled, their unweighted mean if it differs, that of their levels or sources
+    """For each metric: all sets pooled, their unweighted mean if it differs, the mean over their levels or sources
     ("mean of groups", see `parts_of`) if there are some, and each set.
 
     whole_only: pooled and balanced only.
@@ -52,10 +52,10 @@ def difference_rows(
         )
         for name, chosen, shares in [*wholes, *each_set]:
             tables = (
-                [each.table(arm, part) for each, part in chosen],
-                [each.table(baseline, part) for each, part in chosen],
+                [scores.table(arm, part) for scores, part in chosen],
+                [scores.table(baseline, part) for scores, part in chosen],
             )
-            more: dict[str, Any] = {"weights": [each.weights_of(part) for each, part in chosen], "shares": shares}
+            more: dict[str, Any] = {"weights": [scores.weights_of(part) for scores, part in chosen], "shares": shares}
             row = _row(name, metric, *tables, **more)
             effect = detectable_effect(tables[1], tables[0], discrete=metric == "accuracy", **more)
             possible = len(arm) > 1 and (metric == "nll" or effect.absolute <= 1)
@@ -100,14 +100,14 @@ def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def adjust(family: list[dict[str, Any]]) -> None:
     """Add to each row its p value adjusted for the number of rows (Holm)."""
-    for row, adjusted in zip(family, holm([each["p"] for each in family]), strict=True):
+    for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
         row["p_holm"] = adjusted
 
 
 def label_rows(
     arm: list[ArmRun], baseline: list[ArmRun], values: dict[Metric, list[SetValues]], kind: str
 ) -> list[dict[str, Any]]:
-    """The difference for each level, or source, of each set that has several."""
+    """The difference for each level or source of each set that has several."""
     rows = []
     for metric, sets in values.items():
         for values_of_set in sets:
@@ -124,30 +124,30 @@ def label_rows(
 
 
 def parts_of(values: SetValues) -> list[Any]:
-    """Which examples each level of a set has, (n,) bool; each source where there are no levels, else all in one.
+    """Boolean masks (n,) of the examples of each level of a set; of each source if it has no levels; else one for all.
 
-    Those that are shown: of at least 5 examples, the 30 largest.
+    Only the 30 largest levels or sources with at least 5 examples.
     """
     for kind in ("levels", "sources"):
-        found = [chosen for _, chosen in _labeled(values, kind)]
-        if len(found) > 1:
-            return found
+        masks = [chosen for _, chosen in _labeled(values, kind)]
+        if len(masks) > 1:
+            return masks
     return [_EVERYTHING]
 
 
 def _labeled(values: SetValues, kind: str) -> list[tuple[str, BoolArray]]:
-    """The levels or sources of a set that are shown, in natural order, and which examples each has, (n,) bool."""
+    """(name, (n,) bool mask) of the levels or sources of a set that are shown, in natural order."""
     labels = values.levels if kind == "levels" else values.sources
     if labels is None:
         return []
     array = np.array(["not given" if label is None else label for label in labels])
     names, counts = np.unique(array, return_counts=True)
     large = sorted(zip(-counts, names.tolist(), strict=True))[:_MOST_LABELS]
-    shown = sorted((name for count, name in large if -count >= _LEAST_EXAMPLES), key=_natural)
-    return [(name, array == name) for name in shown]
+    largest = sorted((name for count, name in large if -count >= _LEAST_EXAMPLES), key=_natural)
+    return [(name, array == name) for name in largest]
 
 
 def _natural(label: str) -> tuple[Any, ...]:
-    """Level 10 after level 9."""
-    digits = "".join(each for each in label if each.isdigit())
+    """Sort key: level 10 comes after level 9."""
+    digits = "".join(character for character in label if character.isdigit())
     return (label.rstrip("0123456789"), int(digits) if digits else -1, label)

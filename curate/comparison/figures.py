@@ -14,7 +14,7 @@ from curate.console.formatting import plot_text
 from curate.difficulty.figures import GREY, HARD, framed, rounded
 from curate.types import Float64Array
 
-MOST_DRAWN = 16  # rows of one forest plot
+MOST_DRAWN = 16  # rows in one forest plot
 _BETTER = "#2a9079"
 _COLORS = (HARD, "#3a83c5", "#2a9079", "#a8791c", "#7f6fd0", "#c2437f", "#5b8c2a", "#996644")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
@@ -25,7 +25,7 @@ _VERDICTS = {
     "one seed": (GREY, "diamond-open"),
 }
 _ROW_HEIGHT = 42
-_POINTS = 120  # most of one curve
+_POINTS = 120  # at most, per curve
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def arm_colors(arms: Sequence[str], baseline: str) -> dict[str, tuple[str, str]]
 
 
 def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tuple[dict[str, Any], int]:
-    """Differences with their intervals, one row each, colored by verdict; and the height that this needs.
+    """A forest plot: differences with their intervals, one per row, colored by verdict; and the height it needs.
 
-    The figure's "narrow" holds what a page changes in its layout where it is narrow.
+    The figure's "narrow" entry holds layout changes for narrow screens.
     """
     scale = 100 if metric == "accuracy" else 1
     sets = len({row["set"] for row in rows}) > 1
@@ -58,7 +58,7 @@ def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tup
     for place, row in enumerate(rows):
         budget = f" ({row['budget'] or 'as run'})" if budgets else ""
         label = plot_text(f"{row['arm']}{budget}" + (f" · {row['set']}" if sets else ""), 44)
-        # On a narrow screen above its interval: beside it, it would take half of the width.
+        # On a narrow screen labels go above their interval: beside it, they would take half of the width.
         place_of = {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yshift": 13, "showarrow": False}
         names.append(f"<b>{label}</b>" if row["primary"] else label)
         labels.append({**place_of, "text": names[-1]})
@@ -85,7 +85,7 @@ def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tup
     places = {"tickvals": [*range(len(rows))], "ticktext": names, "ticklabelstandoff": 8}
     axis = {**places, "range": [len(rows) - 0.5, -0.9], "showgrid": False}
     line = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": GREY, "width": 1.5}}
-    # 0.0002 and not 200µ, which no table says.
+    # 0.0002 and not 200µ, as in the tables.
     x_axis = {"tickangle": 0, "exponentformat": "none"}
     layout = framed(UNITS[metric], "", xaxis=x_axis, yaxis=axis, shapes=[line])
     layout["margin"]["l"] = 12
@@ -94,7 +94,7 @@ def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tup
 
 
 def _intervals(rows: Sequence[dict[str, Any]], scale: int = 1) -> tuple[list[float], dict[str, Any]]:
-    """The differences of the rows times `scale`, and the error bars from the low to the high end of each."""
+    """The differences of the rows times `scale`, with error bars from low to high."""
     middle, low, high = (np.array([row[key] for row in rows]) * scale for key in ("difference", "low", "high"))
     reach = {"array": rounded(high - middle), "arrayminus": rounded(middle - low)}
     return rounded(middle), {"type": "data", "symmetric": False, **reach}
@@ -107,7 +107,7 @@ def curves_of(groups: Groups) -> tuple[Curve, ...]:
             for seed, run in sorted(runs.items()):
                 tokens, loss, norm = (_column(run.metrics, name) for name in ("tokens", "loss", "gradient_norm"))
                 if len(tokens):
-                    result.append(Curve(arm, budget, seed, *(_shortened(each) for each in (tokens, loss, norm))))
+                    result.append(Curve(arm, budget, seed, *(_shortened(column) for column in (tokens, loss, norm))))
     return tuple(result)
 
 
@@ -122,7 +122,7 @@ def _shortened(values: Float64Array) -> Float64Array:
 
 
 def curves(runs: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """One line per run over the tokens it had seen. which: "loss" or "gradient_norm"."""
+    """One line per run over the tokens seen. which: "loss" or "gradient_norm"."""
     data = []
     seen: set[str] = set()
     for curve in runs:
@@ -154,9 +154,9 @@ def curves(runs: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]
 def bars(
     rows: Sequence[dict[str, Any]], label: str, baseline: str, colors: dict[str, tuple[str, str]]
 ) -> dict[str, Any]:
-    """Accuracy by level or source, of one set and budget, one bar per arm, the baseline first.
+    """Accuracy by level or source of one set at one budget, one bar per arm, the baseline first.
 
-    Of nll the differences to the baseline with their intervals: they are small beside the losses themselves.
+    For nll, the differences to the baseline with their intervals: they are small compared with the losses.
     """
     metric = rows[0]["metric"]
     if metric == "nll":
@@ -165,26 +165,26 @@ def bars(
     by_arm: dict[str, dict[str, float]] = {baseline: {row[label]: row["baseline_mean"] for row in rows}}
     for row in rows:
         by_arm.setdefault(row["arm"], {})[row[label]] = row["arm_mean"]
-    shown = [plot_text(name, 24) for name in names]
+    labels = [plot_text(name, 24) for name in names]
     data = [
         {
             "type": "bar",
             "name": plot_text(arm, 30),
             "x": [*range(len(names))],
             "y": [None if name not in means else float(f"{100 * means[name]:.4g}") for name in names],
-            "text": shown,
+            "text": labels,
             "textposition": "none",
             "marker": {"color": colors[arm][0]},
             "hovertemplate": f"{plot_text(arm, 30)}, %{{text}}: %{{y}}<extra></extra>",
         }
         for arm, means in by_arm.items()
     ]
-    return _grouped(data, label, "accuracy (%)", shown)
+    return _grouped(data, label, "accuracy (%)", labels)
 
 
 def _difference_bars(rows: Sequence[dict[str, Any]], label: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
     names = list(dict.fromkeys(row[label] for row in rows))
-    shown = [plot_text(name, 24) for name in names]
+    labels = [plot_text(name, 24) for name in names]
     data: list[dict[str, Any]] = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = {row[label]: row for row in rows if row["arm"] == arm}
@@ -192,7 +192,7 @@ def _difference_bars(rows: Sequence[dict[str, Any]], label: str, colors: dict[st
         part = [own[names[place]] for place in places]
         middle, reach = _intervals(part)
         text = [
-            f"{shown[k]}: {signed('nll', row['difference'])} ({interval('nll', row)})"
+            f"{labels[k]}: {signed('nll', row['difference'])} ({interval('nll', row)})"
             for k, row in zip(places, part, strict=True)
         ]
         data.append(
@@ -208,10 +208,10 @@ def _difference_bars(rows: Sequence[dict[str, Any]], label: str, colors: dict[st
                 "hovertemplate": f"{plot_text(arm, 30)}, %{{text}}<extra></extra>",
             }
         )
-    return _grouped(data, label, "difference (nats per token)", shown)
+    return _grouped(data, label, "difference (nats per token)", labels)
 
 
-def _grouped(data: list[dict[str, Any]], label: str, y: str, shown: list[str]) -> dict[str, Any]:
-    axis = {"tickvals": [*range(len(shown))], "ticktext": shown, "showgrid": False}
+def _grouped(data: list[dict[str, Any]], label: str, y: str, labels: list[str]) -> dict[str, Any]:
+    axis = {"tickvals": [*range(len(labels))], "ticktext": labels, "showgrid": False}
     layout = framed(label, y, xaxis=axis, yaxis={"exponentformat": "none"}, barmode="group")
     return {"data": data, "layout": layout}

@@ -31,10 +31,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many examples an arm won, lost and drew against the baseline, and some of those won and lost.
+    """How many examples an arm won, lost and tied against the baseline, and some of those won and lost.
 
-    By accuracy an example is won where most seeds of the arm answer it right and most of the baseline's do not. By nll
-    each example is won or lost, and the shown ones are those that moved most.
+    By accuracy, an example is won if most seeds of the arm answer it right and most of the baseline's do not. By nll,
+    each example is won or lost, and those shown have the largest differences.
     """
 
     arm: str
@@ -68,7 +68,7 @@ def _outcome(
     arm_runs: list[ArmRun],
     baseline_runs: list[ArmRun],
 ) -> Outcome:
-    won = lost = drawn = 0
+    won = lost = tied = 0
     ranked: dict[bool, list[tuple[float, SetValues, int]]] = {True: [], False: []}
     for values in sets:
         arm_means, baseline_means = values.table(arm_runs).mean(axis=0), values.table(baseline_runs).mean(axis=0)
@@ -78,19 +78,19 @@ def _outcome(
         else:
             up, down = arm_means < baseline_means, arm_means > baseline_means
             gain = baseline_means - arm_means
-        won, lost, drawn = won + int(up.sum()), lost + int(down.sum()), drawn + int((~up & ~down).sum())
+        won, lost, tied = won + int(up.sum()), lost + int(down.sum()), tied + int((~up & ~down).sum())
         for side, mask in ((True, up), (False, down)):
             rows = np.flatnonzero(mask)
             order = rows[np.argsort(-np.abs(gain[rows]), kind="stable")][:_SHOWN]
             ranked[side] += [(float(abs(gain[row])), values, int(row)) for row in order]
-    shown = {
+    examples = {
         side: tuple(
             _example(values, row, arm_runs, baseline_runs, up=side)
             for _, values, row in sorted(listed, key=lambda item: -item[0])[:_SHOWN]
         )
         for side, listed in ranked.items()
     }
-    return Outcome(arm, budget, metric, won, lost, drawn, shown[True], shown[False])
+    return Outcome(arm, budget, metric, won, lost, tied, examples[True], examples[False])
 
 
 def _example(values: SetValues, row: int, arm_runs: list[ArmRun], baseline_runs: list[ArmRun], *, up: bool) -> Example:
@@ -100,7 +100,7 @@ def _example(values: SetValues, row: int, arm_runs: list[ArmRun], baseline_runs:
         np.argmax(sign * (arm_scores - baseline_scores))
     )  # the seed whose difference is largest in that direction
     identity = values.ids[row]
-    arm_fields, baseline_fields = (_cells(each[chosen], values.name, identity) for each in (arm_runs, baseline_runs))
+    arm_fields, baseline_fields = (_cells(runs[chosen], values.name, identity) for runs in (arm_runs, baseline_runs))
     return Example(
         set=values.name,
         identity=identity,
@@ -121,7 +121,7 @@ def _cells(run: ArmRun, name: str, identity: str) -> dict[str, Any]:
 
 
 def _completion(cells: dict[str, Any], *, right: bool) -> str | None:
-    """The first sample with this verdict, else the first."""
+    """The first sample with this verdict, else the first sample."""
     completions, verdicts = cells.get("completions") or [], cells.get("verdicts") or []
     for text, verdict in zip(completions, verdicts, strict=False):
         if (verdict == "right") is right:

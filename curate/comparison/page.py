@@ -35,14 +35,14 @@ def write_comparison(
 
 
 def check_report(path: Path) -> None:
-    """Raise InputError if no page can be written there, before anything is computed."""
+    """Raise InputError if no page can be written there; called before anything is computed."""
     if path.suffix != ".html" or path.is_dir():
         raise InputError(f"--out {path} is not a page; give a name that ends in .html")
     check_place(path)
 
 
 def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: Sequence[Outcome]) -> str:
-    """The same comparison gives the same page. record: of comparison.json."""
+    """The HTML page of a comparison.json record; deterministic."""
     plots: dict[str, Any] = {}
     arms = list(dict.fromkeys(arm["arm"] for arm in record["arms"]))
     colors = figures.arm_colors(arms, record["baseline"])
@@ -78,20 +78,20 @@ def _has(record: dict[str, Any], metric: str) -> bool:
 
 
 def to_draw(record: dict[str, Any], metric: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The differences of one metric that a forest plot has room for, and all of them."""
+    """The differences of one metric that fit into a forest plot, and all of them."""
     rows = distinct([difference for difference in record["differences"] if difference["metric"] == metric])
-    drawn = [row for row in rows if row["set"] not in (MEAN_OF_SETS, BALANCED)]
-    if len(drawn) > figures.MOST_DRAWN:
-        drawn = [row for row in rows if row["set"] == "pooled"][: figures.MOST_DRAWN]
-    return drawn, rows
+    plotted = [row for row in rows if row["set"] not in (MEAN_OF_SETS, BALANCED)]
+    if len(plotted) > figures.MOST_DRAWN:
+        plotted = [row for row in rows if row["set"] == "pooled"][: figures.MOST_DRAWN]
+    return plotted, rows
 
 
 def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[str, Any]:
     """The differences of one metric, with their forest plot."""
-    drawn, rows = to_draw(record, metric)
+    plotted, rows = to_draw(record, metric)
     budgets = len({row["budget"] for row in rows}) > 1
     name = f"plot-forest-{metric}"
-    plots[name], height = figures.forest(drawn, metric, budgets=budgets)
+    plots[name], height = figures.forest(plotted, metric, budgets=budgets)
     return {
         "metric": metric,
         "name": _NAMES[metric],
@@ -101,7 +101,7 @@ def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[
         "controls": [row for row in record["against_controls"] if row["metric"] == metric],
         "plot": name,
         "height": height,
-        "left_out": len(rows) - len(drawn),
+        "left_out": len(rows) - len(plotted),
         "sets": [evaluation_set for evaluation_set in record["sets"] if evaluation_set["metric"] == metric],
     }
 
@@ -109,18 +109,18 @@ def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[
 def _breakdown(
     record: dict[str, Any], kind: str, colors: dict[str, tuple[str, str]], plots: dict[str, Any]
 ) -> dict[str, Any]:
-    """Levels or sources: bars of the primary metric at the first budget that has them; the table of all."""
+    """Levels or sources: bar plots of the primary metric at the first budget that has them, and a table of all."""
     label, metric = kind.removesuffix("s"), record["primary"]["metric"]
     rows = record[kind]
     budget = rows[0]["budget"]
-    drawn: list[dict[str, str]] = []
+    panels: list[dict[str, str]] = []
     for name in list(dict.fromkeys(row["set"] for row in rows)):
         chosen = [row for row in rows if (row["set"], row["metric"], row["budget"]) == (name, metric, budget)]
-        if chosen and len(drawn) < _MOST_BARS:
-            plot = f"plot-{kind}-{len(drawn)}"
+        if chosen and len(panels) < _MOST_BARS:
+            plot = f"plot-{kind}-{len(panels)}"
             plots[plot] = figures.bars(chosen, label, record["baseline"], colors)
-            drawn.append({"set": name, "plot": plot})
-    return {"kind": kind, "label": label, "budget": budget, "plots": drawn, "rows": rows, "metric": metric}
+            panels.append({"set": name, "plot": plot})
+    return {"kind": kind, "label": label, "budget": budget, "plots": panels, "rows": rows, "metric": metric}
 
 
 def _curves(curves: Sequence[Curve], colors: dict[str, tuple[str, str]], plots: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,9 +20,9 @@ _METRICS: tuple[Metric, ...] = ("accuracy", "nll")
 
 @dataclass(frozen=True)
 class SetValues:
-    """One metric on one evaluation set: ids (n,), values by the place of a run (n,), and the weight of each example.
+    """One metric on one evaluation set: ids (n,), values (n,) by run folder, and the weight of each example.
 
-    levels, sources: (n,) or None where the set has none. weights: (n,) tokens of the reference answer for nll, so that
+    levels, sources: (n,) or None if the set has none. weights: (n,) tokens of the reference answer for nll, so that
     a mean is nats per token as in training and in the summary of an evaluation; None for accuracy, where each example
     counts the same.
     """
@@ -37,7 +37,7 @@ class SetValues:
     left_out: int
 
     def table(self, runs: Iterable[ArmRun], rows: BoolArray | slice = slice(None)) -> Float64Array:
-        """(S, n) of these runs, of the chosen examples."""
+        """(S, n) values of these runs on the chosen examples."""
         return np.stack([self.values[run.place][rows] for run in runs])
 
     def weights_of(self, rows: BoolArray | slice = slice(None)) -> Float64Array:
@@ -77,8 +77,8 @@ def _sorted(run: ArmRun, name: str) -> pa.Table:
 
 
 def take_ids(table: pa.Table, ids: Sequence[str]) -> pa.Table:
-    """The rows with these ids, in their order."""
-    places = {each: row for row, each in enumerate(table["example_id"].to_pylist())}
+    """The rows with these ids, in the order of `ids`."""
+    places = {row_id: row for row, row_id in enumerate(table["example_id"].to_pylist())}
     return table.take([places[row_id] for row_id in ids])
 
 

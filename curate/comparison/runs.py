@@ -15,7 +15,7 @@ from curate.finetuning.run_folder import read_run
 from curate.storage.places import expanded
 
 _BUDGETS = {"steps": "equal steps", "epochs": "equal epochs", None: "as run"}
-MAIN_ARM = "hard"  # the treatment of interest: first wherever it is present
+MAIN_ARM = "hard"  # the treatment of interest, listed first
 _MEASURED_BY = {"steps": "steps", "epochs": "epochs"}
 _SCRATCH = "scratch"  # folder of scratch models of a validation
 _SAME_EPOCHS = 0.01  # whole steps cannot match whole epochs exactly
@@ -55,14 +55,14 @@ def budget_name(budget: str | None) -> str:
 
 
 def read_runs(places: Sequence[Path | str], sets: Sequence[str] | None = None) -> tuple[list[ArmRun], list[str]]:
-    """Comparable runs of these folders with their common evaluation sets, and notes on what is left out.
+    """Comparable runs in these folders with their common evaluation sets, and notes on what is left out.
 
     sets: names of evaluation sets; None = those that all runs have. InputError: a run that is not finished or was not
-    evaluated, two runs of one arm, budget and seed, runs of different models, a requested set that a run lacks, no set
-    that all have, or one that was evaluated differently.
+    evaluated, two runs of one arm, budget and seed, runs of different models, a requested set that a run lacks, no
+    common set, or one that was evaluated differently.
     """
     runs: list[ArmRun] = []
-    for place in dict.fromkeys(str(each).rstrip("/") or str(each) for each in places):
+    for place in dict.fromkeys(str(given_place).rstrip("/") or str(given_place) for given_place in places):
         folder = expanded(place)
         record = read_run(folder)
         for key in ("arm", "seed", "model", "training"):
@@ -91,7 +91,7 @@ def _check_unique(runs: Sequence[ArmRun]) -> None:
 
 
 def _check_models(runs: Sequence[ArmRun]) -> None:
-    """One model; where it is made from scratch, each seed draws other weights, so only those of a seed must agree."""
+    """Check that all runs start from one model; scratch models differ by seed, so only runs of one seed must agree."""
     firsts: dict[int | None, ArmRun] = {}
     drawn_per_seed = all(map(_from_scratch, runs))
     for run in runs:
@@ -105,7 +105,7 @@ def _check_models(runs: Sequence[ArmRun]) -> None:
 
 
 def _from_scratch(run: ArmRun) -> bool:
-    """Whether the model is `--model scratch`, or one of those that `curate validate` draws for each seed."""
+    """Whether the model is `--model scratch`, or one that `curate validate` initializes for each seed."""
     name, identity = (str(run.record["model"].get(key)) for key in ("name", "identity"))
     return identity.startswith("scratch:") or Path(name).parts[-2:] == (_SCRATCH, f"seed{run.seed}")
 
@@ -117,16 +117,16 @@ def _weights(run: ArmRun) -> str:
 
 
 def _common_sets(runs: Sequence[ArmRun], sets: Sequence[str] | None) -> tuple[list[ArmRun], list[str]]:
-    """The runs with the requested sets only, or with those that all have."""
+    """The runs with the requested sets only, or with the sets that all of them have."""
     names = list(dict.fromkeys(name for run in runs for name in run.evaluations))
     lacking = {name: run for run in runs for name in (names if sets is None else sets) if name not in run.evaluations}
     if sets is not None:
         for name in sets:
             if name in lacking:
-                shown = ", ".join(one_line(evaluation) for evaluation in runs[0].evaluations)
+                available = ", ".join(one_line(evaluation) for evaluation in runs[0].evaluations)
                 raise InputError(
                     f"{lacking[name].place} was not evaluated on {one_line(name)!r}; run `curate evaluate "
-                    f"{lacking[name].place}` on that set, or name others ({runs[0].place} has {shown})"
+                    f"{lacking[name].place}` on that set, or name others ({runs[0].place} has {available})"
                 )
     if sets is not None and not sets:
         raise InputError("sets is empty; name at least one evaluation set")
@@ -160,18 +160,20 @@ def _check_evaluations(runs: Sequence[ArmRun]) -> None:
 
 
 def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]]:
-    """Runs by budget, arm and seed, and notes on what was done; budgets without the baseline are left out.
+    """Runs by budget, arm and seed, and notes; budgets without the baseline are left out.
 
-    A run counts at every budget that it matches: the run of an arm whose epochs make as many steps as the others took
-    is needed once. InputError: no run of the baseline, no other arm, no budget that both have, or runs
+    A run counts at every budget that it matches, so an arm whose epochs make as many steps as the others took
+    is run only once. InputError: no run of the baseline, no other arm, no budget that both have, or runs
     whose steps or epochs are not those of their budget.
     """
     arms = list(dict.fromkeys(run.arm for run in runs))
-    shown = ", ".join(one_line(arm) for arm in arms)
+    arm_names = ", ".join(one_line(arm) for arm in arms)
     if baseline not in arms:
-        raise InputError(f"no run is of the baseline arm {one_line(baseline)!r}; name one with --baseline: {shown}")
+        raise InputError(f"no run is of the baseline arm {one_line(baseline)!r}; name one with --baseline: {arm_names}")
     if len(arms) < 2:
-        raise InputError(f"all {len(runs)} runs are of arm {shown}; give runs of at least one more arm to compare with")
+        raise InputError(
+            f"all {len(runs)} runs are of arm {arm_names}; give runs of at least one more arm to compare with"
+        )
     groups: Groups = {}
     for run in runs:
         groups.setdefault(run.budget, {}).setdefault(run.arm, {})[run.seed] = run
@@ -187,12 +189,12 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
                 "budget."
             )
     comparable: Groups = {}
-    for budget in sorted(groups, key=lambda each: list(_BUDGETS).index(each) if each in _BUDGETS else len(_BUDGETS)):
+    for budget in sorted(groups, key=lambda name: list(_BUDGETS).index(name) if name in _BUDGETS else len(_BUDGETS)):
         members = groups[budget]
         _check_equal(budget, members)
         if baseline in members and len(members) > 1:
             comparable[budget] = {
-                arm: members[arm] for arm in sorted(members, key=lambda each: (each != baseline, each != MAIN_ARM))
+                arm: members[arm] for arm in sorted(members, key=lambda arm: (arm != baseline, arm != MAIN_ARM))
             }
         else:
             lone = ", ".join(one_line(arm) for arm in members)
@@ -206,7 +208,7 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
 
 
 def _check_equal(budget: str | None, members: dict[str, dict[int, ArmRun]]) -> None:
-    """Check that the runs of a budget have equal steps or epochs: else an arm could win by being trained longer."""
+    """Check that the runs of a budget have equal steps or epochs: otherwise an arm could win by training longer."""
     if budget not in _MEASURED_BY:
         return
     name = _MEASURED_BY[budget]
@@ -214,12 +216,12 @@ def _check_equal(budget: str | None, members: dict[str, dict[int, ArmRun]]) -> N
     for run in runs[1:]:
         value, wanted = run.number(name) or 0.0, runs[0].number(name) or 0.0
         # Epochs are rounded to whole steps: each run is up to half of one of its steps away.
-        rounding = sum(_epochs_of_a_step(each) for each in (run, runs[0])) / 2
+        rounding = sum(_epochs_of_a_step(compared) for compared in (run, runs[0])) / 2
         if value != wanted if name == "steps" else abs(value - wanted) > rounding + _SAME_EPOCHS * wanted:
-            asked = "--steps N" if name == "steps" else "--steps 'N epochs'"
+            remedy = "--steps N" if name == "steps" else "--steps 'N epochs'"
             raise InputError(
                 f"{runs[0].place} and {run.place} are recorded as {budget_name(budget)}, but one took "
-                f"{wanted:.4g} {name} and the other {value:.4g}; fine-tune both with the same {asked}, or without "
+                f"{wanted:.4g} {name} and the other {value:.4g}; fine-tune both with the same {remedy}, or without "
                 "--budget"
             )
 

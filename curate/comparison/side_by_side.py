@@ -1,6 +1,6 @@
-"""Mixture and balanced, loss and exact answers: the four numbers of a difference, in one row.
+"""The four summary numbers of a difference: loss and exact answers, on the mixture and balanced.
 
-Mixture: all questions as they come. Balanced: the unweighted mean over levels, or over sources where there are none, so
+Mixture: all questions as they come. Balanced: the unweighted mean over levels, or over sources if there are none, so
 that a rare one counts as much as a frequent one. Arms that gain on one of the four often lose on another.
 """
 
@@ -20,28 +20,28 @@ _NUMBERS = ("difference", "low", "high", "relative", "verdict")
 
 
 def side_by_side(differences: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One record per arm, baseline and budget: loss and answers, each with mixture and balanced; None = not measured.
+    """One record per arm, baseline and budget with loss and answers, on the mixture and balanced; None = not measured.
 
-    Each is {difference, low, high, relative, verdict}, as in the rows of `difference_rows` that are given.
+    Each is {difference, low, high, relative, verdict}, copied from the rows of `difference_rows`.
     """
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    records: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in differences:
         if row["set"] not in SETS:
             continue
-        named = {name: row[name] for name in ("arm", "baseline", "budget")}
+        pair = {name: row[name] for name in ("arm", "baseline", "budget")}
         empty = {metric: dict.fromkeys(SETS.values()) for metric in METRICS.values()}
-        record = found.setdefault(tuple(named.values()), {**named, **empty})
+        record = records.setdefault(tuple(pair.values()), {**pair, **empty})
         record[METRICS[row["metric"]]][SETS[row["set"]]] = {name: row[name] for name in _NUMBERS}
-    return list(found.values())
+    return list(records.values())
 
 
 def cells(record: Mapping[str, Any], *, intervals: bool = True) -> list[str]:
     """The four numbers as text, in the order of COLUMNS."""
-    found = []
+    texts = []
     for metric, whole in COLUMNS:
         row, name = record[metric][whole], next(key for key, value in METRICS.items() if value == metric)
         if row is None:
-            found.append(MISSING)
+            texts.append(MISSING)
         else:
-            found.append(signed(name, row["difference"]) + (f" ({interval(name, row)})" if intervals else ""))
-    return found
+            texts.append(signed(name, row["difference"]) + (f" ({interval(name, row)})" if intervals else ""))
+    return texts

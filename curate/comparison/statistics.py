@@ -33,14 +33,14 @@ from curate.comparison.variance import Spread, Tables, Weights, spread_of
 from curate.errors import InputError
 from curate.types import Float64Array
 
-_NODES = 200  # quantiles that stand for the distribution of a variance; doubling them moves no interval by 2 %
+_NODES = 200  # quantiles that represent the distribution of a variance; doubling them moves no interval by 2 %
 _OUTER = 24
 _ABSOLUTE = np.array([1.0, -1.0])
 
 
 @dataclass(frozen=True)
 class PairedInterval:
-    """arm - baseline with its interval; relative = arm / baseline - 1, None where the baseline is too near zero.
+    """arm - baseline with its interval; relative = arm / baseline - 1, None if the baseline is too near zero.
 
     p: two-sided, below 1 - level if and only if the interval excludes zero. seeds, examples: S and n (all sets).
     """
@@ -60,7 +60,7 @@ class PairedInterval:
 
 @dataclass(frozen=True)
 class DetectableEffect:
-    """The smallest true difference that is found with probability `power`; relative to the baseline's mean."""
+    """The smallest true difference detected with probability `power`; relative to the baseline's mean."""
 
     absolute: float
     relative: float | None
@@ -127,12 +127,12 @@ def detectable_effect(
     power: float = 0.8,
     level: float = 0.95,
 ) -> DetectableEffect:
-    """The smallest true difference that `paired_interval`, given the same, tells from zero with probability `power`.
+    """The smallest true difference that `paired_interval` on the same data detects with probability `power`.
 
-    Without `arm`, before any other arm was run: it is taken to vary over seeds as the baseline does, independently,
+    Without `arm` (before any other arm was run), it is assumed to vary over seeds like the baseline, independently,
     and to gain the same on every example. That is a lower bound where an arm gains on some examples and loses on
     others. seeds: of the planned runs; None = as many as there are. Variances estimated from few runs are themselves
-    rough: half or twice as much would be no surprise with three seeds.
+    rough: with three seeds, expect errors of a factor of two.
 
     InputError: as for paired_interval; and one seed of the baseline alone, which says nothing about seeds.
     """
@@ -167,7 +167,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @cache
 def _possible(count: int, nodes: int = _NODES) -> Float64Array:
-    """(nodes,) equally likely factors between an estimate of a variance from `count` values and the variance."""
+    """(nodes,) equally likely factors between a variance estimated from `count` values and the true variance."""
     from scipy.special import chdtri
 
     if count < 2:
@@ -177,7 +177,7 @@ def _possible(count: int, nodes: int = _NODES) -> Float64Array:
 
 
 def _tail(values: npt.ArrayLike, variances: Float64Array, df: int) -> Float64Array:
-    """Two-sided p of `values` under the mixture over the last axis of `variances`."""
+    """Two-sided p of `values` under a mixture over the last axis of `variances`."""
     from scipy.special import ndtr, stdtr
 
     t = -np.abs(np.asarray(values)[..., None]) / np.sqrt(np.maximum(variances, 1e-300))
@@ -210,11 +210,11 @@ def _half_width(of_seeds: float, shared: float, spread: Spread, level: float) ->
         return _p_value(value, of_seeds, shared, spread) - (1 - level)
 
     edge = _edge(surplus, 0.0, 2 * math.sqrt(of_seeds + shared))
-    return 0.0 if edge is None else edge  # no variance at all: the estimate is all there is
+    return 0.0 if edge is None else edge  # zero variance: the interval is the estimate itself
 
 
 def _ratio_bounds(spread: Spread, ratio: float, level: float) -> tuple[float, float] | None:
-    """The ratios arm / baseline that the means do not contradict; None if they go on without end."""
+    """Bounds of the ratios arm / baseline that the means do not rule out; None if they are unbounded."""
 
     def surplus(value: float) -> float:
         contrast = np.array([1.0, -value])
@@ -249,7 +249,7 @@ def _effect_found(of_seeds: float, shared: float, design: Spread, level: float, 
     deviation = math.sqrt(of_seeds + shared)
     if deviation == 0:
         return 0.0
-    seen = of_seeds / _possible(design.count, _OUTER)  # the estimates of the seeds' part that runs would give
+    seen = of_seeds / _possible(design.count, _OUTER)  # estimates of the seeds' part that future runs would give
     needed = _half_widths(seen, shared, design, level)
 
     def probability(effect: float) -> float:

@@ -9,19 +9,19 @@ from curate.console.formatting import MISSING, count, one_line, real
 
 UNITS = {"accuracy": "points", "nll": "nats per token"}
 _NOUNS = {"accuracy": "accuracy", "nll": "loss on the reference answers"}
-_FEWEST_SEEDS = 3  # with fewer, the detectable difference is too uncertain
-_LEVEL = 0.05  # of p after correction, beside 95 % intervals
+_FEWEST_SEEDS = 3  # with fewer seeds the detectable difference is too uncertain
+_LEVEL = 0.05  # for p after correction, alongside 95 % intervals
 
 
 def value(metric: str, number: Any) -> str:
-    """A mean: 41.2 %, 1.234."""
+    """Format a mean: 41.2 %, 1.234."""
     if real(number) is None:
         return MISSING
     return f"{100 * number:.1f}\u00a0%" if metric == "accuracy" else f"{number:.4f}"
 
 
 def signed(metric: str, number: Any) -> str:
-    """A difference without its unit: +2.4 (points), −0.0310 (nats per token)."""
+    """Format a difference without its unit: +2.4 (points), −0.0310 (nats per token)."""
     if real(number) is None:
         return MISSING
     text = f"{100 * number:+.1f}" if metric == "accuracy" else f"{number:+.4f}"
@@ -31,7 +31,7 @@ def signed(metric: str, number: Any) -> str:
 
 
 def _amount(metric: str, number: Any) -> str:
-    """The size of a difference, with its unit."""
+    """Format the size of a difference, with its unit."""
     return MISSING if real(number) is None else f"{signed(metric, abs(number)).lstrip('+')} {UNITS[metric]}"
 
 
@@ -40,21 +40,21 @@ def interval(metric: str, row: dict[str, Any]) -> str:
 
 
 def detectable(metric: str, row: dict[str, Any]) -> str:
-    """The detectable difference: 3.1 (points); none if it exceeds the possible range, – if unknown."""
+    """Format the detectable difference: 3.1 (points); none if it exceeds the possible range, – if unknown."""
     if row["detectable"] is None:
         return MISSING if row["seeds"] == 1 else "none"
     return signed(metric, row["detectable"]).lstrip("+")
 
 
 def relative(number: Any) -> str:
-    """A relative difference: +6.1 %."""
+    """Format a relative difference: +6.1 %."""
     return MISSING if real(number) is None else f"{signed('accuracy', number)}\u00a0%"
 
 
 def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
-    """The title, and a sentence per arm and budget on the primary outcome: of the main arm in full, of others short."""
+    """The title, and a sentence per arm and budget on the primary outcome: full for the main arm, short for others."""
     rows = [difference for difference in record["differences"] if difference["primary"]]
-    ordered = sorted(rows, key=lambda each: each["arm"] != MAIN_ARM)
+    ordered = sorted(rows, key=lambda difference: difference["arm"] != MAIN_ARM)
     metric = record["primary"]["metric"]
     controls = [against(row) for row in record["against_controls"] if row["metric"] == metric]
     lead = " ".join([_sentence(ordered[0], len(rows)), *_lengths(record, ordered)])
@@ -62,7 +62,7 @@ def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _lengths(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    """A sentence if arms without a budget differ in steps, so that not only their data differ."""
+    """A sentence if arms without a budget differ in steps, so that the data are not the only difference."""
     steps = {arm["arm"]: arm["steps"] for arm in record["arms"] if arm["budget"] is None}
     baseline = steps.get(record["baseline"])
     unlike = [
@@ -135,12 +135,12 @@ def _power(row: dict[str, Any]) -> str:
 
 
 def against(row: dict[str, Any]) -> str:
-    """The difference to an arm other than the baseline, in a line."""
+    """One line on the difference to an arm other than the baseline."""
     return _brief({**row, "arm": f"{row['arm']} against {row['baseline']}"})
 
 
 def _brief(row: dict[str, Any]) -> str:
-    """One difference in a line."""
+    """One line on a difference."""
     metric = row["metric"]
     numbers = f"{signed(metric, row['difference'])} {UNITS[metric]} ({interval(metric, row)})"
     return f"{one_line(row['arm'], 40)}, {budget_name(row['budget'])}: {row['verdict']}, {numbers}"

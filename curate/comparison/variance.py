@@ -15,8 +15,8 @@ Table = npt.ArrayLike  # (S, n): one row per seed, one column per example
 Tables = Table | Sequence[Table]  # one, or one per evaluation set
 Weights = npt.ArrayLike | Sequence[npt.ArrayLike] | None  # (n,), or one per evaluation set
 
-# Of answers that are right or wrong: as if one example more were won and one lost. A gain on one example in fifty is
-# otherwise missed whole, and its interval is too narrow, wherever few of those examples were drawn.
+# For answers that are right or wrong: as if one more example were won and one lost. A gain on one example in fifty is
+# otherwise missed entirely, and its interval is too narrow, if few of those examples were drawn.
 _UNSEEN = 2.0
 
 
@@ -25,7 +25,7 @@ class Spread:
     """means (2,) of arm and baseline, and the covariance (2, 2) of their sampling, by what it comes from.
 
     seeds: of the means of single seeds, so with what seeds and examples have in common; S - 1 degrees of freedom.
-    examples: what examples add in every seed; an estimate of it may be negative. floor: variance of any contrast.
+    examples: variance that examples add in every seed; its estimate may be negative. floor: variance of any contrast.
     """
 
     means: Float64Array
@@ -48,15 +48,15 @@ def paired_tables(
     weights: Weights,
     shares: Sequence[float] | None,
 ) -> tuple[list[Float64Array], list[Float64Array], list[float]]:
-    """Per set: values (2, S, n) of arm and baseline, weights (n,), and the set's share of the whole."""
+    """Per set: values (2, S, n) of arm and baseline, weights (n,), and the set's share of the total."""
     arms, baselines = _tables(arm, "arm"), _tables(baseline, "baseline")
     if len(arms) != len(baselines):
         raise InputError(f"the arm has {len(arms)} sets and the baseline {len(baselines)}; give both the same sets")
     if weights is None:
-        example_weights = [np.ones(each.shape[1]) for each in arms]
+        example_weights = [np.ones(table.shape[1]) for table in arms]
     else:
         listed = [weights] if len(arms) == 1 and np.ndim(weights) == 1 else weights  # type: ignore[arg-type]
-        example_weights = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
+        example_weights = [np.asarray(vector, np.float64) for vector in listed]  # type: ignore[union-attr]
     pairs = []
     for arm_values, baseline_values, weight in zip(arms, baselines, example_weights, strict=True):
         if (
@@ -77,7 +77,7 @@ def paired_tables(
         if not (np.isfinite(weight).all() and (weight > 0).all()):
             raise InputError("a weight is not a positive number; leave out examples without tokens")
         pairs.append(np.stack([arm_values, baseline_values]))
-    portions = [float(each.shape[1]) for each in arms] if shares is None else [float(share) for share in shares]
+    portions = [float(table.shape[1]) for table in arms] if shares is None else [float(share) for share in shares]
     if len(portions) != len(arms) or min(portions) < 0 or sum(portions) <= 0:
         raise InputError(f"shares {portions} do not fit {len(arms)} sets; give one number per set, none negative")
     return pairs, example_weights, [portion / sum(portions) for portion in portions]
@@ -85,7 +85,7 @@ def paired_tables(
 
 def _tables(values: Tables, name: str) -> list[Float64Array]:
     listed = [values] if isinstance(values, np.ndarray) and values.ndim == 2 else values
-    tables = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
+    tables = [np.asarray(table, np.float64) for table in listed]  # type: ignore[union-attr]
     if tables and all(table.ndim == 1 for table in tables):  # nested lists of one table
         tables = [np.asarray(values, np.float64)]
     if not tables or any(table.ndim != 2 for table in tables):
@@ -107,7 +107,7 @@ def spread_of(
     for pair, weight, portion in zip(pairs, example_weights, portions, strict=True):
         n = len(weight)
         mean = (pair @ weight).mean(axis=1) / weight.sum()  # (2,)
-        # A ratio of sums varies, to first order, as the mean of these.
+        # To first order, a ratio of sums varies like the mean of these residuals.
         residual = (pair - mean[:, None, None]) * (weight / weight.mean())  # (2, S, n)
         by_seed, by_example = residual.mean(axis=2), residual.mean(axis=1)  # (2, S), (2, n)
         means += portion * mean

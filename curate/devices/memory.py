@@ -27,7 +27,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 def leave_gpus() -> None:
     """Give back the GPU memory of models that are no longer used: PyTorch keeps it for later, and a server in another
-    process could not start. Nothing where no GPU was used."""
+    process could not start. Nothing if no GPU was used."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return

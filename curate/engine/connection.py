@@ -15,7 +15,7 @@ _DOCS = "see docs/ray.md"
 
 
 def load_ray() -> Any:
-    """The package. InputError where it is not installed."""
+    """The package. InputError if it is not installed."""
     try:
         import ray
     except ImportError as error:
@@ -27,7 +27,7 @@ def connect(address: str) -> bool:
     """Connect to the cluster, unless the caller has; returns whether it was done here.
 
     InputError for an address that cannot be one, or that of another cluster than the caller's, and where the cluster's
-    versions are others; ExternalError where none answers, or it does not let us in.
+    versions are others; ExternalError if none answers, or it does not let us in.
     """
     target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -74,7 +74,7 @@ def _check_answers(address: str) -> None:
 
 
 def _check_same(ray: Any, address: str) -> None:
-    """InputError where the caller's connection is one to another cluster."""
+    """InputError if the caller's connection is one to another cluster."""
     if address == "auto" or address.startswith("ray://"):
         return
     known = ray.get_runtime_context().gcs_address

@@ -79,12 +79,12 @@ class Pool:
         fits = int(cpus // self.worker_cpus)
         if self.worker_gpus:
             fits = min(fits, int(gpus / self.worker_gpus))
-        each = f"{self.worker_gpus:g} GPUs and {self.worker_cpus} CPUs each"
+        needs = f"{self.worker_gpus:g} GPUs and {self.worker_cpus} CPUs each"
         has = f"the cluster has {gpus:g} GPUs and {cpus:g} CPUs"
-        for option, asked in (("--workers", self.workers or 1), ("--train-workers", self.train_workers)):
-            if asked > fits:
+        for option, number in (("--workers", self.workers or 1), ("--train-workers", self.train_workers)):
+            if number > fits:
                 remedy = f"give {option} {fits}" if fits else "give a smaller --worker-gpus or --worker-cpus"
-                raise InputError(f"{has}, and {option} asks for {asked} with {each}; {remedy}, or add nodes")
+                raise InputError(f"{has}, and {option} asks for {number} with {needs}; {remedy}, or add nodes")
         self.workers = self.workers or fits
 
     def actor(self, number: int, **options: Any) -> Any:
@@ -136,13 +136,13 @@ class Pool:
                 self.live.append(worker)
 
     def _check(self, worker: Worker) -> None:
-        """InputError where its versions are not ours, or its numerics not those of the others."""
+        """InputError if its versions are not ours, or its numerics not those of the others."""
         self.check_versions(worker)
         for precision, known in self._numerics.items():
             self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
 
     def check_versions(self, worker: Worker) -> None:
-        """InputError where they are not ours."""
+        """InputError if they are not ours."""
         ours, theirs = own_versions(), worker.about["versions"]
         for name in COMPARED:
             if theirs.get(name) != ours.get(name):
@@ -154,9 +154,9 @@ class Pool:
     def _ask_all(self, method: str, *arguments: Any) -> dict[Worker, Any]:
         """What each worker answers; where one is lost meanwhile, the one in its place is asked too."""
         answers: dict[Worker, Any] = {}
-        while asked := [worker for worker in self.workers_now() if worker not in answers]:
-            references = [getattr(worker.actor, method).remote(*arguments) for worker in asked]
-            for worker, reference in zip(asked, references, strict=True):
+        while workers := [worker for worker in self.workers_now() if worker not in answers]:
+            references = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
+            for worker, reference in zip(workers, references, strict=True):
                 try:
                     answers[worker] = self.get(reference)
                 except WorkerLost:
@@ -190,9 +190,9 @@ class Pool:
     def numerics(self, precision: str) -> dict[str, Any]:
         """See `curate.engine.protocol.Engine.numerics`."""
         if precision not in self._numerics:
-            found = self._ask_all("numerics", precision)
-            known = next(iter(found.values()))
-            for worker, own in found.items():
+            answers = self._ask_all("numerics", precision)
+            known = next(iter(answers.values()))
+            for worker, own in answers.items():
                 self._check_numerics(worker, own, known)
             self._numerics[precision] = known
         return {**self._numerics[precision], "world": self.train_workers}
@@ -226,15 +226,15 @@ class Pool:
             return self.ray.put(value)
 
     def require(self, needs: Sequence[str]) -> None:
-        asked = sorted(set(needs))
-        for worker, missing in self._ask_all("missing", asked).items() if asked else ():
+        requirements = sorted(set(needs))
+        for worker, missing in self._ask_all("missing", requirements).items() if requirements else ():
             if missing:
                 raise InputError(
                     f"{worker.name} has no package {missing[0]}, which the recipe uses; install it on every node"
                 )
 
     def get(self, reference: Any) -> Any:
-        """The value; raises what the work raised, and WorkerLost where the worker is gone."""
+        """The value; raises what the work raised, and WorkerLost if the worker is gone."""
         errors = self.ray.exceptions
         try:
             with self.errors():
@@ -269,7 +269,7 @@ class Pool:
                     "tokens_per_second": _rate(worker.tokens, worker.seconds),
                     "lost": worker in self._lost,
                 }
-                for worker in sorted([*self._lost, *self._ended, *self.live], key=lambda each: each.number)
+                for worker in sorted([*self._lost, *self._ended, *self.live], key=lambda worker: worker.number)
             ],
         }
 
@@ -289,14 +289,14 @@ def _probe(place: str, name: str, content: str) -> Iterator[None]:
         finally:
             probe.unlink(missing_ok=True)
         return
-    there = remote(place).join(name)
+    file = remote(place).join(name)
     with temporary_folder("curate-probe-") as folder:
         (folder / name).write_text(content)
-        there.write(folder / name)
+        file.write(folder / name)
     try:
         yield
     finally:
-        there.remove()
+        file.remove()
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -55,7 +55,7 @@ class Engine(Protocol):
     """Workers in other processes, perhaps on other machines. All report the same versions and numerics.
 
     A lost worker is replaced and its work handed out again: any piece may be done twice, each result arrives once.
-    Errors of the work are raised as they are; ExternalError where no worker is left.
+    Errors of the work are raised as they are; ExternalError if no worker is left.
     """
 
     @property

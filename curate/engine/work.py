@@ -48,21 +48,21 @@ def map_items(
     pending = deque(range(len(items)))
     losses = [0] * len(items)
     ready: set[Worker] = set()
-    given: dict[Any, _Piece] = {}
+    in_flight: dict[Any, _Piece] = {}
     times: list[float] = []
-    while pending or given:
+    while pending or in_flight:
         for worker in pool.workers_now():
             if worker not in ready:
                 worker.actor.make.remote(make, shared)
                 ready.add(worker)
-            while pending and sum(piece.worker is worker for piece in given.values()) < _AHEAD:
+            while pending and sum(piece.worker is worker for piece in in_flight.values()) < _AHEAD:
                 position = pending.popleft()
                 with pool.errors():
                     reference = worker.actor.call.remote(items[position].payload())
-                given[reference] = _Piece(worker, position, time.monotonic())
-        done, _ = pool.ray.wait(list(given), num_returns=1, timeout=_POLL_SECONDS)
+                in_flight[reference] = _Piece(worker, position, time.monotonic())
+        done, _ = pool.ray.wait(list(in_flight), num_returns=1, timeout=_POLL_SECONDS)
         for reference in done:
-            piece = given.pop(reference)
+            piece = in_flight.pop(reference)
             try:
                 result, seconds = pool.get(reference)
             except WorkerLost:
@@ -81,7 +81,7 @@ def map_items(
             piece.worker.tokens += item.tokens
             piece.worker.seconds += seconds
             yield piece.position, result, _rates(pool)
-        _name_slow(pool, given.values(), times)
+        _name_slow(pool, in_flight.values(), times)
 
 
 def _rates(pool: Pool) -> str:
@@ -109,18 +109,18 @@ def run_jobs(pool: Pool, jobs: Sequence[Job], needs: Sequence[str]) -> Iterator[
     pool.require(needs)
     pending = deque(range(len(jobs)))
     losses = [0] * len(jobs)
-    given: dict[Any, tuple[Worker, int]] = {}
-    while pending or given:
-        busy = {worker for worker, _ in given.values()}
-        for worker in [each for each in pool.workers_now() if each not in busy]:
+    in_flight: dict[Any, tuple[Worker, int]] = {}
+    while pending or in_flight:
+        busy = {worker for worker, _ in in_flight.values()}
+        for worker in [worker for worker in pool.workers_now() if worker not in busy]:
             if pending:
                 position = pending.popleft()
                 with pool.errors():
                     worker.actor.start.remote(jobs[position].run, jobs[position].payload())
-                given[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
-        done, _ = pool.ray.wait(list(given), num_returns=1, timeout=_POLL_SECONDS)
+                in_flight[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
+        done, _ = pool.ray.wait(list(in_flight), num_returns=1, timeout=_POLL_SECONDS)
         for reference in done:
-            worker, position = given.pop(reference)
+            worker, position = in_flight.pop(reference)
             try:
                 events = pool.get(reference)
             except WorkerLost:
@@ -138,7 +138,7 @@ def run_jobs(pool: Pool, jobs: Sequence[Job], needs: Sequence[str]) -> Iterator[
                 else:
                     yield position, kind, about
             if not ended:
-                given[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
+                in_flight[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
 
 
 def _lost_again(losses: int, job: Job) -> int:
@@ -171,7 +171,7 @@ def run_group(pool: Pool, job: Job, needs: Sequence[str]) -> Iterator[tuple[Even
 
 
 def _ranks(pool: Pool, job: Job) -> Iterator[tuple[EventKind, Any]]:
-    """One attempt of a group. Raises WorkerLost where a rank is gone."""
+    """One attempt of a group. Raises WorkerLost if a rank is gone."""
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -223,14 +223,14 @@ def run_services(
     pool.release()  # their GPUs are for these
     _check_services(pool, len(jobs), gpus)
     workers: dict[int, Worker] = {}  # by position of the job
-    asked: dict[Any, int] = {}
+    reports: dict[Any, int] = {}
     losses = [0] * len(jobs)
 
     def place(position: int) -> None:
         """Queues what the actor is told first; it may have to wait until there is room for it."""
         actor = pool.actor(position, num_gpus=gpus, scheduling_strategy="SPREAD")
         workers[position] = Worker(position, actor, {})
-        asked[actor.report.remote()] = position
+        reports[actor.report.remote()] = position
         with pool.errors():
             actor.start.remote(jobs[position].run, jobs[position].payload())
 
@@ -238,9 +238,9 @@ def run_services(
         for position in range(len(jobs)):
             place(position)
         while not stopped():
-            done, _ = pool.ray.wait(list(asked), num_returns=1, timeout=_POLL_SECONDS)
+            done, _ = pool.ray.wait(list(reports), num_returns=1, timeout=_POLL_SECONDS)
             for reference in done:
-                position = asked.pop(reference)
+                position = reports.pop(reference)
                 worker = workers[position]
                 try:
                     answer = pool.get(reference)
@@ -260,7 +260,7 @@ def run_services(
                     losses[position] = 0 if kind == "value" else losses[position]
                     if kind != "end":
                         yield position, kind, about
-                asked[worker.actor.poll.remote(_POLL_SECONDS)] = position
+                reports[worker.actor.poll.remote(_POLL_SECONDS)] = position
     finally:
         ends = [worker.actor.stop.remote(_STOP_SECONDS) for worker in workers.values()]
         pool.ray.wait(ends, num_returns=len(ends), timeout=_STOP_SECONDS + 1.0)
@@ -269,7 +269,7 @@ def run_services(
 
 
 def _check_services(pool: Pool, count: int, gpus: float) -> None:
-    """InputError where the cluster can never hold that many."""
+    """InputError if the cluster can never hold that many."""
     total = pool.ray.cluster_resources()
     has = total.get("GPU", 0.0), total.get("CPU", 0.0)
     if count * gpus > has[0] or count * pool.worker_cpus > has[1]:

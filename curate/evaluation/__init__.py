@@ -1,4 +1,4 @@
-"""Evaluation of models: final answers graded and reference completions scored, row by row.
+"""Evaluation of models: grade final answers and score reference completions, row by row.
 
-`evaluate` evaluates a fine-tuned run, a model or a generator; `read_evaluations` reads the results in a folder.
+`evaluate` evaluates a fine-tuned run, a model or a generator; `read_evaluations` reads results from a folder.
 """

@@ -1,4 +1,4 @@
-"""Final answers: drawn from a model, extracted and graded."""
+"""Final answers: generate, extract and grade them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion with what was compared of it, None where there is nothing, and its verdict."""
+    """One completion with the part of it that was compared (None if there is none) and its verdict."""
 
     completion: Completion
     extracted: str | None
@@ -45,9 +45,9 @@ def requests_for(
     settings: Evaluation,
     sampling: Sampling,
 ) -> list[list[Request]]:
-    """(n,) requests per row, `settings.samples` each; none for a row without an answer to grade by.
+    """(n,) requests per row, `settings.samples` each; empty for a row without a reference answer.
 
-    Greedy completions do not depend on the seed, so that they are the same request under any.
+    Greedy completions do not depend on the seed, so their requests are the same under any seed.
     """
     requests = []
     for prompt, example_id, answer in zip(prompts, ids, answers, strict=True):
@@ -68,31 +68,32 @@ def graded(
     rows: Sequence[Mapping[str, Any]] | None = None,
     grader: Any = None,
 ) -> list[Answer]:
-    """(m,) completions, each against the reference of its row. grader: None = of final answers, by `curate.verify`."""
+    """Grade (m,) completions against the references of their rows. grader: None = final answers, by `curate.verify`."""
     grader = Math() if grader is None else grader
-    texts = [each.text for each in completions]
-    cut_off = [each.finish_reason != "stop" for each in completions]
-    found = verdicts(grader, texts, references, [{}] * len(texts) if rows is None else rows, cut_off)
-    extracted = [call_hook(grader, "extract", *each) for each in zip(texts, cut_off, strict=True)]
-    return [Answer(*each) for each in zip(completions, extracted, found, strict=True)]
+    texts = [completion.text for completion in completions]
+    cut_off = [completion.finish_reason != "stop" for completion in completions]
+    verdict_list = verdicts(grader, texts, references, [{}] * len(texts) if rows is None else rows, cut_off)
+    extracted = [call_hook(grader, "extract", *parts) for parts in zip(texts, cut_off, strict=True)]
+    return [Answer(*cells) for cells in zip(completions, extracted, verdict_list, strict=True)]
 
 
 def report_endings(
     requests: Sequence[Request], completions: Sequence[Completion], max_tokens: int, progress: Progress
 ) -> None:
-    """Report answers that the model's context refused (a warning) or cut short (a note), and those that were not drawn
-    as asked for (a warning)."""
+    """Warn of answers that the model's context refused, note those cut off, and warn of answers generated with other
+    sampling parameters than requested."""
     left_out = count_refused_parameters(requests, completions)
     if (told := refused_parameters_warning(left_out)) is not None:
         warnings.warn(told, DataWarning, stacklevel=4)
-    refused = [each.refusal for each in completions if each.finish_reason == "refused"]
+    refused = [completion.refusal for completion in completions if completion.finish_reason == "refused"]
     if refused:
         warnings.warn(
             f"{len(refused):,} of {len(completions):,} questions were refused and count as not right ({refused[0]})",
             DataWarning,
             stacklevel=4,
         )
-    short = [each.cap for each in completions if each.finish_reason == "length" and each.cap is not None]
+    ended_by_length = [completion for completion in completions if completion.finish_reason == "length"]
+    short = [completion.cap for completion in ended_by_length if completion.cap is not None]
     if short:
         progress.note(
             f"{len(short):,} of {len(completions):,} answers ended with the model's context, after {min(short):,} to "
@@ -102,14 +103,14 @@ def report_endings(
 
 @dataclass(frozen=True)
 class _InProcess:
-    """The target as a generator in this process; its weights are loaded when the first request comes."""
+    """The target as a generator in this process; its weights are loaded at the first request."""
 
     target: Target
     device: torch.device
     settings: Evaluation
 
     def identity(self) -> str:
-        """The model, its template and its precision: rounded weights may draw other answers."""
+        """The model, its template and its precision: rounded weights may generate other answers."""
         precision = str(self._dtype).removeprefix("torch.")
         return f"{self.target.identity} {tokenizer_mode(self.target.tokenizer, 'auto')} {precision}"
 
@@ -130,7 +131,7 @@ class _InProcess:
 
 @contextmanager
 def generator_for(target: Target, settings: Evaluation, device: torch.device, cache: Cache) -> Iterator[Generator]:
-    """The generator that draws the answers, ready within the context."""
+    """The generator of the answers, ready for use within the context."""
     if target.generator is not None:
         yield target.generator
     elif settings.generator == "transformers":

@@ -1,4 +1,4 @@
-"""Settings of an evaluation: the evaluation sets, the prompts, and how answers are drawn and graded."""
+"""Settings of an evaluation: evaluation sets, prompts, and how answers are generated and graded."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
 
 
 class EvaluationSet(Reading):
-    """Questions with their answers: where they are, and how they are read.
+    """Questions with their answers: where they are stored, and how they are read.
 
-    data: whatever `curate.read` takes. name: of its folder in the results; None = that of the file without its ending.
+    data: anything that `curate.read` accepts. name: of its folder in the results; None = file name without its ending.
     The other options: as for `curate.read`; the sample of `limit` is drawn with `seed`.
-    level: column with the difficulty of each row; None = `level`, where there is one.
+    level: column with the difficulty of each row; None = `level`, if there is such a column.
     grader: of `curate.graders` or your own, by name or as an object; None = that of the evaluation, else what fits.
     """
 
@@ -145,20 +145,20 @@ class Evaluation(Component):
         return self
 
     def sampling(self, stop: tuple[str, ...]) -> Sampling:
-        """Of every request; `stop`: those of the style."""
+        """Sampling parameters of all requests; `stop`: the stop texts of the prompt style."""
         stops = tuple(dict.fromkeys((*stop, *self.stop)))
         return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=stops)
 
 
 def parse_set(text: str, option: str, allowed: tuple[str, ...] = ()) -> EvaluationSet:
-    """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping.
+    """Parse an evaluation set of the command line: DATA, NAME=DATA, or reading options as a YAML mapping.
 
-    allowed: what a grader of it may be, see `curate.recipe.decode`.
+    allowed: consent for its grader, see `curate.recipe.decode`.
     """
     name, data = None, text
-    named = _NAMED.fullmatch(text)
-    if named is not None and not os.path.exists(text):
-        name, data = named[1], named[2]
+    match = _NAMED.fullmatch(text)
+    if match is not None and not os.path.exists(text):
+        name, data = match[1], match[2]
     described = named_dataset(data, option)
     options = dict(described) if isinstance(described, dict) else {"data": described}
     if name is not None:

@@ -57,15 +57,15 @@ def evaluate(
     fresh: bool = False,
     on_bad_row: Literal["error", "drop"] = "error",
 ) -> dict[str, EvaluationResult]:
-    """Answers drawn and graded, and reference completions scored, on each evaluation set; by name.
+    """Generate and grade answers, and score reference completions, on each evaluation set; returns results by set name.
 
     target: folder of a finished fine-tuning run, model folder, GGUF file, hub id, or a Generator.
-    sets: EvaluationSet objects or what their `data` may be; or {name: data}.
-    out: folder for the results, one folder per set; None = that of a run, or nowhere for anything else. A result of
+    sets: EvaluationSet objects, anything that their `data` accepts, or {name: data}.
+    out: folder for the results, one folder per set; None = that of a run, or no folder for other targets. A result of
         the same protocol and weights is not computed again. One of another protocol is an InputError unless `fresh`.
     cache: holds every completion and score; the same call after a kill resumes.
-    on_bad_row: whether a row that the model's chat template refuses is an error, or is left out and recorded.
-    Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
+    on_bad_row: raise an error for a row that the model's chat template refuses, or leave it out and record it.
+    Raises InputError for what cannot be evaluated and ExternalError if a server, the hub or the disk fails.
     """
     settings = settings or Evaluation()
     context = Context(cache=cache, device=device, progress=as_progress(progress))
@@ -80,20 +80,20 @@ def evaluate(
         pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
     form = form_of(settings, model.template, model.tokenizer)
     jobs = []
-    for asked in questions:
-        if asked.left_out:
-            context.progress.note(f"{asked.name}: {asked.left_out:,} rows without a question or an answer are left out")
-        if asked.loss_only is not None and settings.generate:
-            context.progress.note(f"{asked.name}: loss only: {asked.loss_only}")
-        shots = draw_shots(settings, pool, asked)
-        asked, rows = rendered(asked, form, shots, model.tokenizer, on_bad_row)
-        if asked.refused:
+    for item in questions:
+        if item.left_out:
+            context.progress.note(f"{item.name}: {item.left_out:,} rows without a question or an answer are left out")
+        if item.loss_only is not None and settings.generate:
+            context.progress.note(f"{item.name}: loss only: {item.loss_only}")
+        shots = draw_shots(settings, pool, item)
+        item, rows = rendered(item, form, shots, model.tokenizer, on_bad_row)
+        if item.refused:
             context.progress.note(
-                f"{asked.name}: {len(asked.refused):,} rows that the chat template refuses are left out"
+                f"{item.name}: {len(item.refused):,} rows that the chat template refuses are left out"
             )
-        if (line := unshown(asked, form, model.tokenizer)) is not None:
-            context.progress.note(f"{asked.name}: {line}")
-        jobs.append(_Job(asked, rows, model, settings, form, shots))
+        if (line := unshown(item, form, model.tokenizer)) is not None:
+            context.progress.note(f"{item.name}: {line}")
+        jobs.append(_Job(item, rows, model, settings, form, shots))
     for job in jobs:
         job.look_up(place, fresh)
     if any(job.unfinished for job in jobs):
@@ -106,7 +106,7 @@ def evaluate(
 
 @dataclass
 class _Job:
-    """One evaluation set: its questions and rows, an earlier result, and the result."""
+    """The evaluation of one set: its questions and rows, an earlier result if there is one, and the result."""
 
     questions: Questions
     rows: list[Layout] | None
@@ -128,15 +128,15 @@ class _Job:
 
     @property
     def protocol(self) -> str:
-        """32 hex digits over what two evaluations must share to be compared."""
+        """32 hex digits of all settings that two evaluations must share to be comparable."""
         settings, sampling = self.settings, self.settings.sampling(self.form.stop)
         seed = settings.seed if sampling.temperature else 0
-        asked = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
+        identity = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
         grading = protocol_of(self.questions.grader)
-        return fingerprint([grading, SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
+        return fingerprint([grading, SCORING, *identity, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
-        """Use an earlier result; InputError where the folder holds one of another protocol or model."""
+        """Use an earlier result; InputError if the folder holds one of another protocol or model."""
         folder = None if place is None else place / self.questions.name
         if folder is None or not folder.exists() or fresh:
             return
@@ -148,7 +148,7 @@ class _Job:
                 f"{folder} holds an evaluation {what}; give this one another name, as in NAME=DATA, or pass --fresh"
             )
         if not same_model:
-            return  # the run was trained again: results of its earlier weights do not count
+            return  # the run was retrained: results of its earlier weights are stale
         self.known = earlier
         self.generate = self.generate and earlier.summary["accuracy"] is None
         self.nll = self.nll and earlier.summary["nll"] is None
@@ -165,14 +165,14 @@ class _Job:
 
 
 def _check_graders(jobs: Sequence[_Job]) -> None:
-    """What the graders have to say before a model is loaded, each once."""
+    """Run the `check` of each distinct grader before a model is loaded."""
     graders = [job.questions.grader for job in jobs if job.generate and job.questions.grader is not None]
     for grader in {fingerprint(grader): grader for grader in graders}.values():
         call_hook(grader, "check")
 
 
 def _with_possible_scores(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
-    """The settings without scores where there are no weights to score with."""
+    """The settings without scoring if the target has no weights to score with."""
     if settings.nll and target.model is None:
         if not settings.generate:
             raise InputError(f"{target.name} is a generator: its losses are not available; leave generate on")
@@ -182,7 +182,7 @@ def _with_possible_scores(settings: Evaluation, target: Target, progress: Progre
 
 
 def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.device, place: Path | None) -> None:
-    """Score all sets, then draw the answers of all: one model at a time in memory, and one server for all."""
+    """Score all sets, then answer all: only one model is in memory at a time, and one server serves all sets."""
     started = time.monotonic()
     settings, target, progress = jobs[0].settings, jobs[0].target, context.progress
     scorer = CompletionScorer(target, settings, device, context.store, progress)
@@ -221,13 +221,13 @@ def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.dev
 def _answers(
     jobs: list[_Job], device: torch.device, context: Context
 ) -> tuple[dict[str, list[list[Answer]]], str | None]:
-    """(n,) answers per row of each set, by its name; and the identity of what drew them."""
+    """(n,) answers per row of each set, by set name; and the identity of the generator."""
     if not jobs:
         return {}, None
     target, settings = jobs[0].target, jobs[0].settings
-    asked = [job.requests() for job in jobs]
-    flat = [request for rows in asked for row in rows for request in row]
-    # Prompts of like length go together: the rows of a batch are padded to the longest.
+    requests_of_job = [job.requests() for job in jobs]
+    flat = [request for rows in requests_of_job for row in rows for request in row]
+    # Prompts of similar length are batched together, since rows are padded to the longest of their batch.
     order = sorted(range(len(flat)), key=lambda k: -len(str(flat[k].prompt)))
     with (
         RequestStore.under(context.store) as store,
@@ -235,18 +235,18 @@ def _answers(
     ):
         identity = generator.identity()
         requests = [flat[k] for k in order]
-        drawn = complete(generator, requests, store, context.progress, context.engine)
-    completions = dict(zip(order, drawn, strict=True))
-    report_endings(requests, drawn, settings.max_tokens, context.progress)
+        completed = complete(generator, requests, store, context.progress, context.engine)
+    completions = dict(zip(order, completed, strict=True))
+    report_endings(requests, completed, settings.max_tokens, context.progress)
     with context.progress.stage("grade", len(flat), "answers") as stage:
         answers: dict[str, list[list[Answer]]] = {}
         done = 0
-        for job, rows in zip(jobs, asked, strict=True):
+        for job, rows in zip(jobs, requests_of_job, strict=True):
             of = [k for k, row in enumerate(rows) for _ in row]  # (m,) row of each completion
             drawn_for = [completions[done + m] for m in range(len(of))]
             finals, cells = [str(job.questions.answers[k]) for k in of], job.questions.cells
-            found = iter(graded(drawn_for, finals, [cells[k] for k in of], job.questions.grader))
-            answers[job.questions.name] = [[next(found) for _ in row] for row in rows]
+            graded_answers = iter(graded(drawn_for, finals, [cells[k] for k in of], job.questions.grader))
+            answers[job.questions.name] = [[next(graded_answers) for _ in row] for row in rows]
             done += len(of)
             stage.advance(len(of))
     return answers, identity
@@ -273,19 +273,19 @@ def _described(job: _Job) -> dict[str, Any]:
 def _facts(
     job: _Job, answers: list[list[Answer]] | None, scored: Scored | None, identity: str | None, numerics: str
 ) -> dict[str, Any]:
-    """Facts that the rows do not hold; those of an earlier result for a part that was not asked for now."""
+    """Facts that the rows do not hold; a part that was not requested now keeps the facts of the earlier result."""
     known = {} if job.known is None else job.known.summary
     tokens = dict(known.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
     facts: dict[str, Any] = {name: known.get(name) for name in _OF_ANSWERS}
     if answers is not None:
-        drawn = [each.completion for row in answers for each in row]
-        reasons = [each.finish_reason for each in drawn]
-        tokens["prompt"] = sum(each.prompt_tokens for each in drawn)
-        tokens["generated"] = sum(each.completion_tokens for each in drawn)
-        facts["cut_off"] = reasons.count("length") / len(drawn) if drawn else None
-        facts["capped"] = sum(each.cap is not None for each in drawn)
-        requests = [each for row in job.requests() for each in row]
-        facts["refused_parameters"] = dict(count_refused_parameters(requests, drawn))
+        completions = [answer.completion for row in answers for answer in row]
+        reasons = [completion.finish_reason for completion in completions]
+        tokens["prompt"] = sum(completion.prompt_tokens for completion in completions)
+        tokens["generated"] = sum(completion.completion_tokens for completion in completions)
+        facts["cut_off"] = reasons.count("length") / len(completions) if completions else None
+        facts["capped"] = sum(request.cap is not None for request in completions)
+        requests = [completion for row in job.requests() for completion in row]
+        facts["refused_parameters"] = dict(count_refused_parameters(requests, completions))
         facts["refused"] = reasons.count("refused")
         generator = job.target.generator
         facts["generator"] = {

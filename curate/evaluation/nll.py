@@ -1,4 +1,4 @@
-"""Losses of reference completions under a model: nats per token, end of text included."""
+"""Losses of reference completions under a model, in nats per token including the end of text."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from curate.models.scoring import LossEngine
 
 
-SCORING = 2  # raise it when other tokens come to be scored, or what is cached changes its meaning
-_AROUND = 64  # tokens that a template puts around one solved example, at most
+SCORING = 2  # raise when other tokens are scored, or when the meaning of cached values changes
+_AROUND = 64  # upper bound of the tokens that a template adds around one solved example
 
 
 class Scored:
-    """losses: (n,) nats per token, NaN where nothing could be scored; counts: (n,) scored tokens.
+    """losses: (n,) nats per token, NaN if nothing could be scored; counts: (n,) scored tokens.
 
-    truncated: rows longer than is scored; completions_cut: those whose completion lost its end.
+    truncated: number of rows longer than the limit; completions_cut: those whose completion lost its end.
     """
 
     def __init__(self, losses: FloatArray, tokens: Tokens) -> None:
@@ -48,7 +48,7 @@ class Scored:
 
 
 def scored_tokens(rows: Sequence[Layout], target: Target, settings: Evaluation, shots: Shots) -> Tokens:
-    """The rows as tokens, by the rules of training: `max_length` of each and its shots, within the model's context."""
+    """Tokenize the rows as in training: `max_length` tokens of each plus its shots, within the model's context."""
     solved = [text for pair in zip(shots.questions, shots.solutions, strict=True) for text in pair]
     before = sum(len(target.tokenizer(text)["input_ids"]) + _AROUND for text in solved)
     limit = settings.max_length + before
@@ -58,7 +58,7 @@ def scored_tokens(rows: Sequence[Layout], target: Target, settings: Evaluation, 
 
 
 class CompletionScorer:
-    """Losses of evaluation sets under one model, which is loaded at the first set that the cache lacks."""
+    """Computes losses of evaluation sets under one model, which is loaded at the first set missing from the cache."""
 
     def __init__(
         self, target: Target, settings: Evaluation, device: torch.device, cache: Cache, progress: Progress

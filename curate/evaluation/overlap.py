@@ -18,27 +18,27 @@ from curate.gate.gate import Gate
 from curate.storage.places import expanded
 from curate.storage.remote import is_url
 
-# Runs of 8 words are common phrases in problems of competitions; 13 are a copy.
+# Runs of 8 words are common phrases in competition problems; runs of 13 are copies.
 _NGRAM = 13
 
 
 class Overlap:
-    """Per evaluation set, what its rows share with the training rows; or why that cannot be told.
+    """Per evaluation set, what its rows share with the training rows; or why this is unknown.
 
-    counts: {set: {rule: {"training_rows", "evaluation_rows"}}}; evaluation_rows is a lower bound, since one of those
-    that a training row hits is named.
+    counts: {set: {rule: {"training_rows", "evaluation_rows"}}}; evaluation_rows is a lower bound, since only one of the
+    evaluation rows that a training row matches is named.
     """
 
     def __init__(self, counts: dict[str, dict[str, dict[str, int]]], unknown: str | None = None) -> None:
         self.counts, self.unknown = counts, unknown
 
     def record(self, name: str) -> dict[str, Any]:
-        """For summary.json."""
+        """The overlap as a value of summary.json."""
         return {"unknown": self.unknown} if self.unknown else {"rules": self.counts.get(name, {})}
 
 
 def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
-    """What evaluation sets share with the data of a run.json, which is read again from where it was."""
+    """What evaluation sets share with the training data of a run.json, which is read again from its original place."""
     rows = _training_rows(run)
     if isinstance(rows, str):
         return Overlap({}, rows)
@@ -48,23 +48,23 @@ def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
         evaluation.append({"data": table, "name": questions.name, "columns": {"text": "question", "id": "id"}})
     index = Gate(evaluation=tuple(evaluation), near_duplicate=None, ngrams=(_NGRAM,)).open()
     texts = [text for text in whole(compared_texts(rows.readable, rows.shape, rows.columns)).to_pylist() if text]
-    copies = Counter(texts)  # copies of a row are checked once, and counted as often as they occur
+    copies = Counter(texts)  # copies of a row are checked once and counted as often as they occur
     training: dict[tuple[str, str], int] = defaultdict(int)
-    asked: dict[tuple[str, str], set[str]] = defaultdict(set)
+    question_rows: dict[tuple[str, str], set[str]] = defaultdict(set)
     for text, hits in zip(copies, index.check(list(copies)), strict=True):
         for hit in hits:
             key = (hit.dataset, hit.kind.removeprefix("evaluation "))
             training[key] += copies[text]
-            asked[key].add(hit.id)
+            question_rows[key].add(hit.id)
     counts: dict[str, dict[str, dict[str, int]]] = {evaluation_set.name: {} for evaluation_set in sets}
     for name, rule in sorted(training):
         key = (name, rule)
-        counts[name][rule] = {"training_rows": training[key], "evaluation_rows": len(asked[key])}
+        counts[name][rule] = {"training_rows": training[key], "evaluation_rows": len(question_rows[key])}
     return Overlap(counts)
 
 
 def _training_rows(run: dict[str, Any]) -> Examples | str:
-    """The rows that a run was trained on, or why they are not available."""
+    """The training rows of a run, or why they are not available."""
     described = run["data"]
     data = described.get("description")
     if not isinstance(data, str) or not (is_url(data) or expanded(data).exists()):
@@ -81,7 +81,7 @@ def _training_rows(run: dict[str, Any]) -> Examples | str:
 
 
 def warn_of_overlap(shared: Overlap, sets: Sequence[Questions]) -> None:
-    """One warning per evaluation set that shares text with the training data, with counts; and one where that is
+    """Warn of each evaluation set that shares text with the training data, with counts, and of sets for which this is
     unknown."""
     if shared.unknown:
         message = f"whether the training data has rows of the evaluation sets is unknown: {shared.unknown}"
@@ -90,11 +90,11 @@ def warn_of_overlap(shared: Overlap, sets: Sequence[Questions]) -> None:
         rules = shared.counts.get(questions.name)
         if not rules:
             continue
-        shown = ", ".join(f"{count['training_rows']:,} {rule}" for rule, count in rules.items())
+        listing = ", ".join(f"{count['training_rows']:,} {rule}" for rule, count in rules.items())
         rows = max(count["evaluation_rows"] for count in rules.values())
         warnings.warn(
             f"evaluation set {questions.name}: training rows share text with at least {rows:,} of its "
-            f"{len(questions):,} questions ({shown}); scores on them flatter the run, and "
+            f"{len(questions):,} questions ({listing}); scores on them flatter the run, and "
             "`curate gate --clean` removes such rows",
             DataWarning,
             stacklevel=2,

@@ -1,4 +1,4 @@
-"""Prompts of an evaluation: a question in a training template, a chat or a plain form, after solved examples.
+"""Prompts of an evaluation: a question in a training template, a chat or a plain form, preceded by solved examples.
 
 The answer of a row is never part of its prompt. Text is joined, never formatted: braces in the data stay data.
 """
@@ -27,7 +27,7 @@ from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_
 from curate.tokenization.templates import chat_layouts, fixed, layouts, renderer
 from curate.verify import reference_answer
 
-# How a model that has not learned to end its text begins the next question.
+# How a model that has not learned to end its text starts the next question.
 _STOPS = {
     "question": ("Question:",),
     "alpaca": ("### Instruction:",),
@@ -52,16 +52,16 @@ class Shots:
 
 @dataclass(frozen=True)
 class Form:
-    """name: "question", "alpaca", "plain" or "chat". stop: texts after which a model has begun the next question."""
+    """name: "question", "alpaca", "plain" or "chat". stop: texts with which a model starts the next question."""
 
     name: str
     stop: tuple[str, ...]
 
 
 def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | None) -> Form:
-    """What the style comes to.
+    """The prompt form that the style stands for.
 
-    trained_with: template of a fine-tuned model, None where none is known. tokenizer: None where a server has it.
+    trained_with: template of a fine-tuned model, None if unknown. tokenizer: None if only a server has it.
     """
     style = settings.style
     if style == "auto":
@@ -78,20 +78,20 @@ def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | Non
 
 
 def stops_of(name: str, tokenizer: Any | None) -> tuple[str, ...]:
-    """Texts with which a model that does not end begins the next question, by the form or template of the prompt."""
+    """Texts with which a model that does not end its answer starts the next question, by form or prompt template."""
     headings = name == "chat" and tokenizer is not None and not tokenizer.chat_template
     return _STOPS["headings" if headings else name]
 
 
 def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -> Shots:
-    """Solved examples for all questions of a set: rows with a worked solution, none of which is asked.
+    """Solved examples for all questions of a set: rows with a worked solution whose question is not asked.
 
-    Rows that are not graded serve as well where no row of the pool has a final answer.
+    If no row of the pool has a final answer, rows that are not graded are used as well.
     """
     if pool is None or not settings.shots:
         return Shots()
     taken = {_folded(text) for text in asked.texts}
-    math = isinstance(pool.grader, Math)  # whose solutions are shown with their final answer marked
+    math = isinstance(pool.grader, Math)  # solutions are then shown with their final answer marked
     rows = [
         k
         for k, (text, answer, completion) in enumerate(zip(pool.texts, pool.answers, pool.completions, strict=True))
@@ -115,13 +115,13 @@ def _folded(text: str) -> str:
 
 
 def _marked(solution: str, answer: str | None) -> str:
-    """The solution with its final answer marked, so that a model is shown where one is expected."""
+    """The solution with its final answer marked, so that the model sees that one is expected."""
     return solution if reference_answer(solution) is not None else f"{solution.rstrip()}\n#### {answer}"
 
 
 def rows_of(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[Layout]:
-    """(n,) rows: one prompt, shots included, and the reference completion. Of a row that is too long the shots are left
-    out before any of the question is.
+    """(n,) rows: one prompt, shots included, and the reference completion. In a row that is too long, shots are dropped
+    before any part of the question is.
     """
     n = len(questions)
     if form.name == "question":
@@ -160,16 +160,16 @@ def _behind(before: str, row: Layout) -> Layout:
 
 
 def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[list[Piece]]:
-    """(n,) the same rows as (text, part), whole. Raises RefusedRow where the chat template cannot render one."""
+    """(n,) the same rows as (text, part), not truncated. Raises RefusedRow if the chat template cannot render one."""
     return [joined(row.pieces(0)) for row in rows_of(questions, form, shots, tokenizer)]
 
 
 def rendered(
     questions: Questions, form: Form, shots: Shots, tokenizer: Any, on_bad_row: str
 ) -> tuple[Questions, list[Layout] | None]:
-    """The questions that the model's template renders, and their rows (None without a tokenizer).
+    """The questions that the model's template can render, and their rows (None without a tokenizer).
 
-    Raises InputError for a question that it refuses, unless those are dropped.
+    Raises InputError for a question that it refuses, unless such questions are dropped.
     """
     if tokenizer is None:
         return questions, None
@@ -204,10 +204,10 @@ def generation_prompts(
     *,
     served: bool = False,
 ) -> list[Prompt]:
-    """(n,) prompts of the same rows: the very text before their reference completion.
+    """(n,) prompts of the same rows: exactly the text before their reference completion.
 
-    rows: None where there is no tokenizer; a chat is then sent as its messages. served: whether a server tokenizes
-    the prompts, which adds a beginning of sequence even where there is one.
+    rows: None without a tokenizer; a chat is then sent as messages. served: whether a server tokenizes the prompts,
+    which adds a beginning of sequence even if there is one.
     """
     if rows is not None:
         begin = _added_beginning(tokenizer) if served else ""
@@ -221,9 +221,9 @@ def generation_prompts(
 
 
 def unshown(questions: Questions, form: Form, tokenizer: Any | None) -> str | None:
-    """What rows hold that their prompts do not show in this form, with the remedy; None where all is shown.
+    """What rows hold that their prompts do not show in this form, with the remedy; None if all is shown.
 
-    tokenizer: None where a server has it.
+    tokenizer: None if only a server has it.
     """
     examples, n = questions.examples, len(questions)
     chat = form.name == "chat"
@@ -248,7 +248,7 @@ def unshown(questions: Questions, form: Form, tokenizer: Any | None) -> str | No
 
 
 def _message(turn: Turn) -> dict[str, Any]:
-    """A turn as servers take it: with the arguments of calls as text, and without what only training asks for."""
+    """A turn in the format of servers: arguments of calls as text, without fields that only training needs."""
     message = {key: value for key, value in turn.items() if key != "train"}
     if "tool_calls" in turn:
         message["tool_calls"] = [
@@ -269,7 +269,7 @@ def _added_beginning(tokenizer: Any) -> str:
 
 
 def _conversations(questions: Questions, shots: Shots) -> list[list[Turn]]:
-    """The conversations up to the answer that is asked for, the solved examples behind the words of the system."""
+    """The conversations up to the answer that is asked for, with the solved examples after the system message."""
     solved = [
         turn
         for question, solution in zip(shots.questions, shots.solutions, strict=True)

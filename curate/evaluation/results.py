@@ -1,4 +1,4 @@
-"""Results of an evaluation: a summary and a table with a row per question, written and read."""
+"""Results of an evaluation: write and read a summary and a table with one row per question."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _FROM_SCORES = ("nll", "nll_tokens")
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """summary: as in summary.json. rows: one per question.
+    """summary: content of summary.json. rows: one per question.
 
     Columns: example_id, source, level, question, answer, accuracy (share of right samples, null where none was drawn),
-    verdicts ("right", "wrong", "undecided", or "refused" where the prompt fills the context), extracted and completions
+    verdicts ("right", "wrong", "undecided", or "refused" if the prompt fills the context), extracted and completions
     (one per sample), nll (nats per token of the reference completion, null where none was scored), nll_tokens.
     """
 
@@ -58,7 +58,7 @@ def rows_table(
     scored: Scored | None,
     known: pa.Table | None = None,
 ) -> pa.Table:
-    """The rows; what was not asked for now is taken from `known`, an earlier result of the same protocol."""
+    """The table of rows; columns not computed now are taken from `known`, an earlier result of the same protocol."""
     columns: dict[str, Any] = {
         "example_id": questions.examples.ids,
         "source": questions.sources,
@@ -68,11 +68,11 @@ def rows_table(
     }
     if answers is not None:
         columns["accuracy"] = [
-            sum(each.verdict == Verdict.right for each in row) / len(row) if row else None for row in answers
+            sum(answer.verdict == Verdict.right for answer in row) / len(row) if row else None for row in answers
         ]
-        columns["verdicts"] = [[_verdict(each) for each in row] for row in answers]
-        columns["extracted"] = [[each.extracted for each in row] for row in answers]
-        columns["completions"] = [[each.completion.text for each in row] for row in answers]
+        columns["verdicts"] = [[_verdict(answer) for answer in row] for row in answers]
+        columns["extracted"] = [[answer.extracted for answer in row] for row in answers]
+        columns["completions"] = [[answer.completion.text for answer in row] for row in answers]
     if scored is not None:
         columns["nll"] = [None if math.isnan(loss) else loss for loss in scored.losses.tolist()]
         counts = zip(scored.counts.tolist(), columns["nll"], strict=True)
@@ -93,8 +93,8 @@ def _verdict(answer: Answer) -> str:
 
 
 def totals(rows: pa.Table) -> dict[str, Any]:
-    """rows, accuracy (mean over graded rows), undecided (share of samples), nll (nats per token, every token alike),
-    nll_rows (mean of the rows' own means); null where there is nothing to take them of."""
+    """rows, accuracy (mean over graded rows), undecided (share of samples), nll (nats per token over all tokens),
+    nll_rows (mean over rows of their nll); null if there is nothing to average."""
     graded = [value for value in rows["accuracy"].to_pylist() if value is not None]
     verdicts = [verdict for row in rows["verdicts"].to_pylist() for verdict in row or []]
     scored = [pair for pair in zip(rows["nll"].to_pylist(), rows["nll_tokens"].to_pylist(), strict=True) if pair[1]]
@@ -110,20 +110,20 @@ def totals(rows: pa.Table) -> dict[str, Any]:
 
 
 def grouped(rows: pa.Table, column: str) -> list[dict[str, Any]]:
-    """`totals` of the rows with each label of a column, by label; none where no row has one."""
+    """`totals` by label of a column; empty if no row has a label."""
     labels = rows[column].to_pylist()
     groups = sorted({label for label in labels if label is not None}, key=_natural)
     return [{column: group, **totals(rows.filter(pa.array([label == group for label in labels])))} for group in groups]
 
 
 def _natural(label: str) -> tuple[Any, ...]:
-    """Sort key: level 10 after level 9."""
+    """Sort key: level 10 comes after level 9."""
     digits = "".join(mark for mark in label if mark.isdigit())
     return (int(digits[:9] or 0), label)
 
 
 def write_result(result: EvaluationResult, place: Path) -> None:
-    """Both files at once, in place of an earlier result."""
+    """Write both files atomically, replacing an earlier result."""
 
     with publishing(place) as folder:
         pq.write_table(result.rows, arrow_path(folder / "rows.parquet"), compression="zstd")
@@ -132,7 +132,7 @@ def write_result(result: EvaluationResult, place: Path) -> None:
 
 
 def read_result(place: Path) -> EvaluationResult:
-    """One evaluation. Raises InputError where there is none."""
+    """Read one evaluation. Raises InputError if there is none."""
     remedy = f"remove {place} and evaluate again"
     summary = read_record(place / "summary.json", remedy, "evaluation")
     check_files(place, summary, remedy)
@@ -141,9 +141,9 @@ def read_result(place: Path) -> EvaluationResult:
 
 
 def read_evaluations(directory: Path | str) -> dict[str, EvaluationResult]:
-    """All evaluations of a fine-tuned run, or those in a folder that `curate evaluate --out` wrote, by name.
+    """All evaluations of a fine-tuned run, or those in a folder written by `curate evaluate --out`, by name.
 
-    Raises InputError where there is none, or one cannot be read.
+    Raises InputError if there is none, or if one cannot be read.
     """
     directory = Path(directory)
     place = directory / "evaluation" if (directory / "evaluation").is_dir() else directory

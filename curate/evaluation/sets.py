@@ -1,4 +1,4 @@
-"""Read evaluation sets as questions with a final answer and a reference completion each."""
+"""Read evaluation sets as questions with final answers and reference completions."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _ANSWERS = ("answer", "final_answer", "solution", "completion", "response", "out
 class Questions:
     """The n rows of an evaluation set.
 
-    examples: as they are put into a training template; their completion is the worked solution, or the final answer
-    where a row has none. texts: (n,) questions. answers: (n,) what each is graded by, None where there is nothing.
-    completions: (n,) what is scored. answer_only: rows whose completion is their final answer.
-    sources, levels: (n,) labels, None where a row has none. left_out: rows without a question or an answer.
+    examples: in the form that a training template takes; their completion is the worked solution, or the final answer
+    of a row that has none. texts: (n,) questions. answers: (n,) references for grading, None if there is none.
+    completions: (n,) texts to score. answer_only: number of rows whose completion is their final answer.
+    sources, levels: (n,) labels, None if a row has none. left_out: number of rows without a question or an answer.
     rows: (n,) position of each in the set as read. refused: records of rows that a model's template refuses.
-    grader: None where only losses are measured; loss_only: why.
+    grader: None if only losses are measured; loss_only: why.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Questions:
         return len(self.texts)
 
     def without(self, refused: Mapping[int, str]) -> Questions:
-        """The questions without some, given as position -> reason."""
+        """The questions without some, given as position -> reason for leaving it out."""
         kept = [k for k in range(len(self)) if k not in refused]
         names = ("texts", "answers", "completions", "sources", "levels", "rows")
         lists: dict[str, Any] = {name: [getattr(self, name)[k] for k in kept] for name in names}
@@ -76,7 +76,7 @@ class Questions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hex digits over ids, questions, answers and completions."""
+        """32 hex digits of ids, questions, answers and completions."""
         columns = {"question": self.texts, "answer": self.answers, "completion": self.completions}
         cells = [(name, pa.array(column, pa.large_string())) for name, column in columns.items()]
         content = [(role, self.examples.column(role)) for role in self.examples.content_roles]
@@ -84,17 +84,17 @@ class Questions:
 
     @cached_property
     def cells(self) -> list[dict[str, Any]]:
-        """(n,) the columns of each row as Python values, by name."""
+        """(n,) column values of each row as Python objects, by name."""
         rows: list[dict[str, Any]] = self.examples.table.to_pylist()
         return rows
 
     def record(self) -> dict[str, Any]:
-        """For summary.json."""
+        """Description of the set for summary.json."""
         return {"description": self.description, "fingerprint": self.fingerprint, "rows": len(self)}
 
 
 def as_sets(sets: Any) -> list[EvaluationSet]:
-    """Evaluation sets as `curate.evaluation.evaluate` takes them. InputError for none, and for two of one name."""
+    """Evaluation sets in the form of a list of EvaluationSet. InputError for none, and for duplicate names."""
     if isinstance(sets, Mapping):
         pairs = sets.items()
         evaluation_sets = [
@@ -103,7 +103,7 @@ def as_sets(sets: Any) -> list[EvaluationSet]:
         ]
     else:
         several = [sets] if isinstance(sets, EvaluationSet | str | Path) else sets
-        evaluation_sets = [each if isinstance(each, EvaluationSet) else EvaluationSet(data=each) for each in several]
+        evaluation_sets = [item if isinstance(item, EvaluationSet) else EvaluationSet(data=item) for item in several]
     names = [evaluation_set.title for evaluation_set in evaluation_sets]
     if not names:
         raise InputError("there is no evaluation set; name at least one with --data DATA")
@@ -119,9 +119,9 @@ def _named(data: Any, name: str) -> EvaluationSet:
 
 
 def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: bool = True) -> Questions:
-    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not reachable.
+    """Read an evaluation set. Raises InputError if it cannot be one, ExternalError if the hub is not reachable.
 
-    settings: of the evaluation. asked: whether its questions are asked, and not only shown with their answers.
+    settings: of the evaluation. asked: whether its questions are asked; False for a pool of solved examples.
     """
     roles = _named_roles(spec)
     try:
@@ -168,19 +168,19 @@ def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: 
 
 
 def _answers_only(grader: Any, answers: list[str | None], completions: list[str]) -> int:
-    """Rows with a final answer in place of a worked solution."""
+    """Use the final answer as the completion of rows without a worked solution."""
     if not isinstance(grader, Math):
         return 0
     return sum(answer == text.strip() for answer, text in zip(answers, completions, strict=True))
 
 
 def _is_one_of_several(opened: Opened) -> bool:
-    """Whether there may be splits beside the one that was read."""
+    """Whether the dataset may have other splits than the one that was read."""
     return opened.kind == "hub" or f"split {opened.split} of" in (opened.note or "")
 
 
 def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
-    """The table with columns of answers that are numbers as text."""
+    """The table with numeric answer columns converted to text."""
     chosen = {name for role, name in roles.items() if role in ("completion", "output", "final_answer")}
     for k, column in enumerate(table.schema):
         kind = column.type
@@ -192,7 +192,7 @@ def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
 
 
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
-    """Shape and roles; a table of bare final answers is one of questions and answers too."""
+    """Detect shape and roles; a table of bare final answers counts as questions and answers too."""
     lists = zip(table.schema, described(table), strict=True)
     schema = pa.schema([opened if is_list(opened.type) else field for field, opened in lists])
     try:
@@ -209,7 +209,7 @@ def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
 
 
 def _filled(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Table:
-    """The table with the final answer of each row that has no worked solution in its place."""
+    """The table with the final answer in place of each missing worked solution."""
     if shape == "messages" or "final_answer" not in columns:
         return table
     name = columns["output" if shape == "instruction" else "completion"]
@@ -221,10 +221,10 @@ def _filled(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Table
 
 def _read(table: pa.Table, shape: str, columns: Mapping[str, str], spec: EvaluationSet) -> Loaded:
     if "id" in columns and "id" not in _named_roles(spec):
-        # Recognized by name only: where it cannot serve, ids are made of the content.
+        # An id column recognized by name only: if it cannot serve as id, ids are made from the content.
         columns = {role: name for role, name in columns.items() if role != "id"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # it would advise to take the rows of the training split
+        warnings.simplefilter("ignore", DataWarning)  # it would recommend the rows of the training split
         loaded = read(
             table,
             columns=columns,
@@ -251,9 +251,9 @@ def _warn_of_splits(table: pa.Table, spec: EvaluationSet) -> None:
     counts.pop(None, None)
     if len(counts) > 1:
         best = next((name for name in ("test", "validation") if name in counts), min(counts, key=lambda n: counts[n]))
-        shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(6))
+        splits = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(6))
         warnings.warn(
-            f"evaluation set {spec.title}: column 'split' has several values ({shown}) and all rows are used; "
+            f"evaluation set {spec.title}: column 'split' has several values ({splits}) and all rows are used; "
             f"{{where: split={best}}} takes one",
             DataWarning,
             stacklevel=2,
@@ -271,11 +271,11 @@ def _questions(examples: Examples) -> tuple[list[str], list[str]]:
 
 def _last_exchange(turns: list[Turn]) -> tuple[str, str]:
     last = last_learned(turns)
-    asked = [turn["content"] for turn in turns[:last] if turn["role"] == "user"]
-    answer = turns[last]
+    user_turns = [turn["content"] for turn in turns[:last] if turn["role"] == "user"]
+    answer, question = turns[last], user_turns[-1] if user_turns else ""
     if answer.get("tool_calls"):
-        return (asked[-1] if asked else ""), spoken({"content": answer["content"], "tool_calls": answer["tool_calls"]})
-    return (asked[-1] if asked else ""), answer["content"]
+        return question, spoken({"content": answer["content"], "tool_calls": answer["tool_calls"]})
+    return question, answer["content"]
 
 
 def _strings(examples: Examples, role: str) -> list[str | None]:
@@ -285,14 +285,14 @@ def _strings(examples: Examples, role: str) -> list[str | None]:
     return [cell.strip() or None if cell is not None else None for cell in cells]
 
 
-def _levels(table: pa.Table, named: str | None, place: str) -> list[str | None]:
-    name = named or next((name for name in table.column_names if name.casefold() == "level"), None)
+def _levels(table: pa.Table, column: str | None, place: str) -> list[str | None]:
+    name = column or next((name for name in table.column_names if name.casefold() == "level"), None)
     if name is None:
         return [None] * table.num_rows
     if name not in table.column_names:
         raise InputError(f"{place}: there is no column {name!r} for the level{nearest(name, table.column_names)}")
     if pa.types.is_nested(table[name].type):
-        if named is None:
+        if column is None:
             return [None] * table.num_rows
         raise InputError(
             f"{place}: column {name!r} holds {type_name(table[name].type)}, which is no level; name another one"

@@ -1,4 +1,4 @@
-"""The target of an evaluation: a fine-tuned run, a model or a generator, and its identity."""
+"""The target of an evaluation (a fine-tuned run, a model or a generator) and its identity."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class Target:
     """A model that can be loaded, or a generator.
 
-    name: as the user wrote it. model: folder, GGUF file or hub id; None for a generator whose model is elsewhere.
-    identity: of the weights and tokenizer. run: run.json of a fine-tuned run, and directory its folder.
-    adapter: folder of a LoRA run's adapter, whose base is `model`. generator: in place of a model.
+    name: as the user wrote it. model: folder, GGUF file or hub id; None for a generator whose model is not local.
+    identity: fingerprint of weights and tokenizer. run: run.json of a fine-tuned run, and directory its folder.
+    adapter: folder of a LoRA run's adapter, whose base is `model`. generator: used instead of a model.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Target:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Of the model; None where there is none here."""
+        """The model's tokenizer; None if there is none on this machine."""
         if self.model is None:
             return None
-        if self.adapter is not None:  # fine-tuning may have changed it, and saved it there
+        if self.adapter is not None:  # fine-tuning may have changed the tokenizer and saved it there
             return _saved_tokenizer(self.adapter)
         return load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
 
     def load(self, device: torch.device) -> Any:
-        """The model with float32 weights on a device, an adapter merged into them."""
+        """Load the model with float32 weights on a device, with an adapter merged into them."""
         assert self.model is not None
         if self.adapter is not None:
             assert self.directory is not None
@@ -67,21 +67,21 @@ class Target:
 
     @cached_property
     def context(self) -> int | None:
-        """Most tokens of a sequence; None = no limit is known."""
+        """Maximum number of tokens of a sequence; None = no known limit."""
         if self.model is None:
             return None
         return context_length(self.model, self.revision, trust_remote_code=self.trust_remote_code)
 
     @cached_property
     def template(self) -> str | None:
-        """The template that the model was trained with, where its run or its folder says; else None."""
+        """The template that the model was trained with, if its run or folder says so; else None."""
         if self.run is not None:
             return str(self.run["template"])
         return None if self.model is None else recorded_template(self.model, self.revision)
 
     @contextmanager
     def folder(self, cache: Cache) -> Iterator[str]:
-        """A name under which another program can load the model; for an adapter a temporary merged copy."""
+        """A path or name by which another program can load the model; for an adapter, a temporary merged copy."""
         assert self.model is not None
         if self.adapter is None:
             yield self.model
@@ -97,12 +97,12 @@ class Target:
 
 
 def _saved_tokenizer(folder: Path) -> Any:
-    """A tokenizer saved in a folder that holds no whole model."""
+    """The tokenizer saved in a folder that holds no full model."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except Exception as error:  # tokenizers raise bare subclasses of Exception
+    except Exception as error:  # tokenizers raise bare Exception
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} holds no tokenizer ({reason}); {AGAIN}") from error
     check_tokenizer(str(folder), tokenizer)
@@ -110,14 +110,14 @@ def _saved_tokenizer(folder: Path) -> Any:
 
 
 def check_out(place: Path) -> None:
-    """InputError for a folder of something else, ExternalError for one that cannot be written, before any work."""
+    """Check the output folder before any work: InputError if it holds other files, ExternalError if not writable."""
     if (place / "run.json").is_file():
         raise InputError(f"--out {place} is a run, and its folder holds nothing else; name another folder")
     check_place(place / "x")
 
 
 def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
-    """The Target that `target` names. InputError where it cannot be evaluated."""
+    """The Target that `target` names. InputError if it cannot be evaluated."""
     if isinstance(target, Generator):
         return Target(_shown(target), _local_model(target), target.identity(), generator=target)
     if not isinstance(target, str | Path):
@@ -132,7 +132,7 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
 
 
 def _run(directory: Path, cache: Cache, trust: bool) -> Target:
-    """trust: the consent of this command; the settings of a run grant none."""
+    """Read the target from a fine-tuned run. trust: consent of this command; the settings of a run grant none."""
     run = read_run(directory)
     described = run["settings"]
     if (directory / "model" / "config.json").is_file():
@@ -159,7 +159,7 @@ def _shown(generator: Generator) -> str:
 
 
 def _local_model(generator: Generator) -> str | None:
-    """The model of a generator, where this process can load it too, for its tokenizer and losses."""
+    """The model of a generator if this process can load it too, for its tokenizer and losses."""
     model = getattr(generator, "model", None)
     local = isinstance(model, str) and expanded(model).exists() and getattr(generator, "url", None) is None
     return str(expanded(model)) if local and isinstance(model, str) else None

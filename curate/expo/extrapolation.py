@@ -55,7 +55,7 @@ def extrapolate(
     dtype: of the saved weights; None = that of each tensor of `tuned`, and float32 where that is an adapter.
     Arithmetic is float32 (float64 for tensors of that type), over parameters and buffers (the reference code: bfloat16,
     over parameters alone); integer buffers are those of `tuned`. Raises InputError for models that do not fit, numbers
-    that overflow, or a folder of something else; ExternalError where the disk is full.
+    that overflow, or a folder of something else; ExternalError if the disk is full.
     """
     models = open_models(
         tuned, base, revision=revision, base_revision=base_revision, trust_remote_code=trust_remote_code

@@ -26,7 +26,7 @@ class Models:
 
     pairs: name of the base's tensor for each floating tensor of the tuned model. folders: of the files beside the
     weights (configuration, tokenizer), those of later ones first. identities: of the tuned model and the base.
-    template: around the prompts of a fine-tuning run; None where it is not known.
+    template: around the prompts of a fine-tuning run; None if it is not known.
     """
 
     tuned: Weights
@@ -49,7 +49,7 @@ def open_models(
 
     tuned: a folder of `curate finetune`, a folder with a peft adapter, a model folder or a hub id (at `revision`).
     base, base_revision: what it was tuned from; None = what the run or the adapter names.
-    Raises InputError where one cannot be found or they do not belong together; warns (DataWarning) of a base other
+    Raises InputError if one cannot be found or they do not belong together; warns (DataWarning) of a base other
     than what the run records, which for full weights may be meant: what an earlier stage was tuned from.
     """
     folder = expanded(tuned)
@@ -190,8 +190,8 @@ def _paired(tuned: Weights, base: Weights, trust_remote_code: bool) -> dict[str,
     return pairs
 
 
-def _lacks(owner: str, name: str, other: str) -> str:
-    return f"{owner} has a tensor {name!r}, which {other} lacks; extrapolation needs the very model that was tuned"
+def _lacks(owner: str, name: str, model: str) -> str:
+    return f"{owner} has a tensor {name!r}, which {model} lacks; extrapolation needs the very model that was tuned"
 
 
 def _architecture(base: Weights, trust_remote_code: bool) -> tuple[set[str], dict[str, str], list[str]]:

@@ -67,13 +67,13 @@ def sweep(
         point: dict[str, Any] = {"alpha": alpha, "model": None}
         if alpha in alphas:
             place = out / _folder_name(alpha)
-            written = write_model(models, alpha, place, dtype=dtype, fresh=fresh, progress=progress)
-            point |= {"model": place.name, "norm_change": written["norm_change"], "norm_tuned": written["norm_tuned"]}
+            summary = write_model(models, alpha, place, dtype=dtype, fresh=fresh, progress=progress)
+            point |= {"model": place.name, "norm_change": summary["norm_change"], "norm_tuned": summary["norm_tuned"]}
         if sets:
-            target, asked = _asked(models, point["model"] and out / point["model"], settings)
+            target, adapted = _asked(models, point["model"] and out / point["model"], settings)
             place = out / "evaluation" / _folder_name(alpha)
             point |= _metrics(
-                evaluate(target, sets, asked, out=place, fresh=fresh, cache=cache, device=device, progress=progress)
+                evaluate(target, sets, adapted, out=place, fresh=fresh, cache=cache, device=device, progress=progress)
             )
         points.append(point)
     record = {

@@ -74,7 +74,7 @@ class Weights:
 
 
 def open_weights(folder: Path, title: str) -> Weights:
-    """Reads headers only. Raises InputError where files are missing, not readable or quantized."""
+    """Reads headers only. Raises InputError if files are missing, not readable or quantized."""
     from safetensors import SafetensorError, safe_open
 
     if "quantization_config" in read_json(folder / "config.json"):
@@ -93,7 +93,7 @@ def open_weights(folder: Path, title: str) -> Weights:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a model. Raises InputError where it cannot be read."""
+    """The object in a file of a model. Raises InputError if it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -192,9 +192,9 @@ def write_file(path: Path, entries: Mapping[str, Entry], parts: Mapping[str, Ite
         for name in order:
             for part in parts[name]:
                 file.write(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        written = file.tell() - 8 - len(text)
-    if written != end:
-        raise RuntimeError(f"{path.name}: {written} bytes written where the header says {end}")
+        size = file.tell() - 8 - len(text)
+    if size != end:
+        raise RuntimeError(f"{path.name}: {size} bytes written where the header says {end}")
     return end
 
 

@@ -1,1 +1,1 @@
-"""Reference fine-tuning: one command, one folder per run, with the training loop that proxies use too."""
+"""Reference fine-tuning: one command and one folder per run, with the same training loop as proxies."""

@@ -30,17 +30,17 @@ from curate.training.config import (
     shared_settings,
 )
 
-# Settings of memory use and of the run folder, which change no result beyond rounding.
+# Settings of memory use and of the run folder; they change no result beyond rounding.
 _FREE = ("micro_batch_tokens", "gradient_checkpointing", "save_every", "log_every")
-# What names the model; its identity is what counts.
+# Names of the model; the model counts by its identity.
 _NAMES = ("model", "revision")
 
 
 class Finetuning(Component):
-    """How a model is fine-tuned. Defaults follow "Data Distribution as a Lever" (arXiv 2602.00576) where it is public.
+    """How a model is fine-tuned. Defaults follow "Data Distribution as a Lever" (arXiv 2602.00576) as far as published.
 
     model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
-    lora: train low-rank factors and leave the weights as they are; None = train all weights.
+    lora: train low-rank factors and freeze the weights; None = train all weights.
     steps: optimizer steps as an int, or passes over the data as "3 epochs", "1/2 epoch".
     horizon: length of the learning-rate schedule, in the units of `steps`; None = `steps`, and never shorter.
     learning_rate: peak; None = 2e-5 for all weights, 2e-4 for LoRA (whose factors start at zero and need more), 1e-3
@@ -125,7 +125,7 @@ class Finetuning(Component):
 
     @property
     def resolved_optimizer(self) -> Any:
-        """The optimizer as it is used: from scratch, Muon has the rate that suits that, where it is given none."""
+        """The optimizer with defaults resolved: from scratch, a Muon without a learning rate gets the suitable one."""
 
         def with_rate(optimizer: Any) -> Any:
             if isinstance(optimizer, Muon) and optimizer.learning_rate is None and optimizer.adjust == "original":
@@ -144,21 +144,21 @@ class Finetuning(Component):
         return max(1, round(length_in_steps(self.steps, rows / self.batch_size)))
 
     def train_config(self, rows: int) -> TrainConfig:
-        """For the training loop, given the number of valid rows."""
+        """The settings of the training loop, given the number of valid rows."""
         total = self.total_steps(rows)
         horizon = total if self.horizon is None else round(length_in_steps(self.horizon, rows / self.batch_size))
         own = {"learning_rate": self.peak_learning_rate, "optimizer": self.resolved_optimizer}
         return TrainConfig(steps=total, horizon_steps=max(total, horizon), **{**shared_settings(self), **own})
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide the result, but for the model, which goes by other names too."""
+        """The settings that determine the result, except the model, which has several names."""
         fields = type(self).model_fields
         later = {name for name in self.added if getattr(self, name) == fields[name].default}
         own = {name: getattr(self, name) for name in fields if name not in {*_FREE, *_NAMES, *later}}
         return {**own, "optimizer": self.resolved_optimizer}
 
     def written(self) -> dict[str, Any]:
-        """Every setting as a plain value, defaults too, for `finetuning_from`: a record must not lean on later ones."""
+        """Every setting as a plain value, defaults included, for `finetuning_from`: later defaults must not matter."""
         return {name: _written(getattr(self, name), name) for name in type(self).model_fields}
 
 

@@ -1,4 +1,4 @@
-"""Training rows of a fine-tuning run: read, described with their curation cost, and offered to reweighters."""
+"""Read the training rows of a fine-tuning run with their curation cost, and offer them to reweighters."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _REMEDY = "rerun the command that wrote it with --fresh"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """examples: what is trained on. name: short name of the data, the default of `arm`. origins: rows by origin.
+    """examples: training rows. name: short name of the data, the default of `arm`. origins: number of rows by origin.
 
-    curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
+    curation: cost of making the data, in the form of a fine-tuning run's run.json; None if it was not curated by us.
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
-    weighted: whether curation gave the rows weights that count for nothing without GivenWeights. front: whether copies,
-    or those weights, are for the first part of training. epochs: how many epochs its rows are of.
-    rows: (n,) int64 position of each example in the input as read. drop: whether rows that turn out unusable are left
-    out, and no error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
+    weighted: whether curation gave the rows weights that only GivenWeights uses. front: whether copies,
+    or those weights, are for the first part of training. epochs: number of epochs that the rows make up.
+    rows: (n,) int64 position of each example in the input as read. drop: whether unusable rows are left out instead
+    of raising an error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
     """
 
     examples: Examples
@@ -54,9 +54,9 @@ class TrainingData:
 
 
 def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
-    """`data` as `curate.read` takes it (or Examples, or what `curate.read` returned), with its options.
+    """Read `data`: anything that `curate.read` accepts with its options, Examples, or the result of `curate.read`.
 
-    A folder that `curate run` left is read by the columns and shape it was curated with.
+    A folder written by `curate run` is read with the columns and shape it was curated with.
     """
     if isinstance(data, Examples):
         return TrainingData(data, "examples", "data", _origins(data.table), None, np.arange(len(data)))
@@ -85,9 +85,9 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
 
 
 def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of `curate.read` for data, and its run.json where it is a folder that curation left (else empty).
+    """Options of `curate.read` for the data, and its run.json if `curate run` wrote the folder (else empty).
 
-    Such a folder is read by the columns and shape it was curated with, unless `reading` names others.
+    Such a folder is read with the columns and shape it was curated with, unless `reading` names others.
     """
     options = dict(reading)
     record = _curated(data) if isinstance(data, str | Path) else {}
@@ -97,7 +97,7 @@ def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, An
 
 
 def _name(data: Any) -> str:
-    """File or folder name without its ending; the last part of a hub id."""
+    """File or folder name without its ending; for a hub id, its last part."""
     if not isinstance(data, str | Path):
         return "data"
     path = Path(without_secrets(str(data))) if is_url(data) else expanded(data)
@@ -106,7 +106,7 @@ def _name(data: Any) -> str:
 
 
 def _origins(table: pa.Table) -> dict[str, int]:
-    """Rows by origin; all are originals where nothing says otherwise."""
+    """Number of rows by origin; rows count as originals unless the data say otherwise."""
     if "origin" not in table.column_names or not pa.types.is_string(table.schema.field("origin").type):
         return {"original": table.num_rows}
     counts = pc.value_counts(table["origin"].combine_chunks()).to_pylist()
@@ -114,7 +114,7 @@ def _origins(table: pa.Table) -> dict[str, int]:
 
 
 def _curated(data: str | Path) -> dict[str, Any]:
-    """run.json of a folder, or of one behind a URL, that `curate run` left, else nothing."""
+    """The run.json of a folder, or of one behind a URL, written by `curate run`; else empty."""
     if is_url(data):
         return _curated_at(remote(str(data)))
     folder = expanded(data)
@@ -148,9 +148,9 @@ def _columns(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _curation(record: dict[str, Any]) -> dict[str, Any]:
-    """What curation took: wall time of that run, tokens through its proxy, requests and tokens of its generator.
+    """Cost of curation: wall time of that run, tokens through its proxy, requests and tokens of its generator.
 
-    Work that the run took from the cache counts in tokens and not in seconds.
+    Work read from the cache counts in tokens but not in seconds.
     """
     cost, proxy = record.get("cost") or {}, record.get("proxy") or {}
     synthesis = record.get("synthesis") or []
@@ -159,13 +159,13 @@ def _curation(record: dict[str, Any]) -> dict[str, Any]:
         "seconds": cost.get("seconds"),
         "tokens": max(stages, int(proxy.get("tokens_trained") or 0)),
         "proxy_parameters": proxy.get("parameters", cost.get("parameters")),
-        "requests": sum(sum(each["requests"].values()) for each in synthesis if "requests" in each),
-        "generated_tokens": sum(int(each["tokens"]["generated"]) for each in synthesis if "tokens" in each),
+        "requests": sum(sum(stage["requests"].values()) for stage in synthesis if "requests" in stage),
+        "generated_tokens": sum(int(stage["tokens"]["generated"]) for stage in synthesis if "tokens" in stage),
     }
 
 
 def training_rows(examples: Examples, tokenize: Callable[[Examples], Tokens]) -> TrainingRows:
-    """What a reweighter may read of the rows of a run. tokenize: further examples, as those were tokenized."""
+    """The columns of a run's rows that a reweighter may read. tokenize: tokenizes further examples like the rows."""
 
     def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
         return tokenize(read(data, allow_curated=True, **reading).examples)
@@ -174,7 +174,7 @@ def training_rows(examples: Examples, tokenize: Callable[[Examples], Tokens]) ->
 
 
 class _Columns(Mapping[str, list[Any]]):
-    """A table's columns by name, turned into Python values when asked for."""
+    """The columns of a table by name, converted to Python values on access."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -192,15 +192,15 @@ class _Columns(Mapping[str, list[Any]]):
 
 
 def further_data(reweighter: Any) -> dict[str, str]:
-    """Name of a parameter that is a dataset -> fingerprint of its rows, so that a changed file is another run."""
+    """Name of each parameter that is a dataset -> fingerprint of its rows, so that a changed file makes another run."""
     if not isinstance(reweighter, Component):
         return {}
     values = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
-    found = {
+    keys = {
         name: read(value.data, allow_curated=True, **value.reading).examples.fingerprint()
         for name, value in values.items()
         if isinstance(value, FurtherData)
     }
-    for name, value in values.items():  # a reweighter beside another has data of its own
-        found |= {f"{name}.{inner}": key for inner, key in further_data(value).items()}
-    return found
+    for name, value in values.items():  # a reweighter nested in another one has data of its own
+        keys |= {f"{name}.{inner}": key for inner, key in further_data(value).items()}
+    return keys

@@ -1,4 +1,4 @@
-"""Fine-tuning runs: train on a dataset, keep checkpoints and metrics, save the weights and a record in one folder."""
+"""Fine-tuning runs: train on a dataset, keep checkpoints and metrics, save weights and a record in one folder."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def finetune(
     time_limit: float | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
-    """Fine-tune a model on `data` and leave a run folder; returns its run.json.
+    """Fine-tune a model on `data` and write a run folder; returns its run.json.
 
-    data, reading: as `curate.read` takes them; also a folder that `curate run` left, or Examples. Read with a seed of
-    0, so that `limit` draws the same rows for every seed of the settings.
-    arm: name of the way the data was treated (None = name of the data); budget: "steps" or "epochs", what the arms of a
-    comparison have in common; curation: what making the data cost (None = read from the data where it says so).
-    cache: folder, or Cache; holds the lock by which two processes do not write one run.
+    data, reading: arguments of `curate.read`; data may also be a folder written by `curate run`, or Examples. Read with
+    a seed of 0, so that `limit` draws the same rows for every seed of the settings.
+    arm: name of the treatment of the data (None = name of the data); budget: "steps" or "epochs", what the arms of a
+    comparison have in common; curation: cost of making the data (None = read from the data if recorded there).
+    cache: folder, or Cache; holds the lock that keeps two processes from writing one run.
     log: further places for metrics: "tensorboard", "wandb", "mlflow", or functions that are called with the step and
         its metrics (loss, learning_rate, gradient_norm, tokens and the like).
     time_limit: seconds from now after which a checkpoint is saved and ExternalError raised; the same call resumes.
 
     The same call resumes from the newest checkpoint of an unfinished run, bit for bit on the same hardware and number
-    of processes, and does nothing where the run is finished. Under torchrun every rank makes this call.
-    SIGTERM and Ctrl-C are obeyed once the current step is saved, a second one at once.
-    Raises InputError for what cannot be trained, for a folder that holds something else (unless `fresh`), and where
+    of processes, and does nothing if the run is finished. Under torchrun every rank makes this call.
+    SIGTERM and Ctrl-C take effect once the current step is saved, a second one immediately.
+    Raises InputError for what cannot be trained, for a folder that holds something else (unless `fresh`), and if
     loss or weights are no longer finite: diverged.json in the folder then names the rows. ExternalError: disk or hub.
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
@@ -75,7 +75,7 @@ def finetune(
     out = local_path(out)
     check_place(out)
     context = Context(cache=cache, device=device, seed=settings.seed, progress=as_progress(progress))
-    context.torch_device()  # joins the other processes, and names a missing device before any work
+    context.torch_device()  # joins the process group, and reports a missing device before any work
     with context.progress.stage("read"):
         rows = training_data(data, reading)
     settings = with_length(settings, rows.examples, context)
@@ -95,7 +95,7 @@ def finetune(
 
 @contextmanager
 def _locked(job: Job) -> Iterator[None]:
-    """No other process trains into this folder meanwhile. Every rank enters; rank 0 holds the lock for all."""
+    """Keep other processes from training into this folder. Every rank enters; rank 0 holds the lock for all."""
 
     def waiting() -> None:
         job.context.progress.note(f"another process trains into {job.out}; waiting for it")
@@ -108,7 +108,7 @@ def _locked(job: Job) -> Iterator[None]:
 
 
 def _train_run(job: Job, *, fresh: bool, log: Sequence[str | Callback], deadline: float | None) -> dict[str, Any]:
-    """Train the remaining steps and finish the folder; returns the record of the run. Every rank runs this.
+    """Train the remaining steps and finish the folder; returns the record of the run. Runs on every rank.
 
     deadline: on the monotonic clock; after it a checkpoint is saved and ExternalError raised.
     """
@@ -143,15 +143,15 @@ def _train_run(job: Job, *, fresh: bool, log: Sequence[str | Callback], deadline
 
 
 def _unused_curation(rows: TrainingData, reweighter: Any) -> Iterator[str]:
-    """What curation meant these rows for and this training leaves out, with what uses it."""
-    given = isinstance(reweighter, GivenWeights)
+    """What curation prepared (weights, an order) that this training does not use, and the option that would use it."""
+    weights_given = isinstance(reweighter, GivenWeights)
     front = "--reweighter '{use: GivenWeights, until: 0.5}'"
     if rows.epochs > 1:
         yield (
             f"its rows are those of {rows.epochs} epochs, drawn anew for each, and here all are shuffled together; "
             '--steps "1 epoch" shows each as often as was meant'
         )
-    if rows.weighted and not given:
+    if rows.weighted and not weights_given:
         uses = front if rows.front else "--reweighter GivenWeights"
         yield f"its column `weight` counts for nothing here; {uses} uses it"
     elif rows.weighted and rows.front and reweighter.until is None:
@@ -164,7 +164,7 @@ def _unused_curation(rows: TrainingData, reweighter: Any) -> Iterator[str]:
 
 
 def _notes(config: TrainConfig) -> list[str]:
-    """What the user may not expect of the learning rate."""
+    """Hints on learning rates that the user may not expect."""
     notes = []
     base = getattr(config.optimizer, "base", None)
     muon, path = (base, "optimizer.base") if isinstance(base, Muon) else (config.optimizer, "optimizer")
@@ -194,7 +194,7 @@ def _train(
     resume: Path | None,
     log: Sequence[str | Callback],
 ) -> training.Checkpoint:
-    """The checkpoint after the last step; earlier ones are kept in the folder. Every rank runs this."""
+    """Train to the last step and return its checkpoint; earlier ones stay in the folder. Runs on every rank."""
     progress = job.context.progress
 
     def metrics_file() -> Metrics:
@@ -241,7 +241,7 @@ def _train(
 
 
 def _save(job: Job, checkpoint: training.Checkpoint, metrics: Metrics | None) -> float:
-    """Save a checkpoint on rank 0, while the others wait; returns the seconds that took."""
+    """Save a checkpoint on rank 0 while the others wait; returns the seconds it took. A collective of all ranks."""
     began = time.monotonic()
     if metrics is not None:
         metrics.sync()
@@ -251,7 +251,7 @@ def _save(job: Job, checkpoint: training.Checkpoint, metrics: Metrics | None) ->
 
 
 class _CheckpointSchedule:
-    """Which steps end with a checkpoint: the last, and those after which a resumable one is kept. All ranks agree.
+    """Decides after which steps a checkpoint is saved: the last, and those kept for resuming. All ranks agree.
 
     The clock is that of rank 0. time_is_up, stopped: the checkpoint that is due is the last before the time limit, or
     before a signal is raised.
@@ -276,5 +276,5 @@ class _CheckpointSchedule:
         return self.time_is_up or any_rank(rank() == 0 and now - self._last >= self._pause)
 
     def saved(self, seconds: float) -> None:
-        """A checkpoint took this long to write."""
+        """Record how long writing a checkpoint took."""
         self._pause, self._last = max(_SAVE_SECONDS, _SAVE_RATIO * seconds), time.monotonic()

@@ -1,4 +1,4 @@
-"""Floating-point operations of training, and the measured peak rate of the device."""
+"""Floating-point operations of training and the measured peak rate of the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.types import IntArray
 if TYPE_CHECKING:
     import torch
 
-_TIMED_SHAPES = 6  # distinct shapes of a model's matrices; there are seldom more
+_TIMED_SHAPES = 6  # distinct shapes of a model's matrices; models rarely have more
 _TIMED_ROWS = {"cpu": 512}
 _TIMED_ROWS_ELSEWHERE = 8192
 _TIMED_SECONDS = 0.3  # per shape
@@ -23,11 +23,11 @@ _TIMED_SECONDS = 0.3  # per shape
 
 @dataclass(frozen=True)
 class FlopCounts:
-    """Floating-point operations of one forward and backward pass, recomputation and optimizer left out.
+    """Floating-point operations of one forward and backward pass, without recomputation and optimizer.
 
     per_token: of the decoder's matrices, for each token. per_completion_token: of the LM head, which runs on
-    completion tokens only. per_square: of causal attention, for each row times the square of its tokens. A matrix that
-    is frozen costs two thirds: its own gradient is not computed.
+    completion tokens only. per_square: of causal attention, for each row times the square of its length. A frozen
+    matrix costs two thirds: its own gradient is not computed.
     """
 
     per_token: float
@@ -35,9 +35,9 @@ class FlopCounts:
     per_square: float
 
     def total(self, tokens: Tokens, rows: IntArray) -> float:
-        """For these rows of `tokens`; repeats count each time.
+        """Operations for these rows of `tokens`; repeated rows count each time.
 
-        As if each row ran by itself: a prompt prefix that packed rows share runs once on a CPU, and counts in each.
+        Rows count as if each ran alone: a prompt prefix shared by packed rows runs once on a CPU, but counts for each.
         """
         lengths = tokens.lengths[rows].astype(np.float64)  # (rows,)
         completion = tokens.completion_tokens[rows].astype(np.float64)  # (rows,)
@@ -46,9 +46,9 @@ class FlopCounts:
 
 
 def flop_counts(model: Any) -> FlopCounts:
-    """Of a causal language model, by its shapes: 6 per weight and token, 6 * layers * width per squared length.
+    """Count by the shapes of a causal language model: 6 per weight and token, 6 * layers * width per squared length.
 
-    Experts of a mixture all count, so its numbers are too high.
+    All experts of a mixture count, so its numbers are too high.
     """
     head = model.get_output_embeddings()
     embeddings = {id(model.get_input_embeddings().weight)}
@@ -66,12 +66,12 @@ def flop_counts(model: Any) -> FlopCounts:
 
 
 def _passes(parameter: torch.Tensor) -> int:
-    """Operations per weight and token: two forward, two for the gradient of the inputs, two for its own."""
+    """Operations per weight and token: two forward, two for the gradient of the inputs, two for that of the weights."""
     return 6 if parameter.requires_grad else 4
 
 
 def peak_rate(model: Any, device: torch.device, dtype: torch.dtype) -> float | None:
-    """Operations per second at which `device` multiplies matrices of this model's shapes; None if it cannot be told.
+    """Operations per second at which `device` multiplies matrices of this model's shapes; None if unknown.
 
     Measured once per process and set of shapes, in a second or two.
     """
@@ -86,7 +86,7 @@ def _measured(shapes: tuple[tuple[tuple[int, ...], int], ...], device: str, dtyp
 
     place = torch.device(device)
     rows = _TIMED_ROWS.get(place.type, _TIMED_ROWS_ELSEWHERE)
-    generator = torch.Generator().manual_seed(0)  # its own, so that the run's random state is not touched
+    generator = torch.Generator().manual_seed(0)  # its own, so that the run's random state is unchanged
     operations = seconds = 0.0
     try:
         for (out, width), count in shapes:
@@ -94,13 +94,13 @@ def _measured(shapes: tuple[tuple[tuple[int, ...], int], ...], device: str, dtyp
             weight = torch.randn(min(out, 16384), width, generator=generator).to(place, dtype)  # (out, width)
             operations += count * 2.0 * rows * width * len(weight)
             seconds += count * _seconds(x, weight)
-    except (RuntimeError, torch.OutOfMemoryError):  # no room beside the model, or no such product on the device
+    except (RuntimeError, torch.OutOfMemoryError):  # no memory left beside the model, or the device lacks this product
         return None
     return operations / seconds
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    """Least time of one product; the timer warms up, and waits for the device."""
+    """Minimum time of one product; the timer warms up and synchronizes the device."""
     import torch
     from torch.utils.benchmark import Timer
 

@@ -1,4 +1,4 @@
-"""The inputs of a fine-tuning run, each loaded when first used: model, tokenizer, tokens and folder."""
+"""The inputs of a fine-tuning run (model, tokenizer, tokens and folder), each loaded on first use."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import Rules, check_usable
 from curate.training.reweighting import TrainingRows
 
-_CODE_VERSION = 2  # raise when the same data and settings come to mean another run
-_TOKENS_VERSION = 2  # raise when the same rows come to be other tokens
+_CODE_VERSION = 2  # raise when the same data and settings give another run
+_TOKENS_VERSION = 2  # raise when the same rows give other tokens
 
 
 def with_length(settings: Finetuning, examples: Examples, context: Context) -> Finetuning:
-    """The settings with a number for `max_length: auto`, that of these examples."""
+    """The settings with `max_length: auto` replaced by the length for these examples."""
     if isinstance(settings.max_length, int):
         return settings
     most = context_length(settings.model, settings.revision, trust_remote_code=settings.trust_remote_code)
@@ -54,7 +54,7 @@ def with_length(settings: Finetuning, examples: Examples, context: Context) -> F
 def tokenized(
     settings: Finetuning, examples: Examples, context: Context, tokenizer: Callable[[], Any] | None = None
 ) -> CachedTokens:
-    """The examples as the run trains on them; of settings `with_length`."""
+    """Tokenize the examples for training; settings as returned by `with_length`."""
     assert isinstance(settings.max_length, int)
     key = fingerprint([*_tokens_key(settings, examples, context), settings.max_length])
     template = choose_template(settings, examples.shape)
@@ -78,7 +78,7 @@ def _tokenizer(settings: Finetuning, examples: Examples) -> Any:
 
 
 def _tokens_key(settings: Finetuning, examples: Examples, context: Context) -> list[Any]:
-    """What decides the tokens of the rows, but for the length."""
+    """Cache key of the tokens of the rows, without the length."""
     files = settings.seed if settings.scratch else identify(settings.model, settings.revision, context.store)
     template = choose_template(settings, examples.shape)
     supervised = [] if settings.supervise == "all" else [settings.supervise]
@@ -87,7 +87,7 @@ def _tokens_key(settings: Finetuning, examples: Examples, context: Context) -> l
 
 @dataclass(frozen=True)
 class Job:
-    """One run; model, tokenizer and tokens are loaded when first asked for."""
+    """One run; model, tokenizer and tokens are loaded on first access."""
 
     data: TrainingData
     settings: Finetuning
@@ -107,7 +107,7 @@ class Job:
 
     @cached_property
     def identity(self) -> str:
-        """Of the model before training."""
+        """Identity of the model before training."""
         if self.settings.scratch:
             return scratch_identity(self.data_key, self.max_length, self._scratch_seed)
         _refuse_run(expanded(self.settings.model))
@@ -170,7 +170,7 @@ class Job:
 
     @property
     def rows(self) -> TrainingRows:
-        """What a reweighter may read of the rows."""
+        """The rows as a reweighter may read them."""
 
         def tokenize_further(examples: Examples) -> Tokens:
             template = choose_template(self.settings, examples.shape)
@@ -185,9 +185,9 @@ class Job:
         return training_rows(self.data.examples, tokenize_further)
 
     def load(self) -> tuple[Any, Any]:
-        """The model to train, in float32, and what is saved of it in the end: itself, or peft's wrapper around it.
+        """The model to train, in float32, and the object to save in the end: the model itself or peft's wrapper.
 
-        Raises InputError where the tokenizer writes tokens that the model does not have.
+        Raises InputError if the tokenizer produces token ids that the model does not have.
         """
         settings = self.settings
         if settings.scratch:
@@ -199,7 +199,7 @@ class Job:
         return model, whole
 
     def diverged(self, error: Any) -> InputError:
-        """The same error with the ids of its rows, which are saved in the run folder."""
+        """The same error with the ids of its rows, which are also saved in the run folder."""
         ids = [self.data.examples.ids[row].as_py() for row in error.rows]
         path = self.out / "diverged.json"
         if rank() == 0:
@@ -208,7 +208,7 @@ class Job:
 
 
 def _remarks(tokens: Tokens, refused: dict[int, str], max_length: int) -> Iterator[str]:
-    """Lines about rows that are not trained on, or not as a whole."""
+    """Lines about rows that are left out of training or truncated."""
     n, without = len(tokens), len(tokens) - int(tokens.valid.sum()) - len(refused)
     if refused:
         yield f"  {len(refused):,} of {n:,} rows are refused by the model's chat template: they are not trained on"
@@ -224,7 +224,7 @@ def _remarks(tokens: Tokens, refused: dict[int, str], max_length: int) -> Iterat
 
 
 def _refuse_run(folder: Path) -> None:
-    """InputError for a run or adapter in place of a model, with what to name instead."""
+    """Raise InputError for a run or adapter given as the model, and say what to give instead."""
     if (folder / "config.json").is_file() or not folder.is_dir():
         return
     if (folder / "model" / "config.json").is_file():

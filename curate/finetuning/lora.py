@@ -16,16 +16,16 @@ from curate.models.loading import identify, load_model
 from curate.models.model_files import adapter_types
 from curate.seeds import derive_seed
 
-# What peft takes for the layers of an expert as older releases of transformers had them, wherever they are.
+# Where peft expects the layers of an expert as older releases of transformers stored them.
 _EXPERT_NAMES = frozenset(["gate", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"])
-# peft and transformers warn about each other's deprecated names.
+# Loggers of peft and transformers that warn about each other's deprecated names.
 _quiet = partial(warnings.catch_warnings, action="ignore", category=FutureWarning)
 
 
 class LoRA(Component):
     """W + alpha / rank * B A for chosen matrices W; only A (rank, in) and B (out, rank) are trained.
 
-    dropout: share of the inputs of A that is dropped in training; rows are then not packed.
+    dropout: share of the inputs of A that is dropped in training; rows are then not packed into one sequence.
     targets: "all-linear" (every linear layer but the LM head; of a mixture of experts also all routed experts and their
         routers, however the architecture stores them), or names of modules, such as q_proj and v_proj.
     """
@@ -37,17 +37,17 @@ class LoRA(Component):
 
 
 def with_adapter(model: Any, lora: LoRA, seed: int) -> Any:
-    """A peft model around `model`, whose own weights are frozen; A is drawn from `seed`, B is zero.
+    """Wrap `model` in a peft model and freeze its own weights; A is drawn from `seed`, B is zero.
 
-    The inner model (`get_base_model()`) holds the adapters too: it is what is trained. Raises InputError where peft is
-    missing, a target is not in the model, or is one whose weights another module uses too.
+    The inner model (`get_base_model()`) holds the adapters too; it is the one to train. Raises InputError if peft is
+    missing, a target is not in the model, or a target's weights are shared with another module.
     """
     import torch
 
     peft = _peft()
     targets = lora.targets if lora.targets == "all-linear" else list(lora.targets)
     for name in _tied(model) if isinstance(targets, list) else []:
-        # Added to the weights, the adapter of one would change the other: not the model that was trained.
+        # Merged into shared weights, the adapter of one module would change the other: not the model that was trained.
         if any(name == target or name.endswith(f".{target}") for target in targets):
             raise InputError(
                 f"lora.targets = {targets}: {name} shares its weights (LM head and embeddings are tied), so an adapter "
@@ -94,9 +94,9 @@ def _tied(model: Any) -> list[str]:
 
 
 def _expert_parameters(model: Any) -> list[str]:
-    """Names of the tensors (experts, out, in) or (experts, in, out) of a mixture, and of its routers (experts, hidden).
+    """Names of expert tensors (experts, out, in) or (experts, in, out) and of router tensors (experts, hidden).
 
-    peft by itself knows those of some architectures only, and then forgets the dense layers beside them.
+    peft itself knows those of some architectures only, and then skips the dense layers beside them.
     """
     import torch
 
@@ -115,10 +115,10 @@ def _expert_parameters(model: Any) -> list[str]:
 
 
 def _linear_layers(model: Any) -> tuple[list[str], list[str]]:
-    """Names of all linear layers but the LM head, and of the weights of those that are to be named by their weight.
+    """Names of all linear layers except the LM head, and names of weights that peft must be given by weight name.
 
-    That is where peft takes a module's name for that of an expert in older releases of transformers, and for routers
-    that are linear layers with an output of their own, around which peft cannot put its layer.
+    The latter are modules whose name peft takes for an expert of older releases of transformers, and routers
+    that are linear layers with a special output, around which peft cannot put its layer.
     """
     import torch
 
@@ -139,14 +139,14 @@ def _matrix(module: Any) -> bool:
 def save_adapter(
     adapted: Any, directory: Path, base: str, revision: str | None, state: dict[str, Any] | None = None
 ) -> None:
-    """peft's files in an existing folder, with the base model under the name it was given by.
+    """Write peft's files into an existing folder, with the base model under its original name.
 
-    state: the factors to save, by their names in `adapted`; None = those it has.
+    state: factors to save, by their names in `adapted`; None = the current ones.
     """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
     if not isinstance(config.target_modules, str):
-        config.target_modules = sorted(config.target_modules)  # peft's set would be written in a random order
+        config.target_modules = sorted(config.target_modules)  # peft's set would be written in random order
     if config.target_parameters:
         config.target_parameters = sorted(config.target_parameters)
     with _quiet():
@@ -155,9 +155,9 @@ def save_adapter(
 
 
 def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
-    """The model that a finished run trained, with float32 weights in eval mode; adapters are added to the weights.
+    """The trained model of a finished run, with float32 weights in eval mode and adapters merged.
 
-    run: folder of a fine-tuning run. Raises InputError where the base model of an adapter is not the one it was
+    run: folder of a fine-tuning run. Raises InputError if the base model of an adapter is not the one it was
     trained on, or the adapter lacks a weight.
     """
     record = read_run(run)
@@ -179,7 +179,7 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def _with_saved_adapter(model: Any, folder: Path) -> Any:
-    """`model` with a saved adapter; InputError where factors are missing, which peft would initialize at random."""
+    """Load a saved adapter into `model`; InputError if factors are missing, which peft would initialize at random."""
     peft = _peft()
     stored = adapter_types(str(folder), folder / "adapter_model.safetensors")
     with _quiet():

@@ -1,4 +1,4 @@
-"""Training metrics: a JSON Lines file, trackers (TensorBoard, Weights & Biases, MLflow, one's own), a progress line."""
+"""Training metrics: a JSON Lines file, trackers (TensorBoard, Weights & Biases, MLflow, callables), a progress line."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from curate.storage.atomic import disk_errors, publish_file
 from curate.training.config import StepRecord
 
 _LOGGERS = ("tensorboard", "wandb", "mlflow")
-_RECENT_STEPS = 20  # over which the rate on the terminal is taken
+_RECENT_STEPS = 20  # window of the rate shown on the terminal
 _ALWAYS = ("step", "loss", "tokens", "seconds")
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
-# Called with the step and its metrics, at every line of metrics.jsonl.
+# Called with the step and its metrics for every line of metrics.jsonl.
 Callback = Callable[[int, Mapping[str, float]], None]
 
 
 class Metrics:
-    """One line per logged step, on the disk when `write` returns; no step stands twice, however often a run is resumed.
+    """One line per logged step, on disk when `write` returns; no step occurs twice, however often a run is resumed.
 
     path: of metrics.jsonl. step: steps already done; later lines of a run that went further before it was killed are
-    removed. loggers: further places, "tensorboard", "wandb" or "mlflow", or a `Callback`. name, settings: of the run,
-    for those that show them.
+    removed. loggers: further destinations, "tensorboard", "wandb" or "mlflow", or a `Callback`. name, settings: of the
+    run, for trackers that show them.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Metrics:
     ) -> None:
         self.path = path
         lines = [line for line in read_metrics(path) if line["step"] <= step]
-        # Lines after the step from which a run resumes are written again, as they were.
+        # Lines after the step from which a run resumes are written again, with the same content.
         publish_file(path, "".join(json.dumps(line) + "\n" for line in lines), replace=True)
         self._tokens: int = lines[-1]["tokens"] if lines else 0
         self._seconds: float = lines[-1]["seconds"] if lines else 0.0
@@ -66,7 +66,7 @@ class Metrics:
             logger.write(int(values["step"]), {name: value for name, value in line.items() if name != "step"})
 
     def sync(self) -> None:
-        """Put every line on the disk itself; before a checkpoint, which must not be ahead of them."""
+        """Flush all lines to disk; called before a checkpoint is saved, which must not be ahead of them."""
         with disk_errors(self.path):
             os.fsync(self._file.fileno())
 
@@ -77,7 +77,7 @@ class Metrics:
 
 
 class Monitor:
-    """Turns the records of optimizer steps into lines of metrics and a progress line.
+    """Converts records of optimizer steps to lines of metrics and a progress line.
 
     steps: of the run. rows: valid ones, an epoch. log_every: steps between lines of metrics. operations:
     floating-point operations of one gradient of a batch of mean rows. peak: see `curate.finetuning.flops.peak_rate`.
@@ -93,7 +93,7 @@ class Monitor:
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT_STEPS + 1)  # tokens and seconds after a step
 
     def step(self, record: StepRecord, metrics: Metrics | None) -> str:
-        """Log a step to `metrics`, where that is due; returns the progress line."""
+        """Log a step to `metrics` if it is due; returns the progress line."""
         self.gradients = record.gradients
         if metrics is not None and (record.step % self.log_every == 0 or record.step == self.steps):
             metrics.write(
@@ -124,7 +124,7 @@ class Monitor:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, but for one that a killed run left unfinished; none where there is no file.
+    """The lines of a metrics.jsonl, except one that a killed run left incomplete; empty if there is no file.
 
     Raises InputError naming a line that is damaged.
     """
@@ -161,7 +161,7 @@ def _logger(
         return _TensorBoard(out / "tensorboard", step)
     if kind == "wandb":
         return _WeightsAndBiases(out, name, settings)
-    raise AssertionError(kind)  # see check_loggers
+    raise AssertionError(kind)  # unreachable: see check_loggers
 
 
 class _TensorBoard:
@@ -185,7 +185,7 @@ class _WeightsAndBiases:
         project = os.environ.get("WANDB_PROJECT", "curate")
         try:
             self._run: Any = wandb.init(project=project, name=name, dir=str(out), mode=mode, config=dict(settings))
-        except Exception as error:  # its own and its HTTP library's errors, of many names
+        except Exception as error:  # errors of wandb and its HTTP library have many classes
             reason = " ".join(str(error).split())[:200]
             raise ExternalError(f"Weights & Biases did not start ({reason}); set WANDB_MODE=offline") from error
 
@@ -197,23 +197,23 @@ class _WeightsAndBiases:
 
 
 class _MLflow:
-    """Where MLFLOW_TRACKING_URI says, else in files beside the run."""
+    """Logs to MLFLOW_TRACKING_URI if it is set, else to files in the run folder."""
 
     def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
         mlflow = _module("mlflow")
         place = os.environ.get("MLFLOW_TRACKING_URI")
-        if place is None:  # its files are kept for those who ask for them
+        if place is None:  # mlflow wants explicit consent for its file store
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             place = (out / "mlruns").absolute().as_uri()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "curate")
         try:
             self._client: Any = mlflow.MlflowClient(tracking_uri=place)
-            found = self._client.get_experiment_by_name(experiment)
-            number = found.experiment_id if found else self._client.create_experiment(experiment)
+            existing = self._client.get_experiment_by_name(experiment)
+            number = existing.experiment_id if existing else self._client.create_experiment(experiment)
             self._run: str = self._client.create_run(number, run_name=name).info.run_id
             for key, value in settings.items():
                 self._client.log_param(self._run, key, str(value)[:500])
-        except Exception as error:  # its own and its database's errors, of many names
+        except Exception as error:  # errors of MLflow and its database have many classes
             reason = " ".join(str(error).split())[:200]
             raise ExternalError(f"MLflow did not start ({reason}); see MLFLOW_TRACKING_URI") from error
 
@@ -237,7 +237,7 @@ class _OwnCallback:
 
 
 def check_loggers(kinds: Iterable[str | Callback]) -> None:
-    """InputError for a logger that does not exist or is not installed, before any time is spent."""
+    """Raise InputError for an unknown or uninstalled logger, before any time is spent."""
     for kind in kinds:
         if callable(kind):
             continue

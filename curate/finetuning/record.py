@@ -1,4 +1,4 @@
-"""The record of a fine-tuning run, as run.json holds it."""
+"""Build the run.json record of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from curate.training.config import TrainConfig
 from curate.training.row_order import RowOrder
 
 _PACKAGES = ("curate-lm", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
-_ENDS = 20  # the first and the last loss are means over this part of the steps: one batch alone says little
+_ENDS = 20  # first and last loss are means over this share of the steps: one batch alone is too noisy
 
 
 def run_record(
     job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
 ) -> dict[str, Any]:
-    """Everything but `inputs`, the same on all ranks.
+    """All fields of the record except `inputs`, equal on all ranks.
 
     begun: how often the run was started before. peak: operations per second of the device. gradients: per step.
     """

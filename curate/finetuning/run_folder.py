@@ -20,7 +20,7 @@ from curate.storage.records import check_files, peek, read_record, record_text
 if TYPE_CHECKING:
     from curate.training.checkpoint import Checkpoint
 
-# Besides the record and its mark.
+# Files and folders besides the record and its mark.
 _PARTS = frozenset(
     {
         *("metrics.jsonl", "model", "adapter", "checkpoints", "evaluation", "diverged.json", "tensorboard", "wandb"),
@@ -32,7 +32,7 @@ _STEP = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder `out` of the run that `inputs`, a fingerprint of data and settings, names."""
+    """The folder `out` of the run with the fingerprint `inputs` of data and settings."""
 
     out: Path
     inputs: str
@@ -46,7 +46,7 @@ class RunFolder:
         return self.out / "metrics.jsonl"
 
     def finished(self, *, fresh: bool = False) -> bool:
-        """Whether the folder holds this very run, finished; with `fresh` no finished run counts.
+        """Whether the folder holds this run, finished; with `fresh`, no finished run counts.
 
         Raises InputError if it holds another run (unless `fresh`) or other files, and ExternalError if it
         cannot be written.
@@ -56,14 +56,14 @@ class RunFolder:
             return False
         name = RECORD if RECORD in names else UNFINISHED
         state = "holds" if name == RECORD else "holds the beginning of"
-        other = f"{state} a run of other data or settings"
+        description = f"{state} a run of other data or settings"
         matches = self._folder.matches(
-            name, self.inputs, fresh=fresh, again="train again", other=other, kind="finetune"
+            name, self.inputs, fresh=fresh, again="train again", other=description, kind="finetune"
         )
         return matches and name == RECORD
 
     def mark_started(self, *, fresh: bool) -> int:
-        """Mark the folder as that of this run; returns how often the run was begun before."""
+        """Mark the folder as belonging to this run; returns how often the run was started before."""
         before = 0
         if fresh and self.out.exists():
             self._folder.empty()
@@ -75,7 +75,7 @@ class RunFolder:
         return before
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed run left besides its newest checkpoint; each is larger than the model."""
+        """Remove what a killed run left except its newest checkpoint; each leftover is larger than the model."""
         newest, place = self.newest_checkpoint(), self.out / "checkpoints"
         for path in place.iterdir() if place.is_dir() else ():
             if path != newest:
@@ -86,7 +86,7 @@ class RunFolder:
         return max(self._checkpoints(), key=_step, default=None)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep this checkpoint and no earlier one."""
+        """Keep this checkpoint and remove earlier ones."""
         earlier = self._checkpoints()
         target = self.out / "checkpoints" / f"step-{checkpoint.step:06d}"
         with publishing(target) as folder:
@@ -102,11 +102,11 @@ class RunFolder:
     def _drop(self, path: Path) -> None:
         dropped = path.with_name(f".{path.name}.dropped-{os.getpid()}")
         with disk_errors(path):
-            os.replace(path, dropped)  # at once, so that no run resumes from half of it
+            os.replace(path, dropped)  # atomically, so that no run resumes from half of it
         remove(dropped)
 
     def finalize(self, record: dict[str, Any]) -> None:
-        """Write run.json, after which the run is finished, and drop what was kept to resume it."""
+        """Write run.json, which marks the run as finished, and remove what was kept for resuming."""
         with disk_errors(self.out):
             (self.out / "diverged.json").unlink(missing_ok=True)
         self._folder.finish({**record, "inputs": self.inputs}, ("weights.parquet", self.metrics.name))
@@ -121,11 +121,11 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-AGAIN = "rerun its `curate finetune` command with --fresh"  # the remedy where what it wrote is lost
+AGAIN = "rerun its `curate finetune` command with --fresh"  # the remedy if files of a run are lost
 
 
 def read_run(directory: Path | str) -> dict[str, Any]:
-    """run.json of a finished fine-tuning run. Raises InputError where there is none."""
+    """The run.json of a finished fine-tuning run. Raises InputError if there is none."""
     directory = Path(directory)
     path = directory / RECORD
     if not path.is_file():

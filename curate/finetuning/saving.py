@@ -1,4 +1,4 @@
-"""Save what a run leaves besides metrics and record: a Hugging Face model or a peft adapter, and rejected rows."""
+"""Save the Hugging Face model or peft adapter and the rejected rows of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def save_model(job: Job, model: Any, whole: Any) -> None:
-    """Write model/ or adapter/ of the run folder; the weights in memory stay as they are. Rank 0 runs this.
+    """Write model/ or adapter/ of the run folder; the weights in memory are unchanged. Runs on rank 0 only.
 
     whole: peft's wrapper around `model`, or `model` itself.
     """
@@ -47,7 +47,7 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
 
 
 def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
-    """The state in bfloat16, tied tensors still tied; of an adapter the factors alone, as nothing else is saved."""
+    """The state in bfloat16, with tied tensors still tied; of an adapter only the factors, the only part saved."""
     import torch
 
     converted: dict[int, torch.Tensor] = {}
@@ -61,13 +61,13 @@ def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
 
 
 def _set_dtype(path: Path) -> None:
-    """bfloat16 as the dtype of a config.json; transformers writes that of the weights in memory."""
+    """Set bfloat16 as the dtype of a config.json; transformers writes that of the weights in memory."""
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "dtype": "bfloat16"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
-    """The model's own settings for generation, greedy, that stop where the rows it was trained on end."""
+    """The model's own generation settings, made greedy and stopping at the tokens that end its training rows."""
     import transformers
 
     before = getattr(model, "generation_config", None)
@@ -86,7 +86,7 @@ def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
 
 
 def _ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
-    """Special tokens with which rows end that were not cut, the most frequent first: EOS, or the end of a chat turn."""
+    """Special tokens that end untruncated rows, most frequent first: EOS, or the end of a chat turn."""
     whole = tokens.valid & (tokens.completion_cut == 0)  # (n,) bool
     last = tokens.ids[tokens.offsets[1:][whole] - 1]  # (whole rows,)
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
@@ -94,7 +94,7 @@ def _ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
 
 
 def write_rejected(job: Job) -> None:
-    """rejected.parquet, as `curate run` has it in tables/; nothing where no row was left out."""
+    """Write rejected.parquet in the format of `curate run`'s tables/; nothing if no row was left out."""
     data = job.data
     records = [*data.rejected, *refused_records(job.refused, data.examples, data.rows)]
     if records:

@@ -12,13 +12,13 @@ from typing import Any
 from curate.devices.distributed import any_rank, rank
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_ECHO_SECONDS = 1.0  # torchrun forwards to its workers what the terminal has sent them already
+_ECHO_SECONDS = 1.0  # torchrun forwards signals to its workers that the terminal has already sent them
 
 
 class StopSignals:
-    """While entered, records a signal instead of acting on it; `raise_signal` passes it to the earlier handler.
+    """Records a signal instead of acting on it while entered; `raise_signal` passes it to the previous handler.
 
-    Outside the main thread, where no signals arrive, nothing is changed.
+    Does nothing outside the main thread, which receives no signals.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            # What is ignored stays so, as for a process that a shell started in the background.
+            # An ignored signal stays ignored, as in a process that a shell started in the background.
             handlers = {number: signal.getsignal(number) for number in _SIGNALS}
             self._before = {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
             for number in self._before:
@@ -43,7 +43,7 @@ class StopSignals:
             signal.raise_signal(self._received)
 
     def received(self) -> bool:
-        """Whether any rank has received a signal. A collective: every rank calls it, and all get the same answer."""
+        """Whether any rank has received a signal. A collective: every rank must call it, and all get one answer."""
         for number in _SIGNALS:
             if any_rank(self._received == number):
                 self._received = number
@@ -51,17 +51,17 @@ class StopSignals:
         return False
 
     def raise_signal(self) -> None:
-        """Raise the signal received, once everything is saved."""
+        """Raise the received signal, once everything is saved."""
         self._restore()
         if self._received is not None:
             signal.raise_signal(self._received)
 
     def _record(self, number: int, _frame: Any) -> None:
-        """The handler: in the main thread of each rank, between two of its bytecodes."""
+        """The signal handler; Python runs it in the main thread of each rank, between two bytecodes."""
         now = time.monotonic()
         if self._received is None:
             self._received, self._at = number, now
-            if rank() == 0:  # past Python's own buffers, in whose middle a handler may be called
+            if rank() == 0:  # bypasses Python's buffers: a handler may interrupt a write to them
                 os.write(2, b"curate: finishing this step to save it; send it again to stop at once\n")
         elif now - self._at > _ECHO_SECONDS:
             self._restore()

@@ -1,4 +1,4 @@
-"""The weights that a reweighter gave the rows of a run: written to a table, read back and joined to a dataset."""
+"""Weights that a reweighter gave the rows of a run: write them to a table, read them, join them to a dataset."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SCHEMA = pa.schema({"example_id": pa.large_string(), "weight": pa.float32(), "t
 
 
 def weight_facts(reweighting: ReweightingState) -> dict[str, Any]:
-    """About the mean weights of the rows of a run that were drawn, see `spread`.
+    """Summary of the mean weights of the rows that were drawn, see `spread`.
 
     averages: "tokens" or "rows", what the method averages with its weights (`curate.protocols.Reweighter`).
     """
     means, times = mean_weights(reweighting.state())  # (n,) each
-    drawn = means[times > 0].astype(np.float64)  # (drawn rows,)
-    return {"rows_drawn": len(drawn), "averages": reweighting.averages, **spread(drawn)}
+    drawn_weights = means[times > 0].astype(np.float64)  # (drawn rows,)
+    return {"rows_drawn": len(drawn_weights), "averages": reweighting.averages, **spread(drawn_weights)}
 
 
 def spread(weights: Float64Array) -> dict[str, float]:
-    """Mean, smallest and largest of m weights, and the effective share of the rows.
+    """Mean, minimum and maximum of m weights, and the effective share of the rows.
 
     The effective share is (sum w)^2 / (m sum w^2): 1 where all weights are equal.
     """
@@ -48,8 +48,8 @@ def spread(weights: Float64Array) -> dict[str, float]:
 
 
 def write_weights(reweighting: ReweightingState, ids: pa.Array, folder: Path) -> None:
-    """weights.parquet: example_id, weight (the method's own, mean over the steps that drew the row; null if none did),
-    times drawn."""
+    """Write weights.parquet: example_id, weight (as the method gave it, mean over the steps that drew the row; null if
+    none did), times drawn."""
     means, times = mean_weights(reweighting.state())
     columns = {"example_id": ids, "weight": pa.array(means, mask=times == 0), "times": pa.array(times)}
     sink = pa.BufferOutputStream()
@@ -58,9 +58,9 @@ def write_weights(reweighting: ReweightingState, ids: pa.Array, folder: Path) ->
 
 
 def read_weights(run: Path) -> tuple[pa.Array, FloatArray, IntArray]:
-    """(m,) example ids, mean weights (NaN where never drawn) and times drawn, of a finished run or a file.
+    """(m,) example ids, mean weights (NaN if never drawn) and times drawn, from a finished run or a file.
 
-    Raises InputError where there are none.
+    Raises InputError if there are none.
     """
     path = run / _WEIGHTS if run.is_dir() else run
     if not path.is_file():
@@ -78,11 +78,11 @@ def read_weights(run: Path) -> tuple[pa.Array, FloatArray, IntArray]:
 
 @dataclass(frozen=True)
 class RunWeights:
-    """Weights of a run or file, in the order of the n rows.
+    """Weights from a run or file, in the order of the n rows.
 
-    weights: (n,) float64, NaN where no step drew the row, or where the run did not have it. times: (n,) steps that drew
-    it. absent: rows that the run did not have. run: its run.json; empty where the file came without one. same_text:
-    whether its rows were these, as far as it had them; None where no run.json says.
+    weights: (n,) float64, NaN if no step drew the row or the run did not have it. times: (n,) steps that drew
+    it. absent: rows that the run did not have. run: its run.json; empty for a file without one. same_text:
+    whether the run's rows had these texts, as far as it had them; None without a run.json that says so.
     """
 
     path: Path
@@ -98,7 +98,7 @@ class RunWeights:
 
     @property
     def mean(self) -> float:
-        """Over the rows drawn."""
+        """Mean over the rows drawn."""
         return float(self.weights[self.drawn].mean())
 
     @property
@@ -107,11 +107,11 @@ class RunWeights:
         return str(((self.run.get("training") or {}).get("weights") or {}).get("averages", "tokens"))
 
     def filled(self) -> Float64Array:
-        """(n,) weights; of a row that was not drawn nothing is known, so it counts as much as the mean row."""
+        """(n,) weights; a row that was not drawn has no known weight and gets the mean."""
         return np.where(self.drawn, self.weights, self.mean)
 
     def record(self) -> dict[str, Any]:
-        """For run.json."""
+        """Summary for run.json."""
         settings = self.run.get("settings") or {}
         return {
             "weights": str(self.path),
@@ -126,10 +126,10 @@ class RunWeights:
 
 
 def run_weights(path: Path, examples: Examples) -> RunWeights:
-    """The weights in a run's folder, or a file of the same columns, for these n rows.
+    """Read weights from a run folder, or a file with the same columns, for these n rows.
 
-    Joined by id, never by position. Raises InputError for a file that cannot be read, holds an id twice or one that no
-    row has, has no row that was drawn, or holds a weight that is no number of at least 0.
+    Joined by id, never by position. Raises InputError for a file that cannot be read, a duplicate id, an id that no
+    row has, a file without any drawn row, and a weight that is not a number of at least 0.
     """
     run_ids, weights, times = read_weights(path)  # (m,) each
     run_ids, ids = run_ids.cast(pa.large_string()), examples.ids.cast(pa.large_string())
@@ -142,15 +142,15 @@ def run_weights(path: Path, examples: Examples) -> RunWeights:
         )
     if pc.count_distinct(run_ids).as_py() < len(run_ids):
         raise InputError(f"{path} has an id twice; name a file that `curate finetune` wrote")
-    drawn = times > 0
-    bad = drawn & ~(np.isfinite(weights) & (weights >= 0))
+    was_drawn = times > 0
+    bad = was_drawn & ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
             f"{path}: the weight of {run_ids[row].as_py()!r} is {weights[row]:g}; a weight is a number of at least 0, "
             "so name a run whose reweighter gives such"
         )
-    if not drawn.any():
+    if not was_drawn.any():
         raise InputError(f"{path}: no row was drawn, so it holds no weight; name a run that trained for some steps")
     indices = pc.index_in(ids, value_set=run_ids)  # (n,) place of each row in the table
     present = indices.is_valid().to_numpy(zero_copy_only=False)  # (n,) bool
@@ -164,7 +164,7 @@ def run_weights(path: Path, examples: Examples) -> RunWeights:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    """run.json of the run that a folder or its file of weights belongs to; empty where there is none."""
+    """The run.json of the run that a folder or its weights file belongs to; empty if there is none."""
     folder = path if path.is_dir() else path.parent
     record = folder / "run.json"
     if (path.is_file() and path.name != _WEIGHTS) or not record.is_file():

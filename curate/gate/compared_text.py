@@ -82,7 +82,7 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     """The texts of anything `curate.read` takes; answers may be missing, and rows without a text are left out.
 
     name: label in hits; None = the name of the file or dataset. reading: `curate.dataset_reference.READING` and seed,
-    as for `curate.read`. Raises InputError where nothing can be compared.
+    as for `curate.read`. Raises InputError if nothing can be compared.
     """
     for key in reading:
         if key not in _READING:
@@ -99,15 +99,15 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
         learned, learned_roles, wanted = as_learned(with_conversations(table), roles, wanted)
-        shape, named = recognize(learned.schema, learned_roles, wanted)
+        shape, columns_by_role = recognize(learned.schema, learned_roles, wanted)
     except InputError as error:
         raise InputError(
             f"{opened.description}: {error}; to compare one column only, name it: columns text=COLUMN"
         ) from error
-    table = table.append_column(_COLUMN, compared_texts(learned, shape, named, part))
+    table = table.append_column(_COLUMN, compared_texts(learned, shape, columns_by_role, part))
     if table[_COLUMN].null_count == len(table):
         raise InputError(f"{opened.description}: no row has a text to compare; name the column: columns text=COLUMN")
-    names = {"text": _COLUMN, **{role: named[role] for role in ("id",) if role in roles}}
+    names = {"text": _COLUMN, **{role: columns_by_role[role] for role in ("id",) if role in roles}}
     # A column that curation added is as good as any other here: nothing is added to this table.
     loaded = read(table, columns=names, shape="text", on_bad_row="drop", allow_curated=True, **reading)
     examples = loaded.examples

@@ -100,7 +100,7 @@ class Gate(Component):
 
         source: rows that new ones must not be near to: examples (their compared texts and ids), or texts with `ids`
             (None = their positions). Memory: about 0.8 kB per text of 40 words beside the texts.
-        Raises InputError where an evaluation set cannot be read, is empty or has no prompt, and ExternalError where
+        Raises InputError if an evaluation set cannot be read, is empty or has no prompt, and ExternalError if
         the hub cannot be reached.
         """
         rules = Rules(self.ngrams, self.template, self.template_words)

@@ -89,20 +89,20 @@ def shingles(words: Words, size: int) -> Shingles:
     return Shingles(hashes[new].astype(np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
-def overlaps(one: Shingles, other: Shingles) -> Float64Array:
-    """(p,) exact Jaccard similarity of the sets one[k] and other[k]: shared shingles by all shingles."""
+def overlaps(left: Shingles, right: Shingles) -> Float64Array:
+    """(p,) exact Jaccard similarity of the sets left[k] and right[k]: shared shingles by all shingles."""
     from scipy.sparse import csr_array
 
     def matrix(sets: Shingles) -> csr_array:
         shape = (len(sets), np.iinfo(np.int64).max)
         return csr_array((np.ones(len(sets.hashes), np.int8), sets.hashes, sets.offsets), shape=shape)
 
-    if not len(one):
+    if not len(left):
         return np.zeros(0)
-    left, right = matrix(one), matrix(other)
-    left.has_canonical_format = right.has_canonical_format = True  # ascending and without repeats
-    shared = np.diff(left.multiply(right).tocsr().indptr)
-    return np.asarray(shared / (one.sizes + other.sizes - shared))
+    a, b = matrix(left), matrix(right)
+    a.has_canonical_format = b.has_canonical_format = True  # ascending and without repeats
+    shared = np.diff(a.multiply(b).tocsr().indptr)  # (p,)
+    return np.asarray(shared / (left.sizes + right.sizes - shared))
 
 
 @cache
@@ -148,23 +148,23 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
     return Sketches(sets, ((minima >> 8) ^ minima).astype(np.uint8), keys)
 
 
-def verified(one: Sketches, other: Sketches, query: Positions, row: Positions, threshold: float) -> tuple[Pairs, int]:
+def verified(left: Sketches, right: Sketches, query: Positions, row: Positions, threshold: float) -> tuple[Pairs, int]:
     """Of candidates (c,), repeats allowed, the near-duplicates, and how many exact similarities that took.
 
-    query: rows of `one`; row: rows of `other`. Sizes and estimates rule most pairs out before.
+    query: (c,) rows of `left`; row: (c,) rows of `right`. Sizes and estimates rule most pairs out before.
     """
-    a, b = one.shingles.sizes[query], other.shingles.sizes[row]
+    a, b = left.shingles.sizes[query], right.shingles.sizes[row]
     possible = np.minimum(a, b) >= threshold * np.maximum(a, b)
-    count = max(len(other.shingles), 1)
+    count = max(len(right.shingles), 1)
     code = np.sort(query[possible] * count + row[possible])
     code = code[np.concatenate([[True], code[1:] != code[:-1]])] if len(code) else code
     query, row = code // count, code % count
-    minima = one.minima.shape[1]
+    minima = left.minima.shape[1]
     least = threshold - _DEVIATIONS * np.sqrt(threshold * (1 - threshold) / minima)
     likely: list[BoolArray] = []
     for low in range(0, len(query), _PAIRS_AT_ONCE):
         part = slice(low, low + _PAIRS_AT_ONCE)
-        agreeing = np.count_nonzero(one.minima[query[part]] == other.minima[row[part]], axis=1)
+        agreeing = np.count_nonzero(left.minima[query[part]] == right.minima[row[part]], axis=1)
         likely.append(agreeing >= least * minima)
     if likely:
         keep = np.concatenate(likely)
@@ -172,7 +172,7 @@ def verified(one: Sketches, other: Sketches, query: Positions, row: Positions, t
     scores = [np.zeros(0)]
     for low in range(0, len(query), _PAIRS_AT_ONCE):
         part = slice(low, low + _PAIRS_AT_ONCE)
-        scores.append(overlaps(one.shingles.take(query[part]), other.shingles.take(row[part])))
+        scores.append(overlaps(left.shingles.take(query[part]), right.shingles.take(row[part])))
     score = np.concatenate(scores)
     near = score >= threshold
     return Pairs(query[near], row[near], score[near]), len(query)

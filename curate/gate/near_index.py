@@ -139,7 +139,7 @@ def _ranges(starts: Positions, lengths: Sequence[int] | Positions) -> Positions:
 
 
 def admit(index: NearIndex, texts: Sketches, candidate: BoolArray) -> list[Match | None]:
-    """The earliest near-duplicate of each text (m,) among those admitted before; None where there is none.
+    """The earliest near-duplicate of each text (m,) among those admitted before; None if there is none.
 
     Texts without one are added to the index where `candidate` (m,) holds. Rows of the index number the texts that
     were added.
@@ -184,7 +184,7 @@ def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> lis
 
 
 def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
-    """(p,) later and (p,) earlier text of all pairs that share a key, with repeats; None where they are too many."""
+    """(p,) later and (p,) earlier text of all pairs that share a key, with repeats; None if they are too many."""
     width = texts.keys.shape[1]
     flat = texts.keys.ravel()
     order = np.argsort(flat, kind="stable")  # (m * width,)

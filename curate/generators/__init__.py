@@ -1,6 +1,6 @@
-"""What draws completions from a language model: a vLLM server, or transformers in this process."""
+"""Generators of completions: a vLLM server, or a transformers model in this process."""
 
 import lazy_loader
 
-# Loaded when first used; the names are in __init__.pyi, a line each.
+# Loaded on first use; __init__.pyi lists the names, one per line.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

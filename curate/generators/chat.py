@@ -18,12 +18,12 @@ Template = Literal["auto", "chat", "plain"]
 
 
 def as_text(prompt: Prompt) -> str:
-    """A prompt as plain text: the contents of messages with a blank line between."""
+    """A prompt as plain text: the contents of its messages, separated by blank lines."""
     return prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
 
 
 def model_mode(model: str, template: Template) -> Mode:
-    """What "auto" stands for: "plain" exactly for a local model that has no chat template."""
+    """The template that "auto" stands for: "plain" if and only if a local model has no chat template."""
     if template != "auto":
         return template
     path = expanded(model)
@@ -38,7 +38,7 @@ def model_mode(model: str, template: Template) -> Mode:
 
 
 def tokenizer_mode(tokenizer: Any, template: Template) -> Mode:
-    """What "auto" stands for; InputError for "chat" without a chat template."""
+    """The template that "auto" stands for; InputError for "chat" without a chat template."""
     has = bool(tokenizer.chat_template)
     if not has and template != "plain":
         check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
@@ -48,7 +48,7 @@ def tokenizer_mode(tokenizer: Any, template: Template) -> Mode:
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
-    """Token ids of a prompt. Text that begins with a beginning of sequence gets no second one."""
+    """Token ids of a prompt. Text that already begins with a beginning-of-sequence token gets no second one."""
     if mode == "chat" and not isinstance(prompt, str):
         messages = [dict(message) for message in prompt]
         try:
@@ -63,7 +63,7 @@ def encode_prompt(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
 
 
 def _has_chat_template(folder: Path) -> bool:
-    """By its files, so that nothing needs to be loaded."""
+    """Whether the files of a model folder hold a chat template, without loading the tokenizer."""
     if (folder / "chat_template.jinja").exists() or (folder / "additional_chat_templates").is_dir():
         return True
     return any(

@@ -1,4 +1,4 @@
-"""Batched sampling from a model in this process: a completion depends on its request and not on its neighbors."""
+"""Batched sampling from a model in this process, where completions do not depend on the rest of their batch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import torch
 
 
-_PREFIX = 6  # tokens of the prompt before a completion that can change how its first token is written
+_PREFIX = 6  # last tokens of the prompt, which can change how the first token of a completion is written
 
 
 def sample(
     model: Any, tokenizer: Any, requests: Sequence[Request], *, template: Template = "auto", batch_size: int = 16
 ) -> list[Completion]:
-    """Completions of `requests`, in their order, by a loaded transformers model, on the device it is on.
+    """Completions of `requests`, in their order, sampled from a loaded transformers model on its device.
 
     See `decode` for the state of the model; template: see `curate.generators.Transformers`.
     """
@@ -41,14 +41,14 @@ def sample(
 def decode(
     model: Any, tokenizer: Any, queue: Queue, mode: Mode, batch_size: int, first: Sequence[Request] = ()
 ) -> None:
-    """Serve `queue`, up to `batch_size` requests at a time; each completion is handed back as soon as it has ended.
+    """Serve `queue`, up to `batch_size` requests at a time; each completion is handed back as soon as it is finished.
 
-    The numbers of a row depend on its neighbors only by the rounding of matrix products. A row that has ended leaves
-    the batch, and once a quarter of the places is free other requests join, where the model's cache allows that. The
-    model is in evaluation mode meanwhile, and every module in its own mode again afterwards; no gradient is kept and no
-    global random state used, so that a model may be sampled in the middle of its training.
+    The numbers of a row depend on its batch only by the rounding of matrix products. A finished row leaves
+    the batch, and once a quarter of the rows is free other requests join, if the model's cache allows that. Meanwhile
+    the model is in evaluation mode; afterwards every module is in its own mode again. No gradient is kept and no
+    global random state used, so a model may be sampled in the middle of its training.
 
-    first: requests that were taken from the queue already, up to `batch_size`.
+    first: requests already taken from the queue, up to `batch_size`.
     """
     batch = _Batch(model, tokenizer, queue)
     enough = max(1, batch_size // 4)
@@ -57,7 +57,7 @@ def decode(
         while True:
             free = batch_size - len(batch.rows)
             if not batch.rows or (free >= enough and batch.done > done_when_asked and batch.steps.joinable):
-                # An empty answer of the queue holds until another row is done.
+                # Once the queue has nothing to give, it has nothing until another row is done.
                 done_when_asked = batch.done
                 requests, first = first or queue.take(free), ()
                 batch.begin(requests, mode)
@@ -70,7 +70,7 @@ def decode(
 
 @contextmanager
 def _evaluation_mode(model: Any) -> Iterator[None]:
-    """The model in evaluation mode without gradients; every module's own mode comes back."""
+    """Put the model in evaluation mode without gradients, and restore every module's own mode afterwards."""
     import torch
 
     modes = [(module, module.training) for module in model.modules()]
@@ -85,7 +85,7 @@ def _evaluation_mode(model: Any) -> Iterator[None]:
 
 @dataclass
 class _Row:
-    """A request under way. prompt: its token ids; most: tokens that may be drawn; ids: those drawn so far."""
+    """A request in progress. prompt: its token ids; most: maximum number of new tokens; ids: tokens drawn so far."""
 
     request: Request
     prompt: list[int]
@@ -99,7 +99,7 @@ class _Row:
 
 
 class _Batch:
-    """The rows under way, advanced by one forward pass at a time. done: how many have left."""
+    """The rows in progress, advanced together by one forward pass per token. done: how many rows have finished."""
 
     def __init__(self, model: Any, tokenizer: Any, queue: Queue) -> None:
         self.model, self.tokenizer, self.queue = model, tokenizer, queue
@@ -109,7 +109,7 @@ class _Batch:
         self.done = 0
 
     def begin(self, requests: Sequence[Request], mode: Mode) -> None:
-        """Read the prompts, and draw the first token of each."""
+        """Process the prompts and draw the first token of each."""
         rows = [row for row in (self._admitted(request, mode) for request in requests) if row is not None]
         if not rows:
             return
@@ -122,7 +122,7 @@ class _Batch:
         self.rows += rows
 
     def step(self) -> None:
-        """Draw one token of every row."""
+        """Draw one token for every row."""
         self.rows = self._advance(self.rows, self.steps)
 
     def _admitted(self, request: Request, mode: Mode) -> _Row | None:
@@ -135,26 +135,26 @@ class _Batch:
         return _Row(request, ids, most, random.Random(derive_seed(request.seed, request.index)))
 
     def _advance(self, rows: list[_Row], steps: _Steps) -> list[_Row]:
-        """Draw one token of each row; returns the rows that are not finished."""
+        """Draw one token for each row; returns the rows that are not finished."""
         import torch
 
         sampling = [row.request.sampling for row in rows]
-        drawn = draw(
+        tokens = draw(
             steps.logits(),
-            torch.tensor([each.temperature for each in sampling], dtype=torch.float64),
-            torch.tensor([each.top_k for each in sampling]),
-            torch.tensor([each.top_p for each in sampling], dtype=torch.float64),
+            torch.tensor([parameters.temperature for parameters in sampling], dtype=torch.float64),
+            torch.tensor([parameters.top_k for parameters in sampling]),
+            torch.tensor([parameters.top_p for parameters in sampling], dtype=torch.float64),
             torch.tensor([row.randoms.random() for row in rows], dtype=torch.float64),
         )
         unfinished = []
-        for k, (row, token) in enumerate(zip(rows, drawn.tolist(), strict=True)):
+        for k, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             row.ids.append(token)
             completion = _ended(row, self.tokenizer, token in self.ends)
             if completion is None:
                 unfinished.append(k)
             else:
                 self._hand_back(row.request, completion)
-        steps.append(drawn[unfinished], unfinished)
+        steps.append(tokens[unfinished], unfinished)
         return [rows[k] for k in unfinished]
 
     def _hand_back(self, request: Request, completion: Completion) -> None:
@@ -163,7 +163,7 @@ class _Batch:
 
 
 class _Steps:
-    """Rows padded on the left, with the keys and values of all their tokens but the newest.
+    """Rows padded on the left, with keys and values of all their tokens except the newest.
 
     mask: (b, t) 1 for tokens and 0 for padding; ids: (b, t) before the first pass, then (b, 1); cache: per layer keys
     and values (b, heads, t, d).
@@ -182,19 +182,19 @@ class _Steps:
         if "past_key_values" not in known:
             raise _cannot_sample(model)
         self.takes_positions = "position_ids" in known
-        # Of the prompt, only the prediction of its last token is needed.
+        # Of the prompt, only the prediction after its last token is needed.
         self.options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
 
     @property
     def joinable(self) -> bool:
-        """Whether rows may join: every layer keeps every token, and the model takes position ids."""
+        """Whether rows may join: every layer keeps all tokens, and the model takes position ids."""
         from transformers.cache_utils import DynamicLayer
 
         layers = getattr(self.cache, "layers", [])
         return self.takes_positions and bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
     def logits(self) -> torch.Tensor:
-        """(b, V) float32 of the next token of each row."""
+        """(b, V) float32 logits of the next token of each row."""
         options: dict[str, Any] = dict(self.options)
         if self.takes_positions:
             positions = (self.mask.cumsum(1) - 1).clamp(min=0)  # (b, t)
@@ -211,7 +211,7 @@ class _Steps:
         return logits
 
     def append(self, tokens: torch.Tensor, unfinished: Sequence[int]) -> None:
-        """Append the next tokens (b',) of the rows at the positions `unfinished`; the other rows leave."""
+        """Append the next tokens (b',) of the rows at positions `unfinished`; the other rows are dropped."""
         import torch
 
         index = torch.tensor(unfinished, dtype=torch.int64, device=self.mask.device)
@@ -224,20 +224,20 @@ class _Steps:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
 
     def join(self, others: _Steps) -> None:
-        """Append the rows of `others`, of the same model; both have their newest token appended already."""
+        """Append the rows of `others`, a batch of the same model; both must have appended their newest token."""
         import torch
 
         missing = others.mask.shape[1] - self.mask.shape[1]
-        mine, theirs = max(missing, 0), max(-missing, 0)  # columns of padding that each side gets
-        for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
-            layer.keys = torch.cat([_padded(layer.keys, mine), _padded(other.keys, theirs)])
-            layer.values = torch.cat([_padded(layer.values, mine), _padded(other.values, theirs)])
+        mine, theirs = max(missing, 0), max(-missing, 0)  # columns of padding added to each side
+        for layer, other_layer in zip(self.cache.layers, others.cache.layers, strict=True):
+            layer.keys = torch.cat([_padded(layer.keys, mine), _padded(other_layer.keys, theirs)])
+            layer.values = torch.cat([_padded(layer.values, mine), _padded(other_layer.values, theirs)])
         pad = torch.nn.functional.pad
         self.mask = torch.cat([pad(self.mask, (mine, 0)), pad(others.mask, (theirs, 0))])
         self.ids = torch.cat([self.ids, others.ids])
 
     def _trim(self) -> None:
-        """Drop leading columns that are padding in every remaining row."""
+        """Drop leading columns that are padding in every row."""
         empty = int(self.mask.any(dim=0).int().argmax())
         if empty:
             self.mask = self.mask[:, empty:]
@@ -253,7 +253,7 @@ def _cannot_sample(model: Any) -> InputError:
 
 
 def _padded(tensor: torch.Tensor, columns: int) -> torch.Tensor:
-    """(b, heads, t, d) with that many columns of zeros before the first."""
+    """(b, heads, t, d) with `count` columns of zeros prepended."""
     import torch
 
     return torch.nn.functional.pad(tensor, (0, 0, columns, 0)) if columns else tensor
@@ -262,10 +262,10 @@ def _padded(tensor: torch.Tensor, columns: int) -> torch.Tensor:
 def draw(
     logits: torch.Tensor, temperature: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
 ) -> torch.Tensor:
-    """(b,) int64 tokens drawn from logits (b, V), on the CPU; all other arguments (b,), as `Sampling` means them.
+    """(b,) int64 tokens drawn from logits (b, V), on the CPU; all other arguments (b,), with the meaning of `Sampling`.
 
-    uniform: number in [0, 1) that decides each draw. The most likely top_k are taken first, and of them the fewest
-    that have top_p of what they have together.
+    uniform: number in [0, 1) that decides each draw. The top_k most likely tokens are kept first, and of them the
+    fewest that hold top_p of their total probability.
     """
     import torch
 
@@ -277,7 +277,7 @@ def draw(
     for rows in (torch.nonzero((temperature > 0) & ~filtered)[:, 0], torch.nonzero((temperature > 0) & filtered)[:, 0]):
         if len(rows) == 0:
             continue
-        # The largest is subtracted first: a temperature near zero must not overflow. From here on (rows, V).
+        # Subtract the largest first, so that a temperature near zero does not overflow. From here on (rows, V).
         shifted = logits[rows].double() - logits[rows].double().amax(dim=1, keepdim=True)
         weights = (shifted / temperature[rows, None]).softmax(dim=1)
         order = None
@@ -286,14 +286,14 @@ def draw(
             weights = _cut(weights, top_k[rows], top_p[rows])
         cumulative = weights.cumsum(dim=1)
         total = cumulative[:, -1:]  # (rows, 1)
-        last = (cumulative < total).sum(dim=1)  # rounding must not lead beyond the last token that has any weight
+        last = (cumulative < total).sum(dim=1)  # rounding must not lead past the last token with any weight
         places = torch.searchsorted(cumulative, uniform[rows, None] * total, right=True)[:, 0].minimum(last)
         tokens[rows] = places if order is None else order.gather(1, places[:, None])[:, 0]
     return tokens
 
 
 def _cut(weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Weights (b, V), sorted downwards, with zeros where tokens are left out."""
+    """Weights (b, V), sorted in descending order, with tokens that are left out set to zero."""
     import torch
 
     rank = torch.arange(weights.shape[1])  # (V,)
@@ -304,27 +304,27 @@ def _cut(weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> tor
 
 
 def _ended(row: _Row, tokenizer: Any, end: bool) -> Completion | None:
-    """The completion of a row if its last token ended it."""
+    """The completion of a row if its last token ended it, else None."""
     stop = row.request.sampling.stop
     if end:
         return row.completion(_text(tokenizer, row, row.ids[:-1]), "stop")
     if stop:
-        # A text of n bytes began at most n tokens ago; what is looked at is longer, since one token may be no text.
-        recent = max(len(each.encode()) for each in stop) + _PREFIX
+        # A text of n bytes began at most n tokens ago; the window is longer, since some tokens decode to no text.
+        recent = max(len(stop_text.encode()) for stop_text in stop) + _PREFIX
         tail = tokenizer.decode(row.ids[-recent:], skip_special_tokens=True)
-        if any(each in tail for each in stop):
+        if any(stop_text in tail for stop_text in stop):
             text = _text(tokenizer, row, row.ids)
-            ends = [text.index(each) for each in stop if each in text]
+            ends = [text.index(stop_text) for stop_text in stop if stop_text in text]
             if ends:
                 return row.completion(text[: min(ends)], "stop")
     if len(row.ids) >= row.most:
-        # A character of which the last bytes are missing is none.
+        # A character whose last bytes are missing is dropped.
         return row.completion(_text(tokenizer, row, row.ids).rstrip("\ufffd"), "length")
     return None
 
 
 def _text(tokenizer: Any, row: _Row, ids: list[int]) -> str:
-    """The completion's text as it follows the prompt: alone, some tokenizers take the space off its front."""
+    """Decode a completion after its prompt: decoded alone, some tokenizers drop its leading space."""
     prefix = row.prompt[-_PREFIX:]
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     before: str = tokenizer.decode(prefix, **options)

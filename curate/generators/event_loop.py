@@ -1,7 +1,7 @@
-"""The bridge from a queue, whose methods block, to requests in flight in an event loop.
+"""Bridge between a queue with blocking methods and requests in flight in an event loop.
 
-Three threads take part: the caller of `run_in_thread`, which only waits; the thread of the event loop; and the worker,
-in which alone the queue is called.
+Three threads take part: the caller of `run_in_thread`, which only waits; the thread of the event loop; and a worker,
+the only thread that calls the queue.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from curate.generators.requests import Completion, Queue, Request
 
-_SLICE = 0.05  # seconds of handing completions back before asking for more: grading must not starve the server
-GRACE = 5.0  # seconds that requests in flight have to finish after one has failed: their answers may be paid for
+_SLICE = 0.05  # seconds of handing completions back before taking more requests: grading must not starve the server
+GRACE = 5.0  # seconds that requests in flight may take to finish after one has failed: their answers may be paid for
 
 
 async def drive_requests(
@@ -30,7 +30,8 @@ async def drive_requests(
 ) -> None:
     """Keep up to `room()` requests of the queue in flight until it has no more.
 
-    wake: set when there is more room; worker: one thread, in which alone the queue is called.
+    Runs in the event loop. wake: set when there is more room; worker: executor of one thread, the only one that calls
+    the queue.
     Finished completions are handed back before an error of `ask`, or a cancellation, is raised; before an error, also
     those that finish within `GRACE` seconds of it.
     """
@@ -40,7 +41,7 @@ async def drive_requests(
             wake.clear()
             idle = not flight.tasks and not flight.finished
             busy = len(flight.tasks)
-            # Completions may wait to be graded, but no more of them than requests that are in flight at best.
+            # Completions may wait for grading, but no more than the maximum number of requests in flight.
             most = min(room() - busy, 2 * room() - busy - len(flight.finished))
             taken = await flight.loop.run_in_executor(worker, flight.exchange, most)
             if idle and not taken:
@@ -58,10 +59,10 @@ async def drive_requests(
 
 
 class _Flight:
-    """Requests in flight and completions that wait for the queue.
+    """Requests in flight, and completions that wait for the queue.
 
-    `exchange` and `hand_back` run in the worker, all else in the event loop. They share `finished` alone, a deque: the
-    loop appends to it and the worker pops.
+    `exchange` and `hand_back` run in the worker thread, the rest in the event loop. They share only `finished`, a
+    deque: the loop appends to it and the worker pops from it.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class _Flight:
     async def _answer(self, request: Request) -> None:
         try:
             self.finished.append((request, await self.ask(request)))
-        except Exception as error:  # raised by `drive_requests`
+        except Exception as error:  # it is raised by `drive_requests`
             self.faults.append(error)
 
     def _end(self, task: asyncio.Task[None]) -> None:
@@ -90,7 +91,7 @@ class _Flight:
         self.wake.set()
 
     def exchange(self, most: int) -> int:
-        """Take up to `most` requests, then hand completions back for a while."""
+        """Take up to `most` requests, then hand completions back for a while. Runs in the worker thread."""
         taken = self.queue.take(most) if most > 0 else []
         self.loop.call_soon_threadsafe(self.begin, taken)
         until = time.monotonic() + _SLICE
@@ -104,7 +105,7 @@ class _Flight:
 
 
 async def _last_answers(flight: _Flight, worker: ThreadPoolExecutor) -> None:
-    """Hand back what is finished, or finishes within `GRACE` seconds; no further request is taken."""
+    """Hand back what is finished or finishes within `GRACE` seconds; no further request is taken."""
     until = time.monotonic() + GRACE
     while True:
         await flight.loop.run_in_executor(worker, flight.hand_back)
@@ -124,9 +125,9 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def run_in_thread(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a coroutine in an event loop on a thread of its own, so that it works where a loop runs already.
+    """Run a coroutine in an event loop on a new thread, so that it works inside a running loop too.
 
-    An interrupt of the calling thread cancels it and waits until it has cleaned up.
+    An interrupt of the calling thread cancels the coroutine and waits for its cleanup.
     """
     outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
     ready = threading.Event()
@@ -140,7 +141,7 @@ def run_in_thread(main: Callable[[], Awaitable[None]]) -> None:
     def thread() -> None:
         try:
             asyncio.run(entry())
-        except BaseException as error:  # raised in the calling thread, whatever it is
+        except BaseException as error:  # raised again in the calling thread
             outcome.set_exception(error)
         else:
             outcome.set_result(None)

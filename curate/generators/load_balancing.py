@@ -1,4 +1,4 @@
-"""Load balancing over servers: their addresses and keys, their windows of concurrent requests, which are up."""
+"""Load balancing over servers: addresses and keys, concurrency windows, and which servers are up."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from curate.errors import InputError
 from curate.generators.payloads import Served
 from curate.storage.places import expanded
 
-KEY_VARIABLE = "OPENAI_API_KEY"  # where the clients of OpenAI look for the key
-FIRST_WINDOW = 32.0  # concurrent requests of one server, at first
+KEY_VARIABLE = "OPENAI_API_KEY"  # where OpenAI's clients look for the key
+FIRST_WINDOW = 32.0  # initial number of concurrent requests per server
 
 
 def check_url(url: str) -> str:
-    """The address of a server without its path /v1. InputError for one that cannot be used, secrets not repeated."""
+    """The address of a server without its path /v1. InputError for an invalid one; the message repeats no secrets."""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
@@ -43,22 +43,22 @@ def check_url(url: str) -> str:
 
 
 def read_urls(path: str) -> tuple[str, ...]:
-    """The addresses in a file, one a line; blank lines and those that begin with # are skipped.
+    """The addresses in a file, one per line; blank lines and lines that start with # are skipped.
 
-    InputError where it cannot be read, or a line is no address.
+    InputError if the file cannot be read, or a line is not an address.
     """
     try:
         lines = expanded(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); name a file with one address of a server a line") from error
-    named = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    return tuple(dict.fromkeys(check_url(each) for each in named))
+    urls = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    return tuple(dict.fromkeys(check_url(url) for url in urls))
 
 
 def key_in(variable: str) -> str | None:
-    """The key in an environment variable, without the space and line breaks around it; None where there is none.
+    """The key in an environment variable, stripped of surrounding whitespace; None if there is none.
 
-    InputError, in which it is not repeated, for one that cannot be sent.
+    InputError, without repeating the key, for one that cannot be sent.
     """
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):
@@ -70,7 +70,7 @@ def key_in(variable: str) -> str | None:
 
 
 def check_key_travels_safely(url: str, variable: str) -> None:
-    """InputError where a key would be sent in the clear over a network."""
+    """Raise InputError if a key would be sent unencrypted over a network."""
     parts = urlsplit(url)
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise InputError(
@@ -80,16 +80,20 @@ def check_key_travels_safely(url: str, variable: str) -> None:
 
 
 def key_refusal(url: Any, variable: Any, given: Container[str]) -> str | None:
-    """Why the servers of a recipe do not get the key in a variable, and the option that allows it; None = allowed.
+    """Why servers named by a recipe may not get the key in a variable, and the option that allows it; None = allowed.
 
     Otherwise a recipe could have any environment variable sent to its author. given: options that were typed; "--url
     URL" lets that server have the key in `KEY_VARIABLE`, "--send-key VARIABLE" all servers that variable. Values of a
     wrong type are left to the validation of the fields.
     """
-    urls = [each for each in (url if isinstance(url, list | tuple) else [url]) if isinstance(each, str)]
+    urls = [address for address in (url if isinstance(url, list | tuple) else [url]) if isinstance(address, str)]
     if not isinstance(variable, str) or f"--send-key {variable}" in given:
         return None
-    refused = [each for each in urls if variable != KEY_VARIABLE or not (_is_here(each) or f"--url {each}" in given)]
+    refused = [
+        address
+        for address in urls
+        if variable != KEY_VARIABLE or not (_is_here(address) or f"--url {address}" in given)
+    ]
     if not refused or key_in(variable) is None:
         return None
     return (
@@ -118,8 +122,8 @@ class Endpoint:
     served: Served | None = None  # None = down
     fault: str = ""  # why it is unreachable
     log: str = ""  # of a local server
-    heard_at: float = 0.0  # when it last answered anything
-    hung: bool = False  # answers nothing: left out while others are up
+    heard_at: float = 0.0  # time of its last answer of any kind
+    hung: bool = False  # does not answer: left out while others are up
     window: float = FIRST_WINDOW
     in_flight: int = 0
     starting: bool = True  # until the first overload, the window doubles with each round
@@ -127,12 +131,12 @@ class Endpoint:
     paused_until: float = 0.0
 
     def grow_window(self, most: int) -> None:
-        """After an answer. A window that is not used up does not grow."""
+        """Grow the window after an answer. A window that is not fully used does not grow."""
         if self.in_flight + 1 >= self.window / 2:
             self.window = min(float(most), self.window + (1.0 if self.starting else 1.0 / self.window))
 
     def overloaded(self, asked_at: float, pause: float) -> None:
-        """A request sent at `asked_at` was too much: one cut for all that were in flight together."""
+        """Shrink the window after a request sent at `asked_at` was too much; requests in flight together count once."""
         now = time.monotonic()
         self.paused_until = max(self.paused_until, now + pause)
         if asked_at >= self.cut_at:
@@ -144,33 +148,33 @@ class Endpoint:
 
 @dataclass
 class Endpoints:
-    """All servers; at most `most` requests are in flight together. Its methods run in the thread of the event loop."""
+    """All servers; at most `most` requests are in flight. Its methods run in the thread of the event loop."""
 
     all: list[Endpoint]
     most: int
-    down_since: float | None = None  # when the last one that was up went down
+    down_since: float | None = None  # time when the last server that was up went down
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there may be more room
-    in_flight: int = 0  # requests that servers have now
+    in_flight: int = 0  # requests currently at servers
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     def keep(self, urls: Sequence[str]) -> None:
-        """Use the servers at these addresses: new ones once they answer; what others are asked now they may finish."""
-        known = {each.url: each for each in self.all}
+        """Use the servers at these addresses: new ones once they answer; removed ones may finish their requests."""
+        known = {endpoint.url: endpoint for endpoint in self.all}
         self.all[:] = [known.get(url) or Endpoint(url) for url in urls]
-        if self.down_since is None and not any(each.served for each in self.all):
+        if self.down_since is None and not any(endpoint.served for endpoint in self.all):
             self.down_since = time.monotonic()
 
     def room(self) -> int:
-        """Requests worth having in flight."""
-        return max(1, min(self.most, sum(int(each.window) for each in self.all if each.served is not None)))
+        """Number of requests worth having in flight."""
+        return max(1, min(self.most, sum(int(endpoint.window) for endpoint in self.all if endpoint.served is not None)))
 
     async def acquire(self) -> Endpoint:
-        """The least busy server, as soon as one is up and has room; pass it to `release` afterwards."""
+        """Wait for the least busy server that is up and has room, and take a slot; pass it to `release` afterwards."""
         while True:
             now = time.monotonic()
-            free = [each for each in self.all if each.free(now)] if self.in_flight < self.most else []
+            free = [endpoint for endpoint in self.all if endpoint.free(now)] if self.in_flight < self.most else []
             if free:
-                chosen = min(free, key=lambda each: each.in_flight / each.window)
+                chosen = min(free, key=lambda endpoint: endpoint.in_flight / endpoint.window)
                 chosen.in_flight += 1
                 self.in_flight += 1
                 return chosen
@@ -181,10 +185,10 @@ class Endpoints:
     def release(self, endpoint: Endpoint) -> None:
         endpoint.in_flight -= 1
         self.in_flight -= 1
-        self.wake(2)  # its place, and one more by which the window may have grown
+        self.wake(2)  # the slot, and one more by which the window may have grown
 
     def wake(self, count: int | None = None) -> None:
-        """Wake that many of the requests that wait for a server; None = all."""
+        """Wake up to `count` of the requests that wait for a server; None = all."""
         left = len(self._waiting) if count is None else count
         while self._waiting and left > 0:
             turn = self._waiting.popleft()
@@ -198,20 +202,20 @@ class Endpoints:
         asyncio.get_running_loop().call_later(seconds + 0.001, self.wake)
 
     def mark_down(self, endpoint: Endpoint) -> None:
-        """The server is unreachable."""
+        """Mark a server as unreachable."""
         endpoint.served = None
-        if self.down_since is None and not any(each.served for each in self.all):
+        if self.down_since is None and not any(endpoint.served for endpoint in self.all):
             self.down_since = time.monotonic()
 
     def hangs(self, endpoint: Endpoint, asked_at: float) -> bool:
-        """Leave out a server that has answered nothing since, if others are up; returns whether it is left out."""
-        others = any(each.served for each in self.all if each is not endpoint)
+        """Leave out a server that has answered nothing since `asked_at` if others are up; returns whether it is."""
+        others = any(peer.served for peer in self.all if peer is not endpoint)
         if others and endpoint.heard_at < asked_at:
             endpoint.hung, endpoint.served = True, None
         return endpoint.hung
 
     def mark_up(self, endpoint: Endpoint, served: Served) -> None:
-        """The server is up; its window starts anew."""
+        """Mark a server as up, with a new window."""
         endpoint.served = served
         endpoint.window, endpoint.starting, endpoint.paused_until = FIRST_WINDOW, True, 0.0
         self.down_since = None

@@ -33,14 +33,14 @@ class Transformers(Component):
     template: Template = "auto"
 
     def identity(self) -> str:
-        """The model (a local one by its content, one of the hub by its commit) and its template."""
+        """The model (a local one by its content, one from the hub by its commit) and its template."""
         return f"{identify(self.model)} {tokenizer_mode(load_tokenizer(self.model), self.template)}"
 
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
         first = queue.take(self.batch_size)
         if not first:
-            return  # nothing to ask: nothing to load
+            return  # no requests: do not load the model
         import torch
 
         tokenizer = load_tokenizer(self.model)

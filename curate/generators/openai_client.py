@@ -1,4 +1,4 @@
-"""HTTP client of OpenAI-compatible servers: retries, and failures sorted into user and server errors."""
+"""HTTP client for OpenAI-compatible servers with retries; classifies failures as user or server errors."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-FIRST_BACKOFF = 0.5  # seconds before the first retry, doubled with each further one
+FIRST_BACKOFF = 0.5  # seconds before the first retry, doubled for each further one
 LONGEST_BACKOFF = 30.0
 PROBE_SECONDS = 10.0
-_SHORT_PAUSE = 5.0  # seconds that are not reported
-_UNTOLD = 4  # failures of one request that are not reported; later pauses are long
-_MODELS = 10_000  # tokens that a list of models may have
+_SHORT_PAUSE = 5.0  # pauses up to this many seconds are not reported
+_UNTOLD = 4  # failures of one request that are not reported; the pauses after more are long
+_MODELS = 10_000  # token limit for a list of models
 _KEEP_ALIVE = 4.0  # seconds a connection is kept unused: uvicorn, vLLM's server, drops it after 5
 _IN_DISTRESS = {408, 425, 500, 502, 504}
 _OVERLOADED = {429, 503}
 
 
 class Client:
-    """An async context manager around one pool of connections.
+    """An async context manager around one connection pool.
 
     All methods run in the thread of the event loop.
 
-    key: sent as a bearer token, and shown in no message; key_variable: the environment variable it came from.
-    request_timeout, patience: seconds that one attempt may take at first, and all attempts at one request together.
+    key: sent as a bearer token, never shown in a message; key_variable: the environment variable it came from.
+    request_timeout, patience: seconds that one attempt may take at first, and that all attempts at a request may take.
     note: called with one line for the user.
-    heard_at: when a server last answered anything; failed: whether a request could not be served.
+    heard_at: time of the last answer of any server; failed: whether a request could not be served.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Client:
         self.heard_at, self.failed = time.monotonic(), False
         self._attempt_seconds = min(request_timeout, patience)
         self._noted: set[str] = set()
-        self._other_cap: set[str] = set()  # addresses of servers that know max_tokens by its newer name
-        self._refused: dict[str, set[tuple[str, float | None]]] = {}  # by address: parameters of sampling, and values
+        self._other_cap: set[str] = set()  # addresses of servers that take max_completion_tokens
+        self._refused: dict[str, set[tuple[str, float | None]]] = {}  # by address: refused parameters and values
         self._bodies = BodyReader()
         self._jitter = random.Random()
 
@@ -93,9 +93,9 @@ class Client:
         await self._session.close()
 
     async def probe(self, endpoint: Endpoint) -> Served | None:
-        """The model as the server offers it; None where the server does not answer, or not yet.
+        """The model as the server offers it; None if the server does not answer (yet).
 
-        InputError where it offers another model or does not accept the key.
+        InputError if it offers another model or rejects the key.
         """
         try:
             async with self._session.get(
@@ -133,13 +133,13 @@ class Client:
         return served
 
     async def ask(self, request: Request) -> Completion:
-        """One completion. ExternalError after too many failures or too long, InputError for what no retry can fix."""
+        """Request one completion. ExternalError after too many failures or too long, InputError if no retry helps."""
         room, spent, failures = Room(request.sampling.max_tokens), 0.0, 0
         while True:
             endpoint = await self.endpoints.acquire()
             asked_at, fault = time.monotonic(), None
             if self.endpoints.in_flight == 1:
-                self.heard_at = asked_at  # until now there was nothing to answer
+                self.heard_at = asked_at  # no request was outstanding until now
             try:
                 completion = await self._ask(endpoint, request, room, self.patience - spent)
             except RetryableError as error:
@@ -157,7 +157,7 @@ class Client:
                     await asyncio.sleep(longest * self._jitter.uniform(0.5, 1.0))
 
     def _give_up(self, endpoint: Endpoint, fault: RetryableError, failures: int, spent: float) -> None:
-        """ExternalError where a request has failed too often, or taken too long."""
+        """Raise ExternalError if a request has failed too often or taken too long."""
         if failures <= self.retries and spent < self.patience:
             if failures == _UNTOLD:
                 self._note_once("repeating", f"repeating what failed {failures} times at {endpoint.url}: {fault}")
@@ -172,7 +172,7 @@ class Client:
         raise ExternalError(f"{what}, then rerun the same command")
 
     async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
-        """The completion; None where it is to be asked for with other parameters."""
+        """The completion; None if it must be requested again with other parameters."""
         served = endpoint.served
         if served is None:
             raise RetryableError("it went down", waited=True)
@@ -221,7 +221,7 @@ class Client:
     async def _post(
         self, endpoint: Endpoint, path: str, body: bytes, most: int, patience: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body, of up to `most` bytes, of an answer."""
+        """Status, headers and body of an answer, up to `most` bytes of it."""
         asked_at, seconds = time.monotonic(), max(0.001, min(self._attempt_seconds, patience))  # 0 would be no limit
         try:
             async with self._session.post(
@@ -249,7 +249,7 @@ class Client:
         if self.endpoints.hangs(endpoint, asked_at):
             self._note_once(endpoint.url, f"{endpoint.url} has answered nothing in {seconds:g} s; others take its work")
             return RetryableError(f"no answer in {seconds:g} s", waited=True)
-        # All requests in flight share the server: with as many at a time, all would be late again.
+        # All requests in flight share the server: with as many at a time, all would time out again.
         self.endpoints.pause(endpoint, asked_at, 0.0)
         self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))
         text = f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer"
@@ -257,7 +257,7 @@ class Client:
         return RetryableError(f"no answer in {seconds:g} s", waited=True)
 
     def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
-        """Leave a server alone for as long as it asks for, within reason; seconds."""
+        """Pause a server for as long as it asks for, within limits; returns the seconds."""
         wanted, pause = responses.wanted_seconds(retry_after), responses.pause_seconds(retry_after)
         if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
             bounded = "" if wanted == pause else f", asking again in {pause:.0f} s"
@@ -265,9 +265,9 @@ class Client:
         self.endpoints.pause(endpoint, asked_at, pause)
         return pause
 
-    def _completion(self, endpoint: Endpoint, served: Served, asked: int, content: bytes) -> Completion:
+    def _completion(self, endpoint: Endpoint, served: Served, requested: int, content: bytes) -> Completion:
         try:
-            answer = payloads.decode_completion(content, asked)
+            answer = payloads.decode_completion(content, requested)
         except ValueError as error:
             raise RetryableError(f"not a completion: {self._clean(str(error), 120)}") from error
         if answer.model is not None and not payloads.names_model(answer.model, served, self.model):
@@ -282,21 +282,21 @@ class Client:
         return answer.completion
 
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
-        """Raise for a status that concerns the server and not one request."""
+        """Raise for a status that is about the server, not about one request."""
         if 300 <= status < 400:
             where = self._clean(responses.redirect_target(location)) or "nowhere"
             raise ExternalError(
                 f"{endpoint.url} redirects to {where}, which is not followed; set url to where it leads"
             )
         if status in (401, 403):
-            given = "does not accept the key in" if self.key else "wants a key, and there is none in"
+            problem = "does not accept the key in" if self.key else "wants a key, and there is none in"
             raise InputError(
-                f"{endpoint.url} {given} the environment variable {self.key_variable} (status {status}); set it, or "
+                f"{endpoint.url} {problem} the environment variable {self.key_variable} (status {status}); set it, or "
                 "name another with api_key_variable"
             )
 
     async def _content(self, endpoint: Endpoint, response: aiohttp.ClientResponse, most: int) -> bytes:
-        """The body of an answer, at most `most` bytes; of an error response, its beginning."""
+        """The body of an answer, at most `most` bytes; for an error response, only its beginning."""
         if (coding := responses.unsupported_encoding(response)) is not None:
             if response.status == 200:
                 raise ExternalError(

@@ -1,4 +1,4 @@
-"""JSON payloads of OpenAI-compatible servers: requests encoded, completions, models and errors decoded."""
+"""JSON payloads of OpenAI-compatible servers: encode requests; decode completions, models and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.generators.requests import Completion, Request
 LONGEST_MESSAGE = 2_000
 OTHER_CAP = "max_completion_tokens"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
-_MOST_TOKENS = 2**31  # a larger count is not credible
+_MOST_TOKENS = 2**31  # larger counts are not credible
 _LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
 _TOLERATED = 2  # times max_tokens: some servers count with a tokenizer that is not the model's
 _PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
@@ -23,8 +23,8 @@ _PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
 
 @dataclass(frozen=True)
 class Served:
-    """A model as a server offers it. name: of the model in requests; vllm: whether its engine is vLLM, which has more
-    options; context: most tokens of prompt and completion together, where the server states it."""
+    """A model as a server offers it. name: of the model in requests; vllm: whether vLLM serves it, which has more
+    options; context: maximum number of tokens of prompt and completion, if the server states it."""
 
     name: str
     vllm: bool = False
@@ -34,7 +34,7 @@ class Served:
 @dataclass(frozen=True)
 class Answer:
     """A completion as a server returned it. model: the one it names, if any; counted: whether it stated the number of
-    tokens; cut: whether the text was far longer than allowed and was cut here."""
+    tokens; cut: whether the text was far longer than allowed and was truncated here."""
 
     completion: Completion
     model: str | None
@@ -43,7 +43,7 @@ class Answer:
 
 
 def find_model(model: str, listed: Any) -> Served | None:
-    """The entry of a /v1/models answer that is `model`, by its full name or the last part of it; None if none is."""
+    """The entry for `model` in a /v1/models answer, by its full name or last part; None if there is none."""
     entries = listed.get("data") if isinstance(listed, dict) else None
     for name in (model, model.rstrip("/").rpartition("/")[2]):
         for entry in entries if isinstance(entries, list) else []:
@@ -55,11 +55,11 @@ def find_model(model: str, listed: Any) -> Served | None:
 
 
 def names_model(answered: str, served: Served, model: str) -> bool:
-    """Whether the model that an answer names is the one that was asked, or a version of it (NAME-2024-08-06)."""
+    """Whether the model named in an answer is the requested one, or a version of it (NAME-2024-08-06)."""
     last = answered.rstrip("/").rpartition("/")[2].casefold()
     for name in (served.name, model):
-        asked = name.rstrip("/").rpartition("/")[2].casefold()
-        if last.startswith(asked) and not last[len(asked) : len(asked) + 1].isalnum():
+        short_name = name.rstrip("/").rpartition("/")[2].casefold()
+        if last.startswith(short_name) and not last[len(short_name) : len(short_name) + 1].isalnum():
             return True
     return False
 
@@ -81,14 +81,14 @@ def encode_request(
 
 
 def decode_completion(content: bytes, most: int) -> Answer:
-    """The completion in the body of an answer. ValueError if it is not one, or not a whole one.
+    """Decode the completion in the body of an answer. ValueError if it is invalid or incomplete.
 
     most: tokens that were asked for, what is charged where the answer does not say how many there are: a budget must
     not be exceeded unseen. A text of more than twice as many, or of more than 128 characters for each, comes from a
     server that does not heed it: cut to its share, and not inside a number, it is one that was cut off.
     """
     try:
-        # Numbers are of any length in JSON, 1e400 is one too: as floats none of them is an error.
+        # JSON numbers have any size, 1e400 included: as floats, none of them raises an error.
         answer = json.loads(content, parse_int=float)
         choice = answer["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
@@ -125,34 +125,34 @@ def _missing(error: Exception) -> str:
 
 
 def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
-    """The text, cut to the length of `most` tokens if it is far longer."""
+    """The text, truncated to the length of `most` tokens if it is far longer."""
     keep = min(len(text), _LONGEST_TOKEN * most)
-    shown = (tokens or 0) - hidden
-    if shown > _TOLERATED * most:
-        keep = min(keep, len(text) * most // shown)
+    visible = (tokens or 0) - hidden
+    if visible > _TOLERATED * most:
+        keep = min(keep, len(text) * most // visible)
     if keep == len(text):
         return text
-    return text[:keep].rstrip("0123456789.,/")  # half a number is another number
+    return text[:keep].rstrip("0123456789.,/")  # a truncated number would be another number
 
 
 def _hidden_tokens(usage: dict[str, Any]) -> int:
-    """Reasoning tokens, which are counted but not part of the text."""
+    """Reasoning tokens, which are counted but are not part of the text."""
     details = usage.get("completion_tokens_details")
     return _count(details.get("reasoning_tokens")) or 0 if isinstance(details, dict) else 0
 
 
 def _count(tokens: Any) -> int | None:
-    """A number of tokens in JSON, None if it is not a valid one."""
+    """A token count in JSON, None if it is not valid."""
     return int(tokens) if isinstance(tokens, float) and 0 <= tokens <= _MOST_TOKENS and tokens.is_integer() else None
 
 
 def encodable(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair, so that UTF-8 can encode it."""
+    """Replace each lone surrogate by U+FFFD, so that UTF-8 can encode the text."""
     return _HALF_A_PAIR.sub("\ufffd", text)
 
 
 def error_message(content: bytes) -> str:
-    """The message of an error response as one line of up to `LONGEST_MESSAGE` characters: numbers may come late."""
+    """The message of an error response on one line of up to `LONGEST_MESSAGE` characters; numbers may come late."""
     text = content.decode(errors="replace")
     try:
         response = json.loads(text)
@@ -161,17 +161,17 @@ def error_message(content: bytes) -> str:
             message = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
             text = message if isinstance(message, str) else json.dumps(message)
     except (ValueError, RecursionError):
-        if page := _PAGE_TITLE.search(text):  # of a proxy, say
+        if page := _PAGE_TITLE.search(text):  # an error page, of a proxy for example
             text = page[1]
     return printable_line(text, LONGEST_MESSAGE) or "no reason given"
 
 
 def wants_other_cap(status: int, message: str) -> bool:
-    """Whether a server takes `max_completion_tokens` in place of `max_tokens`, as OpenAI's reasoning models do."""
-    named = re.search(r"\bmax_tokens\b", message) and OTHER_CAP in message
+    """Whether a server wants `max_completion_tokens` in place of `max_tokens`, as OpenAI's reasoning models do."""
+    is_named = re.search(r"\bmax_tokens\b", message) and OTHER_CAP in message
     return (
         status in (400, 422)
-        and bool(named)
+        and bool(is_named)
         and re.search("unsupported|not supported|instead", message, re.I) is not None
     )
 

@@ -1,4 +1,4 @@
-"""Servers of our own on the workers of an engine: started there, reported to the client, replaced when they die."""
+"""vLLM servers on the workers of an engine: started there, reported to the client, and replaced when they die."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from curate.errors import ExternalError
 from curate.generators.openai_client import Client
 from curate.generators.server import ServerProcess, monitor_servers
 
-_LOOK_EVERY = 0.1  # seconds between two looks at the process of a server
+_LOOK_EVERY = 0.1  # seconds between two checks of a server process
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A server to start. command: makes the command on the worker, without its address; key: what it asks clients for;
+    """A server to start. command: builds the command on the worker, except its address; key: what it asks clients for;
     hidden: an environment variable that it does not get. The others are those of `VLLMServer`."""
 
     number: int
@@ -34,10 +34,10 @@ class Replica:
 
 
 async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replica], gpus: float) -> None:
-    """Have an engine run them, and the client ask those that are up; they are ended when this is cancelled.
+    """Run the replicas on an engine while the client uses those that are up; cancelling this ends them.
 
-    gpus: of each. Never returns. Raises what the engine raises, and ExternalError where one cannot be started, dies too
-    often, or none is ready in time.
+    gpus: per replica. Never returns. Raises what the engine raises, and ExternalError if one cannot be started, dies
+    too often, or none is ready in time.
     """
     loop, stopped = asyncio.get_running_loop(), threading.Event()
     urls: dict[int, str] = {}
@@ -64,16 +64,16 @@ async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replic
     watching = asyncio.ensure_future(monitor_servers(client, timeout, first_wait=timeout))
     try:
         done, _ = await asyncio.wait([following, watching], return_when=asyncio.FIRST_COMPLETED)
-        for each in done:
-            each.result()
+        for task in done:
+            task.result()
     finally:
         watching.cancel()
         stopped.set()
-        await asyncio.wait([following])  # until they have ended
+        await asyncio.wait([following])  # until all have ended
 
 
 def serve_replica(replica: Replica, worker: WorkerContext) -> Iterator[str | None]:
-    """On a worker: the address of the server whenever it is ready, None when it has died and is started again."""
+    """Runs on a worker. Yields the server's address whenever it is ready, None when it died and is restarting."""
     name = f"server {replica.number} on {socket.gethostname()}"
     environment = {name: value for name, value in os.environ.items() if name != replica.hidden}
     for start in range(replica.restarts + 1):

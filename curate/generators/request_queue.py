@@ -17,16 +17,16 @@ _Ticket = TypeVar("_Ticket")
 
 
 class RequestQueue(Generic[_Ticket]):
-    """A `curate.generators.requests.Queue`. Stored requests are answered from the store, equal ones are asked once.
+    """A `curate.generators.requests.Queue`. Stored requests are answered from the store; equal requests are made once.
 
-    Every request comes with a ticket, by which its completion is found in `completions`; a subclass that has more to do
-    with a completion, add further requests say, overrides `receive`. One thread at a time may call a queue.
+    Every request comes with a ticket, the key of its completion in `completions`; a subclass that does more with
+    a completion (such as adding further requests) overrides `receive`. Only one thread at a time may call a queue.
 
-    model: identity of the generator, part of the key of every request.
-    store: looked up before a request is handed out; new completions are written to it before they are received.
-    budget: most completion tokens, those of received completions included. A request is handed out only if all it may
-        cost still fits.
-    note: called with what the generator reports; advance: with the number of tickets that were answered.
+    model: identity of the generator, part of every request's key.
+    store: checked before a request is handed out; new completions are written to it before they are received.
+    budget: maximum completion tokens, including those of received completions. A request is handed out only if its
+        maximum cost still fits.
+    note: called with reports of the generator; advance: called with the number of tickets answered.
     """
 
     def __init__(
@@ -40,25 +40,25 @@ class RequestQueue(Generic[_Ticket]):
     ) -> None:
         self.model, self.store, self.budget = model, store, budget
         self.note, self.advance = note, advance
-        self.engine: Engine | None = None  # whose workers may run servers of the generator
+        self.engine: Engine | None = None  # its workers may run servers of the generator
         self.completions: dict[_Ticket, Completion] = {}
         self.stored = 0  # completions from the store
         self.made = self.made_tokens = 0  # completions from the generator, and their tokens
-        self.prompt_tokens = self.completion_tokens = 0  # of all completions that were received
-        self.refused_parameters: Counter[str] = Counter()  # "temperature=0": completions that were drawn without
+        self.prompt_tokens = self.completion_tokens = 0  # of all received completions
+        self.refused_parameters: Counter[str] = Counter()  # "temperature=0": completions drawn without it
         self._open: dict[str, tuple[Request, list[_Ticket]]] = {}  # by key: waiting or handed out
         self._waiting: deque[str] = deque()
         self._urgent: deque[str] = deque()
         self._handed_out: set[str] = set()
-        self._reserved = 0  # tokens that those handed out may cost
+        self._reserved = 0  # maximum tokens of the requests that are handed out
 
     @property
     def waiting(self) -> bool:
-        """Whether there are requests that were not handed out yet."""
+        """Whether there are requests that are not handed out yet."""
         return bool(self._urgent or self._waiting)
 
     def add(self, request: Request, ticket: _Ticket, *, urgent: bool = False) -> None:
-        """Put a request in line; an urgent one goes before all that are not."""
+        """Enqueue a request; an urgent one goes before all that are not urgent."""
         key = request.key(self.model)
         if key in self._open:
             self._open[key][1].append(ticket)
@@ -67,7 +67,7 @@ class RequestQueue(Generic[_Ticket]):
         (self._urgent if urgent else self._waiting).append(key)
 
     def from_store(self, request: Request) -> Completion | None:
-        """The completion of a request as far as the store holds it; counted as received."""
+        """The stored completion of a request, or None; counted as received."""
         completion = self.store.get(request.key(self.model)) if self.store is not None else None
         if completion is not None:
             self.stored += 1
@@ -75,7 +75,7 @@ class RequestQueue(Generic[_Ticket]):
         return completion
 
     def receive(self, ticket: _Ticket, request: Request, completion: Completion) -> None:
-        """Called once per ticket, when its completion is known."""
+        """Called once per ticket when its completion is known."""
         self.completions[ticket] = completion
 
     def take(self, most: int) -> list[Request]:
@@ -103,7 +103,7 @@ class RequestQueue(Generic[_Ticket]):
         self._deliver(key, completion)
 
     def _affordable(self, most: int) -> list[str]:
-        """The next keys, up to `most` and as far as the budget goes; their tokens are reserved."""
+        """The next keys, up to `most` and within the budget; their tokens are reserved."""
         keys: list[str] = []
         while len(keys) < most and (line := self._urgent or self._waiting):
             cost = self._open[line[0]][0].sampling.max_tokens
@@ -134,10 +134,10 @@ def complete(
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> list[Completion]:
-    """Completions of `requests`, in their order. Equal requests are asked once, those in the store not at all.
+    """Completions of `requests`, in their order. Equal requests are made once, stored ones not at all.
 
-    engine: whose workers may run servers of the generator. Every completion is in the store before the next is waited
-    for. Raises what the generator and the store raise.
+    engine: its workers may run servers of the generator. Every completion is stored before the next is awaited.
+    Raises what the generator and the store raise.
     """
     progress, model = progress or Progress(), generator.identity()
     with progress.stage("generation", len(requests), "requests") as stage:

@@ -1,7 +1,7 @@
-"""The persistent store of completions, by request: what was paid for once is never asked again.
+"""Persistent store of completions by request, so that a completion that was paid for is never requested again.
 
-One SQLite file. A completion is on disk when `put` returns, whatever then happens to the process; several processes
-may read and write at once. Nothing is ever deleted here, damaged or not: only its owner knows what it cost.
+One SQLite file. A completion is on disk when `put` returns, whatever happens to the process afterwards; several
+processes may read and write concurrently. Nothing is ever deleted, damaged or not: only its owner knows what it cost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from curate.storage.cache import Cache
 from curate.storage.private import check_regular, make_private
 
 _APPLICATION = 0x43757261  # marks the file as a request store
-_VERSION = 3  # since 2 with caps, since 3 with parameters that a server refused
+_VERSION = 3  # since 2 with caps, since 3 with refused parameters
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, model TEXT NOT NULL, prompt BLOB NOT NULL, "
@@ -39,19 +39,19 @@ _GET = (
     "FROM completions WHERE key IN "
 )
 _MARKS = ("application_id", "user_version")
-_PATIENCE = 60.0  # seconds that another process may hold the file
+_PATIENCE = 60.0  # seconds to wait while another process holds the file
 _KEYS_AT_ONCE = 500
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SHUT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH)
 
 
 class RequestStore:
-    """Completions by `Request.key`, in the file `path`, which is made where there is none.
+    """Completions by `Request.key` in the file `path`, which is created if it is missing.
 
-    Only its owner may read it, whatever the umask: a looser one is made private when it is opened, its folder too where
-    that holds nothing else (own_folder). Safe from several threads, and in a forked child. Every method raises
-    ExternalError where the file is damaged, cannot be written, or is held by another process for a minute; InputError
-    where something else is in its place.
+    Only its owner can read it, whatever the umask: an existing file is made private when it is opened, and its folder
+    too if that holds nothing else (own_folder). Safe from several threads, and in a forked child. Every method raises
+    ExternalError if the file is damaged, cannot be written, or is locked by another process for a minute; InputError
+    if something else is in its place.
     """
 
     def __init__(self, path: Path | str, *, own_folder: bool = False) -> None:
@@ -78,14 +78,14 @@ class RequestStore:
             for key, text, reason, prompt_tokens, completion_tokens, cap, refused_parameters, checksum in rows:
                 if _checksum(key, text, reason, prompt_tokens, completion_tokens, cap, refused_parameters) != checksum:
                     raise self._damaged(f"checksum of request {key.hex()}")
-                decoded = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
+                decoded = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold lone surrogates
                 names = tuple(refused_parameters.split(",")) if refused_parameters else ()
                 counts = (prompt_tokens, completion_tokens)
                 completions[key.hex()] = Completion(decoded, reason, *counts, cap=cap, refused_parameters=names)
         return completions
 
     def put(self, key: str, request: Request, model: str, completion: Completion) -> None:
-        """Store a completion. The first of a key stays; a refused one is not stored, so that it is asked again."""
+        """Store a completion. The first one of a key stays; a refused one is not stored, so it is requested again."""
         if completion.finish_reason == "refused":
             return
         text, number = completion.text.encode("utf-8", "surrogatepass"), bytes.fromhex(key)
@@ -108,7 +108,7 @@ class RequestStore:
                 raise
 
     def count(self) -> int:
-        """Completions in the store."""
+        """Number of completions in the store."""
         with self._connection() as connection:
             return int(connection.execute("SELECT count(*) FROM completions").fetchone()[0])
 
@@ -130,12 +130,12 @@ class RequestStore:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._explained():
-            if self._open is None or self._open[0] != os.getpid():  # a connection must not be carried across a fork
+            if self._open is None or self._open[0] != os.getpid():  # a connection must not be used across a fork
                 self._open = (os.getpid(), self._connect())
             yield self._open[1]
 
     def _connect(self) -> sqlite3.Connection:
-        # What SQLite makes beside the file later gets the permissions of the file.
+        # Files that SQLite creates beside it get the permissions of the database file.
         parts = tuple(Path(f"{self.path}{end}") for end in ("", "-wal", "-shm"))
         with disk_errors(self.path):
             check_regular(parts, "remove it, or choose another cache with --cache")
@@ -152,7 +152,7 @@ class RequestStore:
     def _create(self) -> None:
         """Create the file if it is missing: atomically, so that an empty file is one that lost its content."""
         log = Path(f"{self.path}-wal")
-        orphaned = log.exists()  # read first: another process creates the log after the file
+        orphaned = log.exists()  # checked first: another process creates the log after the file
         if self.path.exists():
             if not self.path.stat().st_size:
                 raise self._damaged("it is empty")
@@ -180,7 +180,7 @@ class RequestStore:
                 if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
                 time.sleep(0.02)
-        # A commit then survives the death of the process; only that of the machine can undo the last ones, whole.
+        # A commit then survives the death of the process; a crash of the machine may lose the last ones, but whole.
         connection.execute("PRAGMA synchronous = NORMAL")
         if version < _VERSION:
             _make_tables(connection)
@@ -209,7 +209,7 @@ class RequestStore:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Primary result code; 0 for an error of the Python module itself."""
+    """SQLite's primary result code; 0 for an error of the Python module itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
@@ -218,7 +218,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in (*_TABLES, f"PRAGMA application_id = {_APPLICATION}", f"PRAGMA user_version = {_VERSION}"):
         connection.execute(statement)
-    # Read under the lock: another process may have been faster.
+    # read again under the lock: another process may have been faster
     present = {column[1] for column in connection.execute("PRAGMA table_info(completions)")}
     for name, kind in (("cap", "INTEGER"), ("refused_parameters", "TEXT")):
         if name not in present:
@@ -229,6 +229,6 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 def _checksum(
     key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None, refused: str | None
 ) -> bytes:
-    # Without a cap and refused parameters as it always was.
-    rest = (reason, prompt_tokens, tokens, *(each for each in (cap, refused) if each is not None))
+    # Completions without a cap and refused parameters keep the checksum of earlier releases.
+    rest = (reason, prompt_tokens, tokens, *(part for part in (cap, refused) if part is not None))
     return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()

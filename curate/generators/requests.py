@@ -22,13 +22,13 @@ from pydantic import Field
 
 from curate.component import Component
 
-# Text to be continued as it stands, or the messages of a chat ({"role": ..., "content": ...}), to be put into the
+# Text to be continued as it is, or the messages of a chat ({"role": ..., "content": ...}), to be rendered with the
 # model's own chat template.
 Prompt = str | tuple[Mapping[str, str], ...]
 
 
 class Sampling(Component):
-    """Parameters of sampling.
+    """Sampling parameters.
 
     temperature: 0 = the most likely token each time (greedy).
     top_p: sample from the smallest set of tokens with that much probability; 1 = all.
@@ -46,7 +46,7 @@ class Sampling(Component):
 
 @dataclass(frozen=True)
 class Request:
-    """One completion to be drawn.
+    """A request for one completion.
 
     seed: of the draw, in [0, 2**63); index: number of the sample among those of the same prompt and seed.
     """
@@ -57,7 +57,7 @@ class Request:
     index: int = 0
 
     def key(self, model: str) -> str:
-        """32 hex digits over all that decides the completion: model, prompt, sampling, seed and index."""
+        """32 hex digits of all that determines the completion: model, prompt, sampling, seed and index."""
         parts = [model, prompt_digest(self.prompt), self.sampling.model_dump(), self.seed, self.index]
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
@@ -95,8 +95,8 @@ class Completion:
 class Queue(Protocol):
     """The source of a generator's requests. Its methods are never called by two threads at once.
 
-    A queue may have one more method, `note(text: str) -> None`: one line for the user about what a generator is busy
-    with, such as a server that takes minutes to start; and an attribute `engine`, whose workers may run servers.
+    A queue may have one more method, `note(text: str) -> None`, which takes one line for the user on what a generator
+    is doing, such as starting a server; and an attribute `engine`, whose workers may run servers.
     """
 
     def take(self, most: int) -> list[Request]:
@@ -111,14 +111,14 @@ class Queue(Protocol):
 
 @runtime_checkable
 class Generator(Protocol):
-    """Draws completions from a language model.
+    """Generates completions with a language model.
 
     A generator may have one more method, `check_ready() -> None`, which raises InputError or ExternalError before a run
-    begins if something outside is missing.
+    starts if something it needs is missing.
     """
 
     def identity(self) -> str:
-        """Name of the model with everything that distinguishes its versions: part of the key of every request."""
+        """Name of the model with all that distinguishes its versions; part of every request's key."""
         ...
 
     def serve(self, queue: Queue) -> None:

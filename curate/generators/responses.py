@@ -1,4 +1,4 @@
-"""HTTP responses of servers: bodies of bounded size, pauses they ask for, and why a server is unreachable."""
+"""HTTP responses of servers: bounded bodies, requested pauses, and reasons why a server is unreachable."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 MOST_HELD_BYTES = 128 << 20  # bytes of all answers being read
 _LARGEST = 32 << 20  # bytes of one answer, whatever its tokens
 ERROR_BYTES = 64 << 10  # bytes of an error response
-_ENVELOPE = 1 << 20  # bytes of an answer beside its tokens
+_ENVELOPE = 1 << 20  # bytes of an answer besides its tokens
 _A_TOKEN = 1 << 10  # bytes: the 128 characters of the longest usual token, escaped in JSON
 _ZLIB = ("gzip", "x-gzip", "deflate")
 LONGEST_PAUSE = 120.0  # seconds of a Retry-After header that are honored
 _UNKNOWN_NAME = "its name is not known"
 _NO_TLS = "no encrypted connection can be made"
-HOPELESS = frozenset({_UNKNOWN_NAME, _NO_TLS})  # faults that waiting does not change
+HOPELESS = frozenset({_UNKNOWN_NAME, _NO_TLS})  # faults that waiting does not fix
 
 
 class BodyTooLong(Exception):
-    """A body is too long, or, with `together`, all bodies being read are."""
+    """A body is too long, or (with `together`) all bodies being read are."""
 
     def __init__(self, reason: str, *, together: bool = False) -> None:
         super().__init__(reason)
@@ -37,7 +37,7 @@ class BodyTooLong(Exception):
 
 
 def body_limit(tokens: int) -> int:
-    """Most bytes of an answer of that many tokens."""
+    """Maximum bytes of an answer with that many tokens."""
     return min(_LARGEST, _ENVELOPE + tokens * _A_TOKEN)
 
 
@@ -48,7 +48,7 @@ def unsupported_encoding(response: aiohttp.ClientResponse) -> str | None:
 
 
 class BodyReader:
-    """Reads bodies of bounded size. held: bytes of those being read now."""
+    """Reads bodies of bounded size. held: bytes of the bodies being read."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -56,7 +56,7 @@ class BodyReader:
     async def read(self, response: aiohttp.ClientResponse, most: int, *, cut: bool = False) -> bytes:
         """The decompressed body of a response. BodyTooLong for more than `most` bytes, unless `cut`.
 
-        Compression that was not asked for is undone, within the same bound. ValueError if it cannot be.
+        Unrequested compression is decoded within the same bound. ValueError if it is invalid.
         """
         unpack = _unpacker(response)
         parts: list[bytes] = []
@@ -68,7 +68,7 @@ class BodyReader:
                 self.held += len(part)
                 parts.append(part)
                 if max(received, size) > most:
-                    response.close()  # the rest is not wanted
+                    response.close()  # the rest is not needed
                     if cut:
                         break
                     raise BodyTooLong(f"an answer of more than {most >> 10:,} KiB")
@@ -81,10 +81,10 @@ class BodyReader:
 
 
 def _unpacker(response: aiohttp.ClientResponse) -> Callable[[bytes, int], bytes]:
-    """A function of received bytes and the most that are wanted, which returns decompressed ones."""
+    """A function of received bytes and a maximum size that returns decompressed bytes."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in _ZLIB:
         return lambda packed, most: packed
-    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip and zlib alike
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib
 
     def unpack(packed: bytes, most: int) -> bytes:
         try:
@@ -96,7 +96,7 @@ def _unpacker(response: aiohttp.ClientResponse) -> Callable[[bytes, int], bytes]
 
 
 class RetryableError(Exception):
-    """A request that may succeed when it is retried. waited: a pause is already arranged."""
+    """A request failed but may succeed when retried. waited: a pause is already arranged."""
 
     def __init__(self, reason: str, *, waited: bool = False) -> None:
         super().__init__(reason)
@@ -104,7 +104,7 @@ class RetryableError(Exception):
 
 
 def wanted_seconds(retry_after: str | None) -> float:
-    """Seconds that a Retry-After header asks for; 0 where it is missing, invalid or in the past."""
+    """Seconds that a Retry-After header asks for; 0 if it is missing, invalid or in the past."""
     if not retry_after:
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""Parameters of sampling in a request to a server, and servers that do not take all of them."""
+"""Sampling parameters in a request to a server, and servers that refuse some of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from curate.generators.payloads import Served, error_message
 from curate.generators.requests import Completion, Request
 from curate.seeds import derive_seed
 
-# vLLM takes missing options from the model's own generation_config, so that neutral values are stated.
+# vLLM takes missing options from the model's own generation_config, so neutral values are sent too.
 _NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-# As servers name a parameter: in quotes, after a colon, or with what it must be. seed and stop are words, too.
+# How servers name a parameter: in quotes, after a colon, or with what it must be. seed and stop are also plain words.
 _AS_PARAMETER = r"""['"`\u201c]{name}['"`\u201d]|: ?{name}\b|\b{name}(?=:| (?:is|are|was|does|must|may|can|has)\b)"""
 _NOT_TAKEN = re.compile(
     r"unsupported|not support|n't support|unrecognized|unknown|unexpected|extra (?:inputs?|fields?)|forbidden"
@@ -34,7 +34,7 @@ _BELOW_ONE = re.compile(r"(?:<|less than|smaller than|below) ?1(?:\.0+)?(?![\d.]
 
 
 def sampling_parameters(request: Request, served: Served) -> dict[str, Any]:
-    """Those fields of a request that say how a completion is drawn."""
+    """The fields of a request that set how a completion is sampled."""
     sampling = request.sampling
     fields: dict[str, Any] = {
         "temperature": sampling.temperature,
@@ -51,7 +51,7 @@ def sampling_parameters(request: Request, served: Served) -> dict[str, Any]:
 
 
 def refused_parameter(status: int, content: bytes, sent: Mapping[str, Any]) -> str | None:
-    """The name of a sent parameter of sampling that a server does not take at all, or with its own value only.
+    """The name of a sent sampling parameter that a server does not accept at all, or only with its own value.
 
     A value out of range is none: another one would be taken. But a top_p of 1 says nothing: it is left out where one
     below 1 is wanted.
@@ -59,49 +59,50 @@ def refused_parameter(status: int, content: bytes, sent: Mapping[str, Any]) -> s
     if status not in (400, 422):
         return None
     message = error_message(content)
-    named = [name for name in sent if re.search(_AS_PARAMETER.format(name=name), message)]
+    parameters = [name for name in sent if re.search(_AS_PARAMETER.format(name=name), message)]
     if (parameter := _error_parameter(content)) in sent:
-        named = [str(parameter)]
-    named.sort(key=lambda name: sent[name] != 1)  # of two that cannot be given together, the one that changes nothing
+        parameters = [str(parameter)]
+    # Of two that cannot be given together, the one that changes nothing comes first.
+    parameters.sort(key=lambda name: sent[name] != 1)
     not_taken = _NOT_TAKEN.search(message) and not _RANGE.search(message)
     needless = ["top_p"] if sent.get("top_p") == 1 and _BELOW_ONE.search(message) else []
-    return next((name for name in named if not_taken or name in needless), None)
+    return next((name for name in parameters if not_taken or name in needless), None)
 
 
 def setting(name: str, value: Any) -> tuple[str, float | None]:
-    """What is refused when a parameter is: one that is another for each request, whatever its value."""
+    """The refused setting: only the name of a parameter that differs by request (a seed), else name and value."""
     return name, None if name in ("seed", "stop") else value
 
 
 def _error_parameter(content: bytes) -> str | None:
-    """The parameter that an error response is about, where it says so apart from its message."""
+    """The parameter that an error response is about, if it says so outside of its message."""
     try:
         response = json.loads(content)
         error = response.get("error", response)
-        found = error["param"] if error.get("param") else error["detail"][0]["loc"][-1]
+        parameter = error["param"] if error.get("param") else error["detail"][0]["loc"][-1]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
-    return found if isinstance(found, str) else None
+    return parameter if isinstance(parameter, str) else None
 
 
 def without_stops(completion: Completion, stops: Sequence[str]) -> Completion:
-    """As a server would have ended it that takes stop texts."""
+    """The completion, ended at stop texts as a server would that supports them."""
     ends = [place for stop in stops if (place := completion.text.find(stop)) >= 0]
     return replace(completion, text=completion.text[: min(ends)], finish_reason="stop") if ends else completion
 
 
 def count_refused_parameters(requests: Iterable[Request], completions: Iterable[Completion]) -> Counter[str]:
-    """How many completions were drawn without a parameter that the server refused, by what was asked for:
+    """How many completions were drawn without a parameter that the server refused, keyed by parameter and value:
     "temperature=0"."""
     counts: Counter[str] = Counter()
     for request, completion in zip(requests, completions, strict=True):
-        asked = request.sampling.model_dump(include=set(completion.refused_parameters))
-        counts.update(f"{name}={asked[name]:g}" if name in asked else name for name in completion.refused_parameters)
+        values = request.sampling.model_dump(include=set(completion.refused_parameters))
+        counts.update(f"{name}={values[name]:g}" if name in values else name for name in completion.refused_parameters)
     return counts
 
 
 def refused_parameters_warning(counts: Mapping[str, int]) -> str | None:
-    """What it means that completions were drawn without some parameters; None where there are none."""
+    """A warning on completions drawn without some parameters; None if there are none."""
     if not counts:
         return None
     names = ", ".join(f"{name} ({count:,} of them)" for name, count in sorted(counts.items()))

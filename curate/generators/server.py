@@ -1,4 +1,4 @@
-"""Servers while requests are under way: health checks of remote ones, start and restart of a local one."""
+"""Server processes: health checks of remote servers, start and restart of a local one."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ from curate.storage.atomic import remove
 from curate.storage.temporary import new_folder
 
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
-_GRACE = 15.0  # seconds a server has to exit by itself
+_GRACE = 15.0  # seconds a server may take to exit by itself
 _TAIL = 1 << 16  # bytes at the end of the log that are searched for errors
 # The error of vLLM 0.32 on a CPU when the prefill of a request with a seed is chunked.
 _SEEDED_IN_PIECES = "CPU Generator does not use offset"
-# Of vLLM: what other processes hold, what its model leaves for the cache, and an allocation that failed.
+# vLLM's messages: memory held by other processes, memory its model leaves for the cache, and a failed allocation.
 _NO_ROOM = re.compile(
     r"out of memory|No available memory for the cache blocks|Free memory on device.*is less than desired|"
     r"larger than the available KV cache memory|number of tokens that can be stored in KV cache",
     re.I,
 )
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception)\b:?\s")
-READ_EVERY = 2.0  # seconds between two looks into the file with their addresses
+READ_EVERY = 2.0  # seconds between two reads of the address file
 LOOK_EVERY = 0.5  # seconds between two probes of a server that is down
-FIRST_WAIT = 90.0  # seconds for a server that is just starting
-FIRST_SILENCE = 60.0  # seconds without any answer that are reported; then twice as many, and so on
+FIRST_WAIT = 90.0  # seconds to wait for a server that is starting
+FIRST_SILENCE = 60.0  # seconds without any answer before they are reported; then twice as many, and so on
 _WATCH_EVERY = 0.1  # seconds between two checks of a local server
 _TELL_EVERY = 30.0
 _REMEDY = "fix that and rerun the same command"
-_KEPT = "kept"  # marks the folder of a log that an error names, which is to outlive its process
+_KEPT = "kept"  # marks the folder of a log that an error names, and that must outlive its process
 
 
 def find_command(command: str | tuple[str, ...]) -> list[str]:
-    """The command with the full path of its executable; InputError where there is none."""
+    """The command with the full path of its executable; InputError if it is not found."""
     words = [command] if isinstance(command, str) else list(command)
-    found = shutil.which(os.path.expanduser(words[0])) if words else None
-    if found is None:
+    executable = shutil.which(os.path.expanduser(words[0])) if words else None
+    if executable is None:
         raise InputError(
             f"no command {' '.join(words) or 'vllm'!r}: install vLLM into an environment of its own (python -m venv "
             f"vllm-env && vllm-env/bin/pip install vllm) and set command: vllm-env/bin/vllm, or name a server with url"
         )
-    return [found, *words[1:]]
+    return [executable, *words[1:]]
 
 
 def _free_port() -> int:
@@ -67,7 +67,7 @@ def _free_port() -> int:
 class ServerProcess:
     """One run of the command. Its output goes to a log, which `close` removes unless it may be needed.
 
-    ExternalError where this machine has no room for the log, or no process left.
+    ExternalError if there is no disk space for the log, or no process can be started.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -88,7 +88,7 @@ class ServerProcess:
 
     def _begin(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         watchdog = [sys.executable, "-I", "-S", str(_WATCHDOG), str(os.getpid()), str(_GRACE), *command]
-        # Private whatever the umask: a server may log what it is asked.
+        # private whatever the umask: a server may log its prompts
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
             return subprocess.Popen(
                 watchdog,
@@ -104,7 +104,7 @@ class ServerProcess:
         return self.process.poll()
 
     def last_words(self) -> str:
-        """Why it exited, as far as its log shows, in one line, with the remedy where it is known."""
+        """Why it exited, as far as its log shows, on one line, with the remedy if it is known."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL))
             lines = [printable_line(line, 240) for line in file.read().decode(errors="replace").splitlines()]
@@ -125,7 +125,7 @@ class ServerProcess:
         return words
 
     def close(self, *, keep_log: bool = False) -> None:
-        """Terminate it and everything it started; returns when they have exited."""
+        """Terminate it and all processes it started; returns when they have exited."""
         if self.process.stdin:
             self.process.stdin.close()
         try:
@@ -146,9 +146,9 @@ def _remove_unless_kept(folder: str) -> None:
 
 
 async def monitor_servers(client: Client, outage_timeout: float, first_wait: float | None = None) -> None:
-    """Probe servers that are down and mark those that answer as up; never returns.
+    """Probe servers that are down and mark those that answer as up; never returns. Runs in the event loop.
 
-    ExternalError if none is up in time: at first within `first_wait` seconds (None = `FIRST_WAIT`), and at once where
+    ExternalError if none is up in time: at first within `first_wait` seconds (None = `FIRST_WAIT`), immediately if
     waiting changes nothing; later within `outage_timeout` seconds. InputError from `Client.probe`.
     """
     endpoints = client.endpoints
@@ -187,10 +187,10 @@ def _gone(faults: str, first: bool, patience: float) -> str:
 
 
 async def follow_addresses(client: Client, path: str, check: Callable[[str], None], fixed: Sequence[str] = ()) -> None:
-    """Read the addresses of servers again while requests are under way; never returns.
+    """Reread the addresses of servers while requests are in flight; never returns. Runs in the event loop.
 
-    fixed: addresses that are used in any case. check: raises InputError for an address that must not be used. A file
-    that cannot be used is reported, and the addresses stay as they are until it can.
+    fixed: addresses that are always used. check: raises InputError for an address that must not be used. A file
+    that cannot be used is reported, and the addresses stay unchanged until it can be.
     """
     told = ""
     while True:
@@ -204,14 +204,14 @@ async def follow_addresses(client: Client, path: str, check: Callable[[str], Non
                 told = str(error)
                 client.note(f"{told}; the servers stay as they are")
             continue
-        before = [each.url for each in client.endpoints.all]
+        before = [endpoint.url for endpoint in client.endpoints.all]
         if set(urls) != set(before):
             client.endpoints.keep(urls)
             client.note(f"{len(urls)} servers in {path}: {', '.join(urls) or 'none, waiting for one'}")
 
 
 async def report_silence(client: Client) -> None:
-    """Report the wait while no server answers anything; never returns."""
+    """Report the waiting time while no server answers anything; never returns. Runs in the event loop."""
     limit = FIRST_SILENCE
     while True:
         await asyncio.sleep(FIRST_SILENCE / 20)
@@ -284,7 +284,7 @@ async def _until_ready(client: Client, endpoint: Endpoint, process: ServerProces
 async def _until_dead(client: Client, endpoint: Endpoint, process: ServerProcess) -> None:
     while process.status() is None:
         if endpoint.served is None and (served := await client.probe(endpoint)):
-            client.endpoints.mark_up(endpoint, served)  # a connection failed, but it was not the server
+            client.endpoints.mark_up(endpoint, served)  # a connection failed, but the server was not the cause
         await asyncio.sleep(_WATCH_EVERY)
 
 

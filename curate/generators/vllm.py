@@ -115,7 +115,7 @@ class VLLMServer(Component):
         if isinstance(url, list | tuple):
             if not url:
                 raise InputError("url is an empty list; name a server, or leave url out to start one")
-            return tuple(dict.fromkeys(check_url(each) if isinstance(each, str) else each for each in url))
+            return tuple(dict.fromkeys(check_url(address) if isinstance(address, str) else address for address in url))
         return url
 
     @field_validator("arguments")
@@ -147,7 +147,7 @@ class VLLMServer(Component):
         return self
 
     def check_engine(self, engine: Engine | None) -> None:
-        """Raise InputError where replicas are asked for, and there is no engine to start them."""
+        """Raise InputError if replicas are requested but there is no engine to start them."""
         if self.replicas is not None and engine is None:
             raise InputError(
                 f"replicas: {self.replicas} servers are started on the workers of a cluster; add --engine ray, or "
@@ -155,7 +155,7 @@ class VLLMServer(Component):
             )
 
     def identity(self) -> str:
-        """The model, its template, and the arguments that change what it says, as they are written.
+        """The model, its template, and the arguments that change its output, as written.
 
         A local model counts by its content, one of the hub by its name and --revision: its commit is not known before
         the first server has fetched it, and what was paid for by then must be found again afterwards. Files that
@@ -165,10 +165,10 @@ class VLLMServer(Component):
         return " ".join([name, self._mode(), *(deciding(self.arguments) if self._starts else ())])
 
     def check_ready(self) -> None:
-        """Raise InputError where there is no such command or folder, a key would travel in the clear, or a server at
+        """Raise InputError if there is no such command or folder, a key would travel in the clear, or a server at
         `url` has another model. One that does not answer may be there when it is needed."""
         if self._starts:
-            if self.replicas is None:  # else the command is on the workers
+            if self.replicas is None:  # otherwise the command is on the workers
                 find_command(self.command)
             self._serve_arguments()
             return
@@ -187,7 +187,7 @@ class VLLMServer(Component):
             client = self._remote(mode)
             run_in_thread(lambda: _serve(queue, client, lambda: self._monitor(client)))
             return
-        token = os.urandom(24).hex()  # a port of this machine is open to every user who is logged in on it
+        token = os.urandom(24).hex()  # a port of this machine is open to every user logged in on it
         if self.replicas is not None:
             self._serve_by_replicas(queue, self._client(mode, Endpoints([], self.connections), token), token)
             return
@@ -196,7 +196,7 @@ class VLLMServer(Component):
         client = self._client(mode, Endpoints([Endpoint("")], self.connections), token)
 
         async def run_own() -> None:
-            leave_gpus()  # the proxy's weights, where they were there
+            leave_gpus()  # also of the proxy's weights, if they were on them
             await run_own_server(client, self._command(), environment, self.start_timeout, self.restarts)
 
         run_in_thread(lambda: _serve(queue, client, run_own))
@@ -225,12 +225,12 @@ class VLLMServer(Component):
         return (self.url,) if isinstance(self.url, str) else self.url or ()
 
     def _check_key(self, url: str) -> None:
-        """InputError where the key would travel in the clear."""
+        """Raise InputError if the key would be sent unencrypted."""
         if key_in(self.api_key_variable):
             check_key_travels_safely(url, self.api_key_variable)
 
     async def _monitor(self, client: Client) -> None:
-        """Look after the servers; never returns."""
+        """Monitor the servers; never returns."""
         async with asyncio.TaskGroup() as group:
             group.create_task(monitor_servers(client, self.outage_timeout))
             if self.urls_from is not None:
@@ -238,9 +238,9 @@ class VLLMServer(Component):
                 group.create_task(follow_addresses(client, self.urls_from, self._check_key, fixed))
 
     def _remote(self, mode: Mode) -> Client:
-        """A client of the servers at `url`, and of those that the file names now."""
-        named = () if self.urls_from is None else read_urls(self.urls_from)
-        urls = tuple(dict.fromkeys([*self._fixed_urls(), *named]))
+        """A client of the servers at `url`, and of those that the file lists now."""
+        listed = () if self.urls_from is None else read_urls(self.urls_from)
+        urls = tuple(dict.fromkeys([*self._fixed_urls(), *listed]))
         key = key_in(self.api_key_variable)
         for url in urls:
             self._check_key(url)
@@ -263,7 +263,7 @@ class VLLMServer(Component):
         return model_mode(self.model, self.template)
 
     def _room(self) -> list[str]:
-        """How much of each GPU the server may take: what is free there, and no more than vLLM takes by default."""
+        """The share of each GPU's memory that the server may take: what is free, and at most vLLM's default."""
         if any(option_of(word) == _UTILIZATION for word in self.arguments):
             return []
         free = free_gpu_share()
@@ -282,18 +282,18 @@ class VLLMServer(Component):
         if not path.exists() and (path.is_absolute() or self.model.startswith(".")):
             raise InputError(f"model {self.model!r} does not exist; give a folder or a hub id")
         model = str(path.absolute()) if path.exists() else self.model
-        named = ["--served-model-name", model.rpartition("/")[2], "--uvicorn-log-level", "warning"]
+        flags = ["--served-model-name", model.rpartition("/")[2], "--uvicorn-log-level", "warning"]
         copies = self.data_parallel
         parts = (self.gpus_per_replica or copies) // copies
-        named += ["--tensor-parallel-size", str(parts)] if parts > 1 else []
-        named += ["--data-parallel-size", str(copies)] if copies > 1 else []
-        return [model, *named, *self.arguments]
+        flags += ["--tensor-parallel-size", str(parts)] if parts > 1 else []
+        flags += ["--data-parallel-size", str(copies)] if copies > 1 else []
+        return [model, *flags, *self.arguments]
 
 
 async def _serve(queue: Queue, client: Client, keep: Callable[[], Awaitable[None]]) -> None:
-    """Drive the requests while `keep` looks after the servers; the first of the two that fails ends both.
+    """Drive the requests while `keep` monitors the servers; if one of the two fails, both end.
 
-    Nothing is started, or asked whether it is there, before there is a request.
+    Nothing is started or probed before there is a request.
     """
     needed = asyncio.Event()
 
@@ -317,12 +317,12 @@ async def _serve(queue: Queue, client: Client, keep: Callable[[], Awaitable[None
             try:
                 async with asyncio.TaskGroup() as group:
                     keeping = [group.create_task(keep_when_needed()), group.create_task(report_silence(client))]
-                    # An error of `keep` cancels this; the queue gets what is finished before a server is ended.
+                    # An error of `keep` cancels this; the queue gets finished completions before a server is ended.
                     await drive_requests(queue, ask, endpoints.room, endpoints.changed, worker)
                     for task in keeping:
                         task.cancel()
             except BaseExceptionGroup as errors:
                 first: BaseException = errors
-                while isinstance(first, BaseExceptionGroup):  # tasks may have begun tasks
+                while isinstance(first, BaseExceptionGroup):  # tasks may have started tasks
                     first = first.exceptions[0]
                 raise first from first.__cause__

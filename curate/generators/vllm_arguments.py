@@ -9,9 +9,9 @@ from typing import Any
 from curate.component import Consent
 
 OWN = ("--api-key", "--host", "--model", "--port", "--served-model-name")
-# Arguments of `vllm serve` that change what the model says, and not only how fast: its weights, tokens and template,
-# and what is made of its text. Precision, kernels, parallelism and batching change a completion too, by their rounding,
-# but not what it is a completion of: a paid one must not be lost by them.
+# Arguments of `vllm serve` that change the model's output, and not only its speed: weights, tokens and template,
+# and post-processing of its text. Precision, kernels, parallelism and batching change a completion too, by rounding,
+# but they must not cause a completion that was paid for to be requested again.
 _DECIDING = (
     "--chat-template",  # and --chat-template-content-format
     "--code-revision",
@@ -38,8 +38,8 @@ _DECIDING = (
     "--watermark",  # and --watermark-config
     "-q",
 )
-# Limits, arithmetic, memory, parallelism and revisions. Everything else may name a module, a file of code, a format of
-# weights or --trust-remote-code: whoever wants it says so.
+# Limits, arithmetic, memory, parallelism and revisions. All others may name a module, a file of code, a format of
+# weights or --trust-remote-code, and need explicit consent.
 _HARMLESS = frozenset(
     (
         *("--async-scheduling", "--block-size", "--cpu-offload-gb", "--data-parallel-size", "--dtype"),
@@ -61,7 +61,7 @@ _HARMLESS = frozenset(
 
 
 def option_of(word: str) -> str:
-    """The name of the option in an argument; vLLM takes underscores for hyphens, and options of options after a dot."""
+    """The option name in an argument; vLLM accepts underscores for hyphens, and suboptions after a dot."""
     return word.partition("=")[0].partition(".")[0].replace("_", "-")
 
 

@@ -1,9 +1,9 @@
-"""Run a command, and terminate it with every process it started when the parent process is gone.
+"""Run a command, and terminate it with every process it started when the parent process ends.
 
     python watchdog.py PARENT GRACE COMMAND...
 
-It runs as a script, in a session of its own, and waits for the end of its standard input or of the process PARENT,
-however that one ends: the descriptor closes even when it is killed. Then SIGTERM to all, GRACE seconds, SIGKILL.
+It runs as a script in a session of its own, and waits for the end of its standard input or of the process PARENT,
+however that one ends: the descriptor closes even if it is killed. Then SIGTERM to all, GRACE seconds, SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of the command become childre
 
 
 def main(parent: int, grace: float, command: list[str]) -> int:
-    """Exit status of the command, 128 + the signal that ended it."""
+    """Exit status of the command, or 128 + the signal that ended it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _heard)  # a handler, not SIG_IGN: the command would inherit that
+        signal.signal(number, _heard)  # a handler, not SIG_IGN, which the command would inherit
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     status: int | None = None
     while status is None and not _abandoned(parent):
         status = _reap(process.pid)
     ended = _end_all(grace, process.pid, status is not None)
-    return next((each for each in (status, ended) if each is not None), 1)
+    return next((code for code in (status, ended) if code is not None), 1)
 
 
 def _heard(_number: int, _frame: object) -> None:
@@ -46,7 +46,7 @@ def _abandoned(parent: int) -> bool:
 
 
 def _reap(pid: int) -> int | None:
-    """Exit status of `pid` if it has ended. Raises ChildProcessError when there is no child left at all."""
+    """Exit status of `pid` if it has ended. Raises ChildProcessError if there is no child left."""
     while True:
         ended, code = os.waitpid(-1, os.WNOHANG)
         if ended == 0:
@@ -63,10 +63,10 @@ def _end_all(grace: float, pid: int, ended: bool) -> int | None:
     try:
         os.killpg(0, signal.SIGTERM)
         while True:
-            found = _reap(pid)
-            if found is not None:
-                status, end = found, min(end, time.monotonic() + _AFTERWARDS)
-                _signal_children(signal.SIGTERM)  # those that left the group are children of this process now
+            exit_status = _reap(pid)
+            if exit_status is not None:
+                status, end = exit_status, min(end, time.monotonic() + _AFTERWARDS)
+                _signal_children(signal.SIGTERM)  # processes that left the group are children of this process now
             if time.monotonic() > end:
                 _signal_children(signal.SIGKILL)
             time.sleep(0.02)
@@ -75,11 +75,11 @@ def _end_all(grace: float, pid: int, ended: bool) -> int | None:
 
 
 def _signal_children(number: int) -> None:
-    """Signal all that the command started, once it has exited itself: they are children of this process then."""
+    """Signal all processes the command started, once it has exited itself: they are then children of this process."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as listed:
             children = [int(pid) for pid in listed.read().split()]
-    except OSError:  # another system: the group is all that is known, and this process is in it
+    except OSError:  # other systems: only the group is known, and this process is in it
         os.killpg(0, number)
         return
     for child in children:

@@ -1,6 +1,6 @@
-"""Graders say whether a completion is right, given the reference of its row; `curate.evaluation` calls them."""
+"""Graders decide whether a completion is right, given the reference of its row; `curate.evaluation` calls them."""
 
 import lazy_loader
 
-# Loaded when first used; the names are in __init__.pyi, a line each.
+# Loaded on first use; __init__.pyi lists the names, one per line.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Grade the letter chosen among the options that a question states."""
+"""Grade the letter chosen among the options that a question lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DECORATION = " \t\n*_$`\"'"
 _LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 _ALONE = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])[.):]?)\.?", re.IGNORECASE)
 _WITH_TEXT = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])\s*(\S.*)", re.DOTALL)
-# A letter that may stand for an option: neither an article nor a pronoun.
+# Letters that may stand for an option: excludes articles and pronouns.
 _NAMED = re.compile(r"\b(A(?!\s+[a-z])|I(?!['\u2019\s])|[B-HJ])\b")
 _SPACES = re.compile(r"\s+")
 
@@ -34,7 +34,7 @@ class Choice(Component):
     """
 
     def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:
-        """The letter, and behind it the options, a line each; see `curate.protocols.Grader`."""
+        """The letter, followed by the options, one per line; see `curate.protocols.Grader`."""
         options = options_in(question)
         if options is None:
             return None
@@ -58,7 +58,7 @@ class Choice(Component):
         cut_off: Sequence[bool],
     ) -> list[Verdict]:
         """See `curate.protocols.Grader`."""
-        return [self._grade(*each) for each in zip(completions, references, cut_off, strict=True)]
+        return [self._grade(*cells) for cells in zip(completions, references, cut_off, strict=True)]
 
     def extract(self, completion: str, cut_off: bool) -> str | None:
         """The letter that a completion states, whatever the options."""
@@ -73,12 +73,12 @@ class Choice(Component):
 
 
 def options_in(text: str) -> dict[str, str] | None:
-    """Letter -> text of the last list of options in a question, from A on; None where there are not at least two."""
-    found = [(match[1] or match[2], match.end(), match.start()) for match in _OPTION.finditer(text)]
-    starts = [k for k, (letter, _, _) in enumerate(found) if letter == "A"]
+    """Letter -> text of the last list of options in a question, starting at A; None if there are fewer than two."""
+    matches = [(match[1] or match[2], match.end(), match.start()) for match in _OPTION.finditer(text)]
+    starts = [k for k, (letter, _, _) in enumerate(matches) if letter == "A"]
     if not starts:
         return None
-    listed = found[starts[-1] :]
+    listed = matches[starts[-1] :]
     letters = [letter for letter, _, _ in listed]
     if len(listed) < 2 or letters != [chr(ord("A") + k) for k in range(len(listed))]:
         return None
@@ -87,25 +87,25 @@ def options_in(text: str) -> dict[str, str] | None:
         end = listed[k + 1][2] if k + 1 < len(listed) else None
         options[letter] = text[begin:end].strip()
     last = letters[-1]
-    options[last] = options[last].split("\n")[0]  # what follows the list is no part of it
+    options[last] = options[last].split("\n")[0]  # text after the list is not part of it
     return options
 
 
 def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str | None:
-    """The one letter that a text chooses, None where none or several may be meant."""
+    """The one letter that a text chooses, None if there is none or it is ambiguous."""
     said = final_words(text)
     if not said:
         return None
     whole = None if cut_off else _by_text(said, options)
     if whole is not None:
         return whole
-    found = extract(said)
-    if found is not None and found.how in ("choice", "whole") and len(_lone_letters(said)) > 1:
+    answer = extract(said)
+    if answer is not None and answer.how in ("choice", "whole") and len(_lone_letters(said)) > 1:
         return None
-    if found is not None and found.strong:
-        if cut_off and said.rstrip().endswith(found.text):
+    if answer is not None and answer.strong:
+        if cut_off and said.rstrip().endswith(answer.text):
             return None  # the letter may begin a word
-        return _letter(found.text, options)
+        return _letter(answer.text, options)
     first, _, rest = said.partition("\n")
     alone = _ALONE.fullmatch(first.strip(_DECORATION))
     if alone is None or (cut_off and not rest.strip()):
@@ -131,7 +131,7 @@ def _letter(answer: str, options: Mapping[str, str]) -> str | None:
     option = options.get(letter.upper())
     if option is None:
         return None if options or _others(rest, letter) else letter.upper()
-    # What follows the letter has to be its text, and no other letter may follow that.
+    # The letter must be followed by its text, and no other letter may follow that.
     words, wanted = _folded(rest), _folded(option)
     if not words.startswith(wanted) or words[len(wanted) : len(wanted) + 1].isalnum():
         return None
@@ -139,15 +139,15 @@ def _letter(answer: str, options: Mapping[str, str]) -> str | None:
 
 
 def _others(text: str, letter: str) -> bool:
-    """Whether a text names a letter besides this one."""
-    return any(each != letter.upper() for each in _NAMED.findall(text))
+    """Whether a text names a letter other than this one."""
+    return any(letter_named != letter.upper() for letter_named in _NAMED.findall(text))
 
 
 def _by_text(text: str, options: Mapping[str, str]) -> str | None:
-    """The option whose text this is, if it is that of one alone."""
+    """The letter of the only option with this text, else None."""
     wanted = _folded(text)
-    named = [letter for letter, option in options.items() if wanted and _folded(option) == wanted]
-    return named[0] if len(named) == 1 else None
+    letters = [letter for letter, option in options.items() if wanted and _folded(option) == wanted]
+    return letters[0] if len(letters) == 1 else None
 
 
 def _folded(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Grade completions by their very text."""
+"""Grade completions by exact text."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _BLANKS = re.compile(r"\s*")
 
 
 class Unreadable(ValueError):
-    """A text that may hold JSON, in a form that is not known."""
+    """A text that may hold JSON, in an unknown form."""
 
 
 class JSON(Component):
@@ -53,47 +53,47 @@ class JSON(Component):
             return Verdict.undecided
         wanted, are_calls = expected
         try:
-            found = calls_in(said) if are_calls else [_value(said)]
+            values = calls_in(said) if are_calls else [_value(said)]
         except Unreadable:
             return Verdict.undecided
-        if _counted(found, Decimal) == _counted(wanted, Decimal):
+        if _counted(values, Decimal) == _counted(wanted, Decimal):
             return Verdict.right
-        return Verdict.undecided if _counted(found, float) == _counted(wanted, float) else Verdict.wrong
+        return Verdict.undecided if _counted(values, float) == _counted(wanted, float) else Verdict.wrong
 
     def extract(self, completion: str, cut_off: bool) -> str | None:
-        """The calls as a JSON list, or the value; None where there are none."""
+        """The calls as a JSON list, or the value; None if there are none."""
         said = final_words(completion)
         if cut_off or said is None:
             return None
         try:
-            found: Any = calls_in(said)
+            values: Any = calls_in(said)
         except Unreadable:
             try:
-                found = _value(said)
+                values = _value(said)
             except Unreadable:
                 return None
-        return json.dumps(found, ensure_ascii=False, default=_plain) if found != [] else None
+        return json.dumps(values, ensure_ascii=False, default=_plain) if values != [] else None
 
 
 def calls_in(text: str) -> list[dict[str, Any]]:
-    """The tool calls of a text, each {"name", "arguments"}; none where it holds no JSON. Raises Unreadable."""
+    """The tool calls of a text, each {"name", "arguments"}; empty if it holds no JSON. Raises Unreadable."""
     for opening, closing in _TAGS:
         if opening in text:
-            return [_call(each) for each in _tagged(text, opening, closing)]
+            return [_call(block) for block in _tagged(text, opening, closing)]
     if _FUNCTION.search(text):
         return list(_functions(text))
     if "{" not in text:
         if "[" in text or "<" in text:  # calls in some other form
             raise Unreadable
         return []
-    return [_call(each) for each in _sequence(_unfenced(text))]
+    return [_call(call) for call in _sequence(_unfenced(text))]
 
 
 def _tagged(text: str, opening: str, closing: str) -> Iterator[Any]:
-    """The JSON values behind each of a tag, lists one by one."""
+    """The JSON values after each opening tag, with lists flattened."""
     place = text.find(opening)
     if "{" in text[:place]:
-        raise Unreadable  # JSON before the first of them
+        raise Unreadable  # JSON before the first tag
     while place >= 0:
         value, end = _decoded(text, _skip(text, place + len(opening)))
         yield from value if isinstance(value, list) else [value]
@@ -123,35 +123,35 @@ def _functions(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _sequence(text: str) -> Iterator[Any]:
-    """JSON values one after the other, lists one by one, and nothing else."""
+    """JSON values one after the other and nothing else, with lists flattened."""
     place = 0
     while place < len(text):
         value, place = _decoded(text, place)
         yield from value if isinstance(value, list) else [value]
         match = _BETWEEN.match(text, place)
-        assert match is not None  # it matches nothing too
+        assert match is not None  # it also matches the empty string
         place = match.end()
 
 
 def _call(value: Any, *, named: bool = False) -> dict[str, Any]:
-    """A call in its one form. named: whether it has to have arguments, to be told from other objects."""
+    """A call in canonical form. named: whether arguments are required, which distinguishes calls from other objects."""
     if not isinstance(value, dict) or not set(value) <= _OF_CALLS:
         raise Unreadable
     function = value.get("function")
     body = {**value, "name": function} if isinstance(function, str) else function if function is not None else value
     if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not set(body) <= _OF_CALLS:
         raise Unreadable
-    given = [body[key] for key in _ARGUMENTS if key in body]
-    if len(given) > 1 or (named and not given):
+    arguments_given = [body[key] for key in _ARGUMENTS if key in body]
+    if len(arguments_given) > 1 or (named and not arguments_given):
         raise Unreadable
-    arguments = given[0] if given else {}
+    arguments = arguments_given[0] if arguments_given else {}
     if isinstance(arguments, str):
         arguments = _loads(arguments) if arguments.strip() else {}
     return {"name": body["name"], "arguments": {} if arguments is None else arguments}
 
 
 def _expected(text: str) -> tuple[list[Any], bool] | None:
-    """What a reference asks for, and whether these are calls; None where it is neither a call nor an object or list."""
+    """The values of a reference, and whether they are calls; None if it is neither a call nor an object or list."""
     said = final_words(text) or ""
     if not any(mark in said for mark in "{["):
         return None
@@ -171,7 +171,7 @@ def _expected(text: str) -> tuple[list[Any], bool] | None:
 
 
 def _value(text: str) -> Any:
-    """The one JSON value that a text is."""
+    """The single JSON value that makes up a text."""
     return _loads(_unfenced(text))
 
 
@@ -182,7 +182,7 @@ def _unfenced(text: str) -> str:
 
 def _skip(text: str, place: int) -> int:
     match = _BLANKS.match(text, place)
-    assert match is not None  # it matches nothing too
+    assert match is not None  # it also matches the empty string
     return match.end()
 
 
@@ -194,7 +194,7 @@ def _loads(text: str) -> Any:
 
 
 def _decoded(text: str, place: int) -> tuple[Any, int]:
-    """A JSON value with exact numbers, and where it ends."""
+    """Decode a JSON value with exact numbers; returns it and its end position."""
     try:
         return _DECODER.raw_decode(text, place)
     except (ValueError, ArithmeticError, RecursionError) as error:
@@ -202,10 +202,10 @@ def _decoded(text: str, place: int) -> tuple[Any, int]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise Unreadable  # readers disagree on which of them counts
-    return made
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise Unreadable  # readers disagree on which value counts
+    return fields
 
 
 def _no_number(name: str) -> Any:
@@ -222,7 +222,7 @@ def _counted(values: list[Any], number: Callable[[Decimal], Any]) -> Counter[Any
 
 
 def _hashable(value: Any, number: Callable[[Decimal], Any]) -> Any:
-    """A value that equals another where their JSON values do."""
+    """A hashable value, equal to another one if and only if their JSON values are equal."""
     if isinstance(value, dict):
         return "object", frozenset((key, _hashable(item, number)) for key, item in value.items())
     if isinstance(value, list):
@@ -233,5 +233,5 @@ def _hashable(value: Any, number: Callable[[Decimal], Any]) -> Any:
 
 
 def _plain(value: Decimal) -> Any:
-    """A number for json.dumps, for people to read."""
+    """A number for json.dumps, as shown to people."""
     return int(value) if value == value.to_integral_value() and abs(value) < 10**15 else float(value)

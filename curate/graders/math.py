@@ -1,4 +1,4 @@
-"""Grade the final answers of math problems, by the rules in `curate.verify`."""
+"""Grade the final answers of math problems by the rules of `curate.verify`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.verify.symbolic import algebra_is_here
 from curate.verify.verdict import Verdict
 
 _PROCESSES = 4
-_VERSION = 2  # raise it when answers come to be extracted or compared differently
+_VERSION = 2  # raise when answers are extracted or compared differently
 
 
 class Math(Component):
@@ -31,7 +31,7 @@ class Math(Component):
         return _VERSION if algebra_is_here() else f"{_VERSION} without algebra"
 
     def check(self) -> None:
-        """Warn where some of the answers could not be graded."""
+        """Warn if some of the answers cannot be graded."""
         if not algebra_is_here():
             warnings.warn(
                 "math-verify is not installed: answers that are expressions stay undecided, which counts as not right; "
@@ -41,7 +41,7 @@ class Math(Component):
             )
 
     def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:
-        """The final answer that the row names, that its completion marks, or that it is."""
+        """The final answer that the row names, that its completion marks, or that its completion is."""
         if final_answer:
             return final_answer
         marked = reference_answer(completion)
@@ -61,10 +61,10 @@ class Math(Component):
         rows: Sequence[Mapping[str, Any]],
         cut_off: Sequence[bool],
     ) -> list[Verdict]:
-        """See `curate.protocols.Grader`; by several processes."""
+        """See `curate.protocols.Grader`; uses several processes."""
         verdicts: dict[int, Verdict] = {}
         for cut in (False, True):
-            indices = [k for k, each in enumerate(cut_off) if each == cut]
+            indices = [k for k, row_cut_off in enumerate(cut_off) if row_cut_off == cut]
             pairs = [(completions[k], references[k]) for k in indices]
             processes = min(_PROCESSES, os.cpu_count() or 1)
             grades = grade_many(pairs, strong_only=cut, processes=processes, algebra=algebra_is_here())
@@ -73,5 +73,5 @@ class Math(Component):
 
     def extract(self, completion: str, cut_off: bool) -> str | None:
         """The final answer that counts."""
-        found = extract(completion)
-        return found.text if found is not None and (found.strong or not cut_off) else None
+        answer = extract(completion)
+        return answer.text if answer is not None and (answer.strong or not cut_off) else None

@@ -1,4 +1,4 @@
-"""What a completion says, without what was thought before it and the marks around it."""
+"""Final words of a completion, without its reasoning and without markers around them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _OPENING, _CLOSING = "<think>", "</think>"
 
 
 def final_words(text: str) -> str | None:
-    """The text behind its reasoning, without marks at its ends; None where the reasoning does not end."""
+    """The text after the reasoning, without markers at its ends; None if the reasoning does not end."""
     text = _MARKS.sub("", text)
     if text.startswith(_OPENING):
         _, closed, text = text.partition(_CLOSING)
         return _MARKS.sub("", text) if closed else None
-    # Some templates open the reasoning in the prompt: all that a completion has of it is the end.
+    # Some templates open the reasoning in the prompt, so that a completion only holds its end.
     before, closed, after = text.partition(_CLOSING)
     return _MARKS.sub("", after) if closed and "<tool_call>" not in before and "{" not in before else text

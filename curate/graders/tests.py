@@ -25,8 +25,8 @@ _BEFORE = ("test_setup_code", "test_imports", "test_setup")
 _ENTRY = ("entry_point", "entry", "function_name")
 _FENCE = re.compile(r"```[ \t]*(\w*)[ \t]*\r?\n(.*?)(\n[ \t]*```|\Z)", re.DOTALL)
 _MOST_AT_ONCE = 4
-# Where the program of a completion, the one that is tested, must not be seen as the script itself: what stands under
-# `if __name__ == "__main__"` is no part of it.
+# Runs the tested program as a module and not as the script, so that code under `if __name__ == "__main__"` does
+# not run.
 _HARNESS = """\
 import sys, types
 def _run():
@@ -57,18 +57,18 @@ class Tests(Component):
     can: it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
     """
 
-    __test__: ClassVar[bool] = False  # pytest is not to collect it
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting it
     runs_programs: ClassVar[bool] = True
     seconds: float = Field(default=10.0, gt=0, le=600)
 
     def check(self) -> None:
-        """InputError, with what to do, where no program can be run."""
+        """Raise InputError, with the remedy, if no program can be run."""
         check_sandbox()
 
     def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:
-        """The tests of a row as one program; None where it has none that check anything."""
+        """The tests of a row as one program; None if none of them checks anything."""
         before = [text for name in _BEFORE for text in _texts(row.get(name))]
-        tests = next((found for name in _TESTS if (found := _texts(row.get(name)))), [])
+        tests = next((texts for name in _TESTS if (texts := _texts(row.get(name)))), [])
         return _acting("\n".join([*before, *tests]), next((row[name] for name in _ENTRY if row.get(name)), None))
 
     def grade(self, completion: str, reference: str, row: Mapping[str, Any]) -> Verdict:
@@ -82,7 +82,7 @@ class Tests(Component):
         rows: Sequence[Mapping[str, Any]],
         cut_off: Sequence[bool],
     ) -> list[Verdict]:
-        """See `curate.protocols.Grader`; several programs at a time."""
+        """See `curate.protocols.Grader`; runs several programs at a time."""
         with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
             return list(threads.map(self._grade, completions, references, rows, cut_off))
 
@@ -101,7 +101,7 @@ class Tests(Component):
         harness = _HARNESS.format(code=code, tests=reference, token=token)
         result = run_program(harness, ProgramLimits(wall_seconds=self.seconds, cpu_seconds=max(1, round(self.seconds))))
         if result.output is None:
-            # It may have ended the process: that is a failure of its own, unlike a limit.
+            # it may have ended the process, which is a failure of its own and not a limit
             exited = (result.failure or "").startswith("exit status")
             return Verdict.wrong if result.layers and exited else Verdict.undecided
         lines = result.output.splitlines()
@@ -119,11 +119,11 @@ def _texts(cell: Any) -> list[str]:
             return [cell]
     if isinstance(cell, str):
         return [cell] if cell.strip() else []
-    return [each for each in cell if isinstance(each, str)] if isinstance(cell, list) else []
+    return [text for text in cell if isinstance(text, str)] if isinstance(cell, list) else []
 
 
 def _acting(tests: str, entry: Any) -> str | None:
-    """The tests with the calls that make them act; None where they are no Python or check nothing."""
+    """The tests with the calls that run them; None if they are not Python or check nothing."""
     tree = _parsed(tests)
     if tree is None or not any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(tree)):
         return None
@@ -135,9 +135,9 @@ def _acting(tests: str, entry: Any) -> str | None:
     called = {node.func.id for statement in statements for node in ast.walk(statement) if _is_named_call(node)}  # type: ignore[attr-defined]
     at_once = any(
         isinstance(node, ast.Assert)
-        for each in tree.body
-        if not isinstance(each, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
-        for node in ast.walk(each)
+        for statement in tree.body
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
+        for node in ast.walk(statement)
     )
     if not calls and not at_once and not called & functions.keys():
         return None
@@ -150,10 +150,10 @@ def _is_named_call(node: ast.AST) -> bool:
 
 
 def _needs(function: ast.FunctionDef) -> bool:
-    """Whether a call has to give arguments."""
-    given = function.args
-    return len(given.posonlyargs) + len(given.args) > len(given.defaults) or any(
-        default is None for default in given.kw_defaults
+    """Whether a call must pass arguments."""
+    signature = function.args
+    return len(signature.posonlyargs) + len(signature.args) > len(signature.defaults) or any(
+        default is None for default in signature.kw_defaults
     )
 
 
@@ -166,20 +166,20 @@ def _parsed(code: str) -> ast.Module | None:
 
 
 def _returns(node: ast.AST) -> bool:
-    """Whether a function is returned from outside of one, which parsing lets pass."""
+    """Whether there is a `return` outside of a function, which parsing accepts."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         return False
     return isinstance(node, ast.Return) or any(map(_returns, ast.iter_child_nodes(node)))
 
 
 def _program(completion: str, cut_off: bool) -> str | None:
-    """The last Python fence of a completion, or what is all of it; None where it was cut off there."""
+    """The last Python fence of a completion, or the completion if all of it is Python; None if it was cut off there."""
     said = final_words(completion)
     if not said:
         return None
-    fences = [each for each in _FENCE.findall(said) if each[0].lower() in ("", "py", "python", "python3")]
+    fences = [fence for fence in _FENCE.findall(said) if fence[0].lower() in ("", "py", "python", "python3")]
     if not fences:
-        # White space at the beginning is part of a program that goes on with a function.
+        # Leading whitespace is part of a program that continues a function.
         before = completion[: completion.rindex(said)]
         return None if cut_off else before[len(before.rstrip(" \t")) :] + said
     _, program, closed = fences[-1]
@@ -187,7 +187,7 @@ def _program(completion: str, cut_off: bool) -> str | None:
 
 
 def _whole(program: str, row: Mapping[str, Any]) -> str | None:
-    """The program to be tested; None where it is no Python, with the beginning that its prompt gave or without."""
+    """The program to test; None if it is not Python, with or without the beginning from its prompt."""
     tree, begun = _parsed(program), row.get("prompt")
     entry = next((row[name] for name in _ENTRY if row.get(name)), None)
     defined = tree is not None and any(
@@ -199,7 +199,7 @@ def _whole(program: str, row: Mapping[str, Any]) -> str | None:
             if _parsed(whole := begun + text) is not None:
                 return whole
     elif isinstance(begun, str) and isinstance(entry, str) and _parsed(begun + "    pass\n") is not None:
-        # A function written anew may need the imports that stand before it.
+        # A function written from scratch may need the imports of the prompt.
         imports = [ast.unparse(node) for node in ast.parse(begun + "    pass\n").body if _imports(node)]
         return "\n".join([*imports, program])
     return None if tree is None else program

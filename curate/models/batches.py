@@ -13,7 +13,7 @@ from curate.errors import InputError
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
-SHORTEST_PREFIX = 8  # sharing fewer tokens does not pay for putting rows together again in attention
+SHORTEST_PREFIX = 8  # a shorter prefix saves less than reassembling rows in attention costs
 
 
 LONGEST_PREFIX = 1 << 16
@@ -42,7 +42,7 @@ class Batch:
 
 
 def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -> Batch:
-    """The given rows of `tokens` as one padded batch, of width `pad_to` or that of the longest row."""
+    """The rows at positions `rows` of `tokens` as one padded batch, of width `pad_to` or that of the longest row."""
     positions = np.array(rows, np.int64)
     lengths = tokens.lengths[positions]
     longest = int(lengths.max(initial=1))
@@ -57,9 +57,9 @@ def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -
 
 
 def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
-    """The given rows of `tokens` end to end. Only for models that `allow_packing` has accepted.
+    """The rows at positions `rows` of `tokens`, packed end to end. Only for models that `allow_packing` has accepted.
 
-    A prompt prefix that all of them share (a template, a system message) is there once, in front.
+    A prompt prefix that all of them share (a template, a system message) is stored once, at the front.
     """
     positions = np.array(rows, np.int64)
     prefix = shared_prefix(tokens, positions) if len(positions) > 1 else 0
@@ -79,12 +79,12 @@ def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
 
 
 def shared_prefix(tokens: Tokens, rows: IntArray) -> int:
-    """Leading tokens that all the given rows have in common, short of the token that predicts the first
-    supervised one; 0 where there are too few to matter.
+    """Number of leading tokens that all rows share, excluding the token that predicts the first
+    supervised one; 0 if there are too few to matter.
     """
     supervised = np.concatenate([[0], np.cumsum(tokens.supervised)])
     starts, stops = tokens.offsets[rows], tokens.offsets[rows + 1]
-    # The running count first exceeds that of the row's start just after the row's first supervised token.
+    # The running count first exceeds its value at the row's start just after the row's first supervised token.
     first = np.minimum(np.searchsorted(supervised, supervised[starts], side="right") - 1, stops)
     limit = int((first - starts).min(initial=LONGEST_PREFIX)) - 1
     if limit < SHORTEST_PREFIX:
@@ -106,7 +106,7 @@ def plan_batches(lengths: IntArray, token_budget: int) -> Iterator[IntArray]:
 
 
 def plan_packs(lengths: IntArray, token_budget: int, prefix: int = 0) -> Iterator[IntArray]:
-    """Row positions in order, in batches of at most `token_budget` tokens (or one row), a `prefix` counted once."""
+    """Row positions in order, in batches of at most `token_budget` tokens (or one row), counting `prefix` once."""
     start, used = 0, prefix
     for row, length in enumerate((lengths - prefix).tolist()):
         if row > start and used + length > token_budget:

@@ -1,7 +1,7 @@
-"""Compute token losses straight from hidden states, without holding the logits of a whole batch.
+"""Compute token losses from hidden states without storing the logits of a whole batch.
 
-The vocabulary is walked in blocks with a running log-sum-exp, so that the logits in flight stay small enough
-for the cache of a CPU. The backward pass walks the same blocks again, recomputing each one's logits: the
+The vocabulary is processed in blocks with a running log-sum-exp, so that the logits in memory stay small enough
+for the cache of a CPU. The backward pass processes the same blocks again, recomputing each one's logits: the
 log-sum-exp is known by then, so blocks are independent and the head's gradient is written once.
 """
 
@@ -13,26 +13,26 @@ from typing import Any
 
 import torch
 
-CPU_BLOCK = 1 << 21  # logits in flight; 8 MB of float32. Time is flat below and grows slowly above
+CPU_BLOCK = 1 << 21  # logits in memory; 8 MB of float32. Time is flat below and grows slowly above
 GPU_BLOCK = 1 << 27
 SMALLEST_BLOCK = 512  # vocabulary entries; narrower blocks waste the matmul
 
 
 @dataclass(frozen=True)
 class LogitMap:
-    """What a model does to the product of hidden states and head: cap * tanh(scale * z / cap), or scale * z."""
+    """A model's map of the product of hidden states and head: cap * tanh(scale * z / cap), or scale * z."""
 
     scale: float = 1.0
     softcap: float | None = None
 
     def apply_(self, logits: torch.Tensor) -> torch.Tensor:
-        """The map, in place on float32 logits of any shape."""
+        """Apply the map in place to float32 logits of any shape."""
         if self.softcap is not None:
             return logits.mul_(self.scale / self.softcap).tanh_().mul_(self.softcap)
         return logits if self.scale == 1.0 else logits.mul_(self.scale)
 
     def backward_(self, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """`gradient` with respect to the mapped `logits`, turned in place into that of the plain product."""
+        """Turn `gradient` with respect to the mapped `logits` in place into that of the plain product."""
         if self.softcap is not None:
             gradient.mul_(1 - (logits / self.softcap).square_())
         return gradient if self.scale == 1.0 else gradient.mul_(self.scale)
@@ -40,7 +40,7 @@ class LogitMap:
 
 @dataclass(frozen=True)
 class HeadPoint:
-    """What logits are made from: hidden (m, d), head weight (v, d), and bias (v,) if the head has one."""
+    """The inputs of the logits: hidden (m, d), head weight (v, d), and bias (v,) if the head has one."""
 
     hidden: torch.Tensor
     weight: torch.Tensor
@@ -57,11 +57,11 @@ def token_losses(
 ) -> torch.Tensor:
     """(m,) float32 negative log-likelihood in nats of targets (m,) under hidden (m, d) and head weight (v, d).
 
-    Matrix products run in the autocast dtype where autocast is on, else in that of the weight; everything after
+    Matrix products run in the autocast dtype if autocast is on, else in that of the weight; everything after
     them is float32. Differentiable in hidden, weight and bias, for any upstream gradient.
 
-    anchor: the losses, and their derivatives by the logits, are taken there instead; hidden, weight and bias then
-        only say how the logits change with the parameters (the functional gradient, see `FunctionalSAM`).
+    anchor: evaluate the losses and their derivatives in the logits there instead; hidden, weight and bias then
+        only determine how the logits change with the parameters (the functional gradient, see `FunctionalSAM`).
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
@@ -85,7 +85,7 @@ class _TokenLosses(torch.autograd.Function):
         m = len(hidden)
         at = anchor or HeadPoint(hidden, weight, bias)
         low = at.hidden.to(dtype)  # (m, d)
-        peak = torch.full((m,), -torch.inf, device=hidden.device)  # running maximum
+        peak = torch.full((m,), -torch.inf, device=hidden.device)  # running maximum over the blocks
         total = torch.zeros(m, device=hidden.device)
         picked = torch.zeros(m, device=hidden.device)
         for start, stop in _blocks(m, weight):
@@ -117,7 +117,7 @@ class _TokenLosses(torch.autograd.Function):
             inside = ((targets >= start) & (targets < stop)).nonzero()[:, 0]
             d_logits[inside, targets[inside] - start] -= 1
             if ctx.anchor is not None and ctx.logit_map.softcap is not None:
-                # The cap belongs to how logits change, so its slope is the one here, not the anchor's.
+                # The cap is part of how logits change, so its slope is taken here, not at the anchor.
                 logits = _block_logits(low, weight, bias, start, stop, ctx.logit_map)
             d_logits = ctx.logit_map.backward_(d_logits.mul_(upstream), logits)
             if d_bias is not None:
@@ -131,7 +131,7 @@ class _TokenLosses(torch.autograd.Function):
 
 
 def _blocks(m: int, weight: torch.Tensor) -> Iterator[tuple[int, int]]:
-    """Vocabulary ranges; they depend on the shapes alone, so that a batch always gets the same arithmetic."""
+    """Vocabulary ranges; they depend only on shapes, so that a batch always gets the same arithmetic."""
     budget = CPU_BLOCK if weight.device.type == "cpu" else GPU_BLOCK
     width = max(SMALLEST_BLOCK, budget // max(m, 1) // 64 * 64)
     vocabulary = weight.shape[0]

@@ -1,4 +1,4 @@
-"""Embed examples as weighted means of the hidden states that a forward pass computes anyway.
+"""Embed examples as weighted means of hidden states from the forward pass of training.
 
 phi(x) = sum_j a_j h_j with a_j = j / sum_j' j' over the last layer's states h_1 .. h_(T-1) of the T tokens of a row,
 prompt included: later tokens have seen more of the row and have larger weights (ADAPT, arXiv 2605.05227). The state of
@@ -88,7 +88,7 @@ def embeddings_of(
 
 
 def check_embeddable(model: Any) -> None:
-    """Raises InputError for a model that cannot be run up to its hidden states."""
+    """Raise InputError for a model that cannot be run up to its hidden states."""
     if logit_map(model) is None:
         raise InputError(
             f"{type(model).__name__} cannot be run up to its hidden states (its LM head is no plain linear layer); "

@@ -1,8 +1,8 @@
-"""Compute per-example losses of a causal language model, in the one forward pass that scoring and training share.
+"""Per-example losses of a causal language model, from one forward pass shared by scoring and training.
 
-The decoder runs on whole rows, the LM head on supervised positions only and without ever holding the logits of
-a batch. How a model turns hidden states into logits is worked out once per model and checked against the
-model's own logits; a model that does not pass runs whole, a few rows at a time: slower, never silently wrong.
+The decoder runs on whole rows, the LM head on supervised positions only and without ever storing the logits of
+a batch. How a model turns hidden states into logits is determined once per model and checked against the
+model's own logits; a model that fails the check is run as a whole, a few rows at a time: slower, but correct.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from curate.models.cross_entropy import HeadPoint, LogitMap, token_losses
 from curate.models.modes import eval_mode
 from curate.models.varlen_attention import VARLEN, register_varlen
 
-PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
-GENERIC_LOGITS = 1 << 25  # logits in flight where the model runs whole; 128 MB of float32
+PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in an untrained model
+GENERIC_LOGITS = 1 << 25  # logits in memory if the model runs as a whole; 128 MB of float32
 
 
 def batch_losses(model: Any, batch: Batch) -> torch.Tensor:
@@ -37,9 +37,9 @@ def batch_losses(model: Any, batch: Batch) -> torch.Tensor:
 
 
 def anchor_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`batch_losses`, and what `anchored_losses` has to know of these weights besides the weights.
+    """`batch_losses`, and what `anchored_losses` needs to know about these weights besides the weights.
 
-    That is the hidden states of the m supervised positions, (m, d) and detached; nothing for a model that runs whole.
+    That is the hidden states of the m supervised positions, (m, d) and detached; None for a model that runs as a whole.
     """
     path = logit_map(model)
     if path is None:
@@ -58,10 +58,10 @@ def head_losses(model: Any, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
 def anchored_losses(
     model: Any, batch: Batch, anchor: torch.Tensor | None, weights: Mapping[torch.nn.Parameter, torch.Tensor]
 ) -> torch.Tensor:
-    """(b,) losses of `anchor_losses` again, with the functional gradient at the weights of now.
+    """(b,) losses of `anchor_losses` again, with the functional gradient at the current weights.
 
     The gradient of any weighted sum is J^T dL/dz: J, the derivative of the logits, at the current weights, dL/dz at
-    those of the anchor. weights: what the parameters that moved since were then. The same random draws give the
+    those of the anchor. weights: the values that the moved parameters had there. The same random draws give the
     same dropout.
     """
     path = logit_map(model)
@@ -96,7 +96,7 @@ def _head_losses(
 
 
 def _supervised_per_row(batch: Batch) -> torch.Tensor:
-    """(b,) int64 supervised tokens, leaving out the first token of the batch, which nothing predicts."""
+    """(b,) int64 number of supervised tokens, without the batch's first token, which nothing predicts."""
     counted = batch.labels != -100
     counted[:, 0] = False
     if batch.cu_seqlens is None:
@@ -126,7 +126,7 @@ def decoder_states(model: Any, batch: Batch) -> torch.Tensor:
     packed: torch.Tensor = decoder(
         input_ids=batch.input_ids,
         position_ids=(torch.arange(t, device=skipped.device) - F.pad(skipped, (prefix, 0)))[None],
-        # A four-dimensional mask is passed through as it is, which saves building a (t, t) one that nothing reads.
+        # A four-dimensional mask is passed through unchanged, which avoids building an unused (t, t) one.
         attention_mask=torch.ones(1, 1, 1, t, dtype=torch.bool, device=skipped.device),
         use_cache=False,
         cu_seq_lens_q=boundaries,
@@ -160,7 +160,7 @@ def _whole_model_losses(
             at = before.detach().requires_grad_()
             value = _logit_losses(at, labels)
             (cotangent,) = torch.autograd.grad(value.sum(), at)
-        # Row by row <dL/dz, z>, raised to the value of the loss without changing the gradient.
+        # Row by row <dL/dz, z>, shifted to the value of the loss without changing the gradient.
         linear = (logits * cotangent).flatten(1).sum(1)
         return linear + (value - linear).detach()
 
@@ -183,9 +183,9 @@ _maps: weakref.WeakKeyDictionary[Any, LogitMap | None] = weakref.WeakKeyDictiona
 
 
 def logit_map(model: Any) -> LogitMap | None:
-    """How `model` gets logits from hidden states and its LM head; None if only running it whole is right.
+    """How `model` computes logits from hidden states and its LM head; None if it must be run as a whole.
 
-    Worked out on the first call for a model, by comparing with the model's own logits on two short rows.
+    Determined on the first call for a model, by comparison with the model's own logits on two short rows.
     Raises InputError for a model that is not causal.
     """
     head = model.get_output_embeddings()
@@ -209,12 +209,12 @@ def _probe(model: Any, head: torch.nn.Linear) -> LogitMap | None:
         return None
     try:
         hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
-    except (TypeError, ValueError, AttributeError):  # wants other arguments, or returns something else
+    except (TypeError, ValueError, AttributeError):  # expects other arguments, or returns something else
         return None
     if hidden.shape[-1] != head.in_features:
         return None
     plain = hidden @ head.weight.t().to(hidden.dtype)
-    # A power of two is exact in every dtype.
+    # Scaling by a power of two is exact in every dtype.
     stretch = 2.0 ** np.ceil(np.log2(PROBE_PEAK / max(float(plain.abs().max()), 1e-30)))
 
     def stretched(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -230,7 +230,7 @@ def _probe(model: Any, head: torch.nn.Linear) -> LogitMap | None:
 
 
 def _check_causal(model: Any, ids: torch.Tensor) -> None:
-    """Raise InputError where tokens on the right change what is predicted on the left."""
+    """Raise InputError if tokens on the right change predictions on the left."""
     alone = model(input_ids=ids[:1, :4], use_cache=False).logits
     followed = model(input_ids=ids, use_cache=False).logits
     if alone.shape[1] != 4:
@@ -271,15 +271,15 @@ def allow_packing(model: Any) -> bool:
 
 
 def _probe_ids(model: Any, count: int) -> torch.Tensor:
-    """(count,) different-looking token ids on the model's device."""
+    """(count,) varied token ids on the model's device."""
     weight = model.get_input_embeddings().weight
     return (torch.arange(count, device=weight.device) * 7919 + 13) % weight.shape[0]
 
 
 def _close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Equal up to the order of the operations, at the scale of the largest value; a mistake is far larger.
+    """Equal up to the order of operations, relative to the largest value; an actual error is far larger.
 
-    Raises InputError where the model itself gives no finite number to compare with.
+    Raises InputError if the model itself gives no finite number to compare with.
     """
     if not expected.isfinite().all():
         raise InputError("the model's own outputs are not finite; load weights that are, or lower the learning rate")

@@ -1,4 +1,4 @@
-"""Compute the mean gradient of some rows outside the training loop: of a domain, a target or a sample."""
+"""Mean gradient of some rows outside the training loop: of a domain, a target or a sample."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mean_gradient(
     stay as they are. In eval mode, so that nothing drops out.
 
     half: in bfloat16 autocast. budget: most tokens of a batch. make_batch: rows as the model takes them now. shared:
-    whether ranks share out the rows and add up; all of them must call it then. InputError where no row is valid.
+    whether ranks share out the rows and add up; all of them must call it then. InputError if no row is valid.
     """
     rows = np.flatnonzero(tokens.valid)
     if len(rows) == 0:

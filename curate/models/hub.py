@@ -16,7 +16,7 @@ from curate.errors import ExternalError, InputError
 from curate.models.model_files import SUFFIXES, TOKENIZER_FILES, unreadable
 from curate.storage.places import expanded
 
-# For every command that takes a model: as proxy, to fine-tune or to evaluate.
+# For every command that takes a model: as proxy, for fine-tuning or for evaluation.
 _SCRATCH = "--proxy scratch (to fine-tune: --model scratch)"
 _REMEDY = f"give a local folder, or, where one may be trained from nothing, {_SCRATCH}, which needs no download"
 _HUB_SECONDS = 10.0
@@ -25,10 +25,10 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model is.
+    """The location of a model.
 
-    path: folder, or hub id. gguf: absolute path of the weights where they are in that format. commit: of a hub id.
-    offline: the hub could not be reached, but that commit is in its local cache.
+    path: folder, or hub id. gguf: absolute path of the weights if they are in that format. commit: of a hub id.
+    offline: whether the hub could not be reached, but the commit is in the local cache.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Place:
         """Keyword arguments of `from_pretrained`."""
         arguments: dict[str, Any] = {"pretrained_model_name_or_path": self.path}
         if self.gguf:
-            # Absolute: a file of that name in the working directory would be taken instead.
+            # Absolute: otherwise a file of that name in the working directory would be used.
             arguments["gguf_file"] = self.gguf
         if self.commit:
             arguments |= {"revision": self.commit, "local_files_only": self.offline}
@@ -49,9 +49,9 @@ class Place:
 
 
 def locate(name: str, revision: str | None = None) -> Place:
-    """Where the files of a model are; a hub id is resolved to a commit, by the hub or else by its local cache.
+    """Locate the files of a model; a hub id is resolved to a commit by the hub, or else by its local cache.
 
-    Raises InputError for what does not exist or holds no weights that are safe to read, ExternalError where the hub
+    Raises InputError for what does not exist or holds no weights that are safe to read, ExternalError if the hub
     cannot be reached.
     """
     path = expanded(name)
@@ -78,7 +78,7 @@ def _in_folder(name: str, path: Path) -> Place:
                 f"where you trust them (`model.save_pretrained(folder)`), or use {_SCRATCH}"
             )
         return Place(str(path))
-    weights = sorted(file for file in path.glob("*.gguf") if file.is_file())  # no pipes, no links to nothing
+    weights = sorted(file for file in path.glob("*.gguf") if file.is_file())  # no pipes or dangling links
     if len(weights) == 1:
         return Place(str(path), str(weights[0].absolute()))
     raise InputError(
@@ -88,7 +88,7 @@ def _in_folder(name: str, path: Path) -> Place:
 
 
 def _check_regular(name: str, folder: Path) -> None:
-    """Refuse a pipe, socket or device in place of a model's file: opening it might never end."""
+    """Reject a pipe, socket or device in place of a model's file: opening it could block forever."""
     for path in sorted(folder.glob("*")):
         if path.suffix in SUFFIXES and path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"model {name!r}: {path.name} is not a file; put back the one that belongs to it")
@@ -96,7 +96,7 @@ def _check_regular(name: str, folder: Path) -> None:
 
 @functools.lru_cache(maxsize=64)  # one process sees one commit of a model, whatever is pushed meanwhile
 def _on_hub(name: str, revision: str | None) -> Place:
-    """Asked directly, with one short try: loading would repeat a failing request for most of a minute."""
+    """Ask the hub directly with one short try: loading would repeat a failing request for most of a minute."""
     import huggingface_hub
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -122,7 +122,7 @@ def _on_hub(name: str, revision: str | None) -> Place:
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(f"model {name!r} has no revision {revision!r}; name one of its branches or commits") from error
-    except Exception as error:  # the HTTP library's own errors, whose names differ between releases of the hub client
+    except Exception as error:  # errors of the HTTP library, whose names differ between releases of the hub client
         problem = type(error).__name__
     cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
     if isinstance(cached, str):
@@ -134,18 +134,18 @@ def _on_hub(name: str, revision: str | None) -> Place:
 
 
 def _commit_of(cached: str) -> str:
-    """.../snapshots/<commit>/config.json"""
+    """The commit in a path .../snapshots/<commit>/config.json."""
     return os.path.basename(os.path.dirname(cached))
 
 
 @contextmanager
 def explain_load_errors(name: str, place: Place) -> Iterator[None]:
-    """Turn what transformers and the hub raise while they load into one line with a remedy."""
+    """Convert errors that transformers and the hub raise while loading into one line with a remedy."""
     try:
         yield
     except (InputError, ExternalError):
         raise
-    except Exception as error:  # tokenizers and safetensors raise bare subclasses of Exception
+    except Exception as error:  # tokenizers and safetensors raise bare Exception
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
             raise InputError(
@@ -161,7 +161,7 @@ def explain_load_errors(name: str, place: Place) -> Iterator[None]:
             raise ExternalError(
                 f"model {name!r} is not complete in the hub's local cache and the hub cannot be reached; {_REMEDY}"
             ) from error
-        if isinstance(error, OSError) and "safetensors" in text:  # its own advice is to read pickles
+        if isinstance(error, OSError) and "safetensors" in text:  # its own advice is to load pickles
             raise InputError(
                 f"model {name!r} has no weights in safetensors format, and pickled ones are never read; {_REMEDY}"
             ) from error

@@ -1,4 +1,4 @@
-"""Whether the weights of a model were ever trained, as far as its files tell."""
+"""Detect from a model's files whether its weights were ever trained."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _SCALE = re.compile(r"(norm\w*|ln_\w+)\.weight$")
 
 
 def has_initial_weights(folder: Path) -> bool:
-    """Whether all scales of norms in a folder's safetensors files are as initialization leaves them: all 1, or all 0.
+    """Whether all norm scales in a folder's safetensors files have their initial values: all 1, or all 0.
 
-    One update of an optimizer changes them, so a model of which it is true was not trained (or in low-rank factors
-    alone). False where that cannot be told: no such files, or no norms with scales in them.
+    One optimizer update changes them, so a model with initial values was not trained (or only its low-rank factors
+    were). False if this is unknown: no such files, or no norms with scales in them.
     """
     from safetensors import SafetensorError, safe_open
 
-    found = 0
+    redrawn = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(str(path), "pt") as file:
@@ -26,7 +26,7 @@ def has_initial_weights(folder: Path) -> bool:
                     scale = file.get_tensor(name)
                     if not bool((scale == scale[0]).all()) or float(scale[0]) not in (0.0, 1.0):
                         return False
-                    found += 1
-        except (SafetensorError, OSError):  # loading it says what is wrong with it
+                    redrawn += 1
+        except (SafetensorError, OSError):  # loading the model reports what is wrong with it
             return False
-    return found > 0
+    return redrawn > 0

@@ -27,14 +27,14 @@ def identify(name: str, revision: str | None = None, cache: Cache | None = None)
     if place.commit:
         return f"hub:{name}@{place.commit}"
     if not place.gguf:
-        check_files(name, Path(place.path))  # reads headers alone, long before the weights are loaded
+        check_files(name, Path(place.path))  # reads only headers, long before the weights are loaded
     return f"files:{file_digest(_files(place), cache)}"
 
 
 def _files(place: Place) -> list[tuple[Path, str]]:
-    """The files of a local model that decide what it computes, by their path in its folder."""
+    """The files of a local model that determine what it computes, by their path in its folder."""
     if place.gguf:
-        return [(Path(place.gguf), "gguf")]  # under whatever name
+        return [(Path(place.gguf), "gguf")]  # under a fixed name
     folder = Path(place.path)
     files = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
     return [(path, name) for name, path in files if path.suffix in SUFFIXES]
@@ -49,15 +49,15 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         if place.gguf:
             _take_ends_from_file(tokenizer, place.gguf)
-        tokenizer("a")  # settings of the wrong type, such as a list as the longest text, are met at the first use
+        tokenizer("a")  # settings of the wrong type, such as a list as the maximum length, only fail on first use
     check_tokenizer(name, tokenizer)
     return tokenizer
 
 
 def _take_ends_from_file(tokenizer: Any, path: str) -> None:
-    """Set begin- and end-of-sequence as the file has them.
+    """Set begin- and end-of-sequence tokens as in the file.
 
-    transformers 5.17 swaps the two for a Llama's GGUF file, and drops the setting whether rows begin with one.
+    transformers 5.17 swaps the two for a Llama's GGUF file, and drops the setting for a leading beginning of sequence.
     """
     import gguf
 
@@ -75,9 +75,9 @@ def _take_ends_from_file(tokenizer: Any, path: str) -> None:
 
 
 def load_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The model with float32 weights, in eval mode. Only safetensors and GGUF are read, never pickle.
+    """Load a model with float32 weights, in eval mode. Only safetensors and GGUF are read, never pickle.
 
-    Raises InputError for what cannot be loaded, or lacks a weight, and ExternalError where the hub cannot be reached.
+    Raises InputError for what cannot be loaded, or lacks a weight, and ExternalError if the hub cannot be reached.
     """
     import torch
 
@@ -95,7 +95,7 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
             use_safetensors=None if place.gguf else True,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that the weight can be named
+            ignore_mismatched_sizes=True,  # so that the weight can be named in the error
             **packed,
         )
     check_weights(name, model, info, types)
@@ -105,7 +105,7 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
 
 
 def _opened_gguf(name: str, path: str) -> Any:
-    """A reader of a GGUF file. Raises InputError where it counts more layers than it can hold."""
+    """A reader of a GGUF file. Raises InputError if it declares more layers than it can hold."""
     import gguf
 
     reader = gguf.GGUFReader(path)
@@ -115,7 +115,7 @@ def _opened_gguf(name: str, path: str) -> Any:
 
 
 def _forget_quantization(model: Any) -> None:
-    """The weights are plain float32 now; leftovers of the packed form make save_pretrained refuse."""
+    """Drop quantization settings: the weights are plain float32 now, and save_pretrained would refuse them."""
     model.hf_quantizer = None
     model.is_quantized = False
     if getattr(model.config, "quantization_config", None) is not None:
@@ -127,7 +127,7 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 
 def context_of(config: Any) -> int | None:
-    """Most tokens of prompt and completion together by a model's configuration; None = no limit is known."""
+    """Maximum tokens of prompt and completion together, by a model's configuration; None = no known limit."""
     settings: Mapping[str, Any] = config.get_text_config().to_dict()
     return next(
         (int(settings[name]) for name in ("max_position_embeddings", "n_positions") if settings.get(name)), None
@@ -135,7 +135,7 @@ def context_of(config: Any) -> int | None:
 
 
 def context_length(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> int | None:
-    """`context_of` a model, whose weights are not loaded; None also for one from scratch."""
+    """`context_of` a model without loading its weights; None also for one from scratch."""
     if name == SCRATCH:
         return None
     place = locate(name, revision)
@@ -151,15 +151,15 @@ def _configuration(place: Place, trust_remote_code: bool) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Turn off transformers' progress bars, and its reports over many lines of what one line says here."""
+    """Turn off transformers' progress bars, and its multi-line reports on errors that are reported in one line here."""
     from transformers.utils import logging as transformers_logging
 
     gguf = vars(importlib.import_module("transformers.modeling_gguf_pytorch_utils"))
     bar, active = gguf["tqdm"], transformers_logging.is_progress_bar_enabled()
     logger = logging.getLogger("transformers.modeling_utils")
-    gguf["tqdm"] = lambda items, **_: items  # a bar of its own, that nothing else turns off
+    gguf["tqdm"] = lambda items, **_: items  # its own progress bar, which has no switch
     transformers_logging.disable_progress_bar()
-    logger.addFilter(_is_error)  # its level would also decide what is looked at
+    logger.addFilter(_is_error)  # a log level would also change what transformers checks
     try:
         yield
     finally:
@@ -170,7 +170,7 @@ def quiet() -> Iterator[None]:
 
 
 def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_remote_code: bool = False) -> int:
-    """Parameters of a model, counted on its shapes alone; tokenizer: of the scratch proxy, else unused."""
+    """Number of parameters of a model, from shapes only; tokenizer: of the scratch proxy, else unused."""
     import torch
 
     if name == SCRATCH:

@@ -21,23 +21,23 @@ TOKENIZER_FILES = (
     "the model it was made from"
 )
 _OBJECTS = ("config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
-# Bytes, of one file: of 200,000 tensors. A mixture of 384 experts has that many in all of its files; safetensors reads
-# four times as much, which takes a minute and gigabytes as Python objects.
+# Bytes of one file: enough for 200,000 tensors. A mixture of 384 experts has that many in all its files;
+# safetensors reads four times as much, which takes a minute and gigabytes of Python objects.
 _LONGEST_HEADER = 25_000_000
-# Of files that decide what a local model computes. Python files too: they are what `trust_remote_code` runs.
+# Files that determine what a local model computes, including Python files, which `trust_remote_code` runs.
 SUFFIXES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 _LFS = b"version https://git-lfs"
 _LAYERS = re.compile(r"(layers?|blocks?|block_count|depth)$")
-_FEW_LAYERS = 1000  # are built instantly; a window or a router may count in layers that a small model lacks
+_FEW_LAYERS = 1000  # built instantly; a window or a router may count in layers that a small model lacks
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*weight)")
-_WHOLE_NUMBERS = ("I", "U", "BOOL")  # how the names of these types begin in safetensors
+_WHOLE_NUMBERS = ("I", "U", "BOOL")  # prefixes of integer types in safetensors
 
 
 def check_files(name: str, folder: Path) -> dict[str, str]:
-    """Type of every tensor in a model folder, by name, from the headers of its safetensors files alone.
+    """Type of every tensor in a model folder, by name, from the headers of its safetensors files only.
 
-    Raises InputError that names the first weight that a file should hold and does not: because the file is missing,
-    cut short or something else, or because the other experts of its layer have one.
+    Raises InputError that names the first missing weight: because its file is missing,
+    truncated or something else, or because the other experts of its layer have one.
     """
     types: dict[str, str] = {}
     for file, weights in weight_files(name, folder).items():
@@ -52,10 +52,10 @@ def check_files(name: str, folder: Path) -> dict[str, str]:
 
 
 def weight_files(name: str, folder: Path) -> dict[str, list[str]]:
-    """The files of a folder that are its model, each with the weights that an index says it holds.
+    """The weight files of a folder, each with the weights that an index says it holds.
 
-    The choice is that of transformers, which passes an index over where there is one file of all weights. Raises
-    InputError where there is neither, or the index cannot be read.
+    The choice follows transformers, which ignores an index if one file holds all weights. Raises
+    InputError if there is neither, or the index cannot be read.
     """
     if (folder / _WEIGHTS).exists():
         return {_WEIGHTS: []}
@@ -67,9 +67,9 @@ def weight_files(name: str, folder: Path) -> dict[str, list[str]]:
 
 
 def check_layers(name: str, counts: Mapping[str, Any], tensors: int) -> None:
-    """Raise InputError for a number of layers, by its key, that the tensors of a model cannot fill.
+    """Raise InputError for a number of layers, named by its key, that the model's tensors cannot fill.
 
-    Every layer has one at least. transformers builds what a configuration asks for before it looks at a file.
+    Every layer has at least one tensor. transformers builds what a configuration asks for before it opens a file.
     """
     for key, count in counts.items():
         if isinstance(count, int | float) and not isinstance(count, bool) and count > max(tensors, _FEW_LAYERS):
@@ -80,7 +80,7 @@ def check_layers(name: str, counts: Mapping[str, Any], tensors: int) -> None:
 
 
 def _layer_counts(path: Path) -> dict[str, Any]:
-    """What a configuration, or a part of it, says under a key that numbers layers; nothing where it is unreadable."""
+    """Values of a configuration, or part of it, under keys that count layers; empty if it is unreadable."""
     config = peek(path)
     parts = [config, *config.values()]
     return {
@@ -89,7 +89,7 @@ def _layer_counts(path: Path) -> dict[str, Any]:
 
 
 def _indexed(name: str, index: Path) -> dict[str, list[str]]:
-    """The weights that each file should hold."""
+    """The weights that each file should hold, by the index."""
     try:
         listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         expected = defaultdict(list)
@@ -104,7 +104,7 @@ def _indexed(name: str, index: Path) -> dict[str, list[str]]:
 
 
 def tensor_types(name: str, path: Path, weights: Collection[str] = ()) -> dict[str, str]:
-    """Type of every tensor in a safetensors file, by name. weights: that it should hold, for the error."""
+    """Type of every tensor in a safetensors file, by name. weights: names it should hold, for the error."""
     first = next(iter(weights), None)
     lacks = f"model {name!r} lacks the weight {first}" if first else f"model {name!r} lacks its weights"
     if not path.is_file():
@@ -135,7 +135,7 @@ def tensor_types(name: str, path: Path, weights: Collection[str] = ()) -> dict[s
 
 
 def adapter_types(name: str, path: Path) -> dict[str, str]:
-    """`tensor_types` of an adapter. Raises InputError for a factor of integers, which no adapter has."""
+    """`tensor_types` of an adapter. Raises InputError for integer factors, which no adapter has."""
     types = tensor_types(name, path)
     for key, kind in types.items():
         if kind.startswith(_WHOLE_NUMBERS):
@@ -144,7 +144,7 @@ def adapter_types(name: str, path: Path) -> dict[str, str]:
 
 
 def _check_experts(name: str, tensors: Iterable[str]) -> None:
-    """All experts of a layer have the same weights; transformers only says that it cannot put them together."""
+    """Check that all experts of a layer have the same weights; transformers only says that it cannot stack them."""
     kinds: dict[str, set[str]] = defaultdict(set)
     experts: dict[str, set[int]] = defaultdict(set)
     known = set(tensors)
@@ -163,7 +163,7 @@ def _check_experts(name: str, tensors: Iterable[str]) -> None:
 def check_weights(name: str, model: Any, info: Mapping[str, Any], types: Mapping[str, str]) -> None:
     """Raise InputError for the first weight of a loaded model that did not come from its files.
 
-    info: from `from_pretrained` with `output_loading_info`. types: from `check_files`, where that ran.
+    info: from `from_pretrained` with `output_loading_info`. types: result of `check_files`, if it ran.
     Tied weights need be there once. A buffer may be absent if the model computes it (a table of angles), not if the
     model has a placeholder for it (one number everywhere), as for the bias of a router that was learned.
     """
@@ -199,7 +199,7 @@ def check_weights(name: str, model: Any, info: Mapping[str, Any], types: Mapping
 
 
 def _check_types(name: str, model: Any, parameters: Mapping[str, Any], types: Mapping[str, str]) -> None:
-    """Raise InputError for integers where nothing says how they are to be read."""
+    """Raise InputError for integer weights without settings for how to read them."""
     prefix = f"{model.base_model_prefix}."
     packed = getattr(model.config, "quantization_config", None) is not None
     for key, parameter in parameters.items():
@@ -216,14 +216,14 @@ def _placeholder(buffer: Any) -> bool:
 
 
 def check_tokenizer(name: str, tokenizer: Any) -> None:
-    """Raise InputError for a tokenizer of marks alone: what transformers makes of missing files."""
+    """Raise InputError for a tokenizer that only has special tokens, which transformers makes if files are missing."""
     marks = {*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())}
     if not set(tokenizer.get_vocab()) - marks:
         raise InputError(f"model {name!r} has no tokenizer: no file of it holds a vocabulary; {TOKENIZER_FILES}")
 
 
 def check_vocabulary(name: str, model: Any, tokenizer: Any, ids: Any) -> None:
-    """Raise InputError where the tokenizer writes tokens that the model does not have. ids: (n,) those of all rows."""
+    """Raise InputError if the tokenizer produces ids that the model does not have. ids: (n,) those of all rows."""
     known, highest = model.get_input_embeddings().weight.shape[0], int(ids.max(initial=0))
     if highest >= known:
         raise InputError(
@@ -234,7 +234,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, ids: Any) -> None:
 
 
 def unreadable(folder: Path) -> str | None:
-    """Name of a file of a model folder that should hold one JSON object and does not; None = all do."""
+    """Name of a file of a model folder that should hold one JSON object and does not; None if there is none."""
     for path in sorted(folder.glob("*.json")):
         try:
             whole = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)

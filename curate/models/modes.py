@@ -14,7 +14,7 @@ from curate.errors import InputError
 
 
 def state_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Weights and persistent buffers by name; what two names share (tied embeddings) under the first one."""
+    """Weights and persistent buffers by name; tensors with two names (tied embeddings) appear under the first."""
     seen: set[int] = set()
     tensors = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -26,7 +26,7 @@ def state_tensors(model: Any) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def eval_mode(model: Any) -> Iterator[None]:
-    """Evaluation mode inside; every module's own mode afterwards."""
+    """Put the model in eval mode, and restore every module's own mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -38,7 +38,7 @@ def eval_mode(model: Any) -> Iterator[None]:
 
 @contextmanager
 def preserve_state(model: Any) -> Iterator[None]:
-    """Put modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags back at the end."""
+    """Restore modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags at the end."""
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -62,7 +62,7 @@ def preserve_state(model: Any) -> Iterator[None]:
 
 @contextmanager
 def read_only_eval(model: Any, step: int) -> Iterator[None]:
-    """The model in eval mode; afterwards everything as before, weights included, or InputError."""
+    """Put the model in eval mode; afterwards everything must be as before, weights included, else InputError."""
     before = _checksum(model)
     with preserve_state(model):
         model.eval()
@@ -76,7 +76,7 @@ def read_only_eval(model: Any, step: int) -> Iterator[None]:
 
 
 def _checksum(model: Any) -> list[int]:
-    """One exact number per weight tensor: its bits, summed as integers."""
+    """One exact number per weight tensor: the sum of its bits as integers."""
     weights = [tensor for tensor in state_tensors(model).values() if tensor.dtype == torch.float32]
     return torch.stack([tensor.view(torch.int32).sum(dtype=torch.int64) for tensor in weights]).tolist()
 
@@ -84,8 +84,8 @@ def _checksum(model: Any) -> list[int]:
 def uses_randomness(model: Any) -> bool:
     """Whether a forward pass in training mode draws a random number.
 
-    Seen by running one token through and looking at the generators, besides at dropout modules, which that token may
-    not reach: names of settings differ between architectures, and code of a model's own has others again.
+    Checked by running one token through the model and comparing random states, and by dropout modules, which that token
+    may not reach; names of dropout settings differ between architectures.
     """
     if any(isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.p > 0 for part in model.modules()):
         return True

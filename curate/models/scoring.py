@@ -1,4 +1,4 @@
-"""Score rows: the mean loss of each under a model.
+"""Score rows by their mean loss under a model.
 
 An engine scores with a twin of the model, which shares its tensors (float32) or holds a bfloat16 copy of them,
 so that evaluation mode, packing and compilation never touch the model being trained. Batches are composed
@@ -26,14 +26,14 @@ from curate.types import FloatArray, IntArray
 BatchLayout = Literal["auto", "padded", "packed"]
 
 # Floating-point operations from which compiling pays: it takes one to two minutes and saves some 8 % in float32 on
-# a CPU, where the matrix products are nearly everything, and more where they are fast.
+# a CPU, where matrix products dominate, and more where they are fast.
 COMPILE_ON_CPU = 1e15
 COMPILE_ON_GPU = 1e17
-WARM_UP = ((3, 37), (1, 41))  # (rows, tokens) of the batches that fix what is compiled
+WARM_UP = ((3, 37), (1, 41))  # (rows, tokens) of the batches that fix the compiled shapes
 
 
 class LossEngine:
-    """Scores rows under the weights of `model`, which may go on training in place between calls of `refresh`.
+    """Scores rows with the weights of `model`, which may be trained further between calls of `refresh`.
 
     precision: "auto", "float32" or "bfloat16"; `dtype` is the one in use.
     token_budget: tokens per batch, padding included.
@@ -77,7 +77,7 @@ class LossEngine:
             self._compile()
 
     def refresh(self) -> None:
-        """Take over the weights that the model holds now. In float32 on one device they are shared anyway."""
+        """Copy the model's current weights. In float32 on one device they are shared anyway."""
         with torch.no_grad():
             for source, target in self._copied:
                 target.copy_(source)
@@ -105,7 +105,7 @@ class LossEngine:
                 result[exact] = self._float32_engine().losses(tokens.take(exact))
                 rows = rows[~short]
         with self._numerics():
-            # Read back at the end, so that a GPU is never waited for between batches.
+            # Read back at the end, so that no batch waits for the GPU.
             done = [(chosen, self._sums(tokens, chosen)) for chosen in self._plan(tokens, rows)]
             for chosen, sums in done:
                 result[chosen] = sums.cpu().numpy() / counts[chosen]
@@ -123,7 +123,7 @@ class LossEngine:
         return batch_losses(self._twin, batch.to(self.device))
 
     def _choose_layout(self, layout: BatchLayout) -> Literal["padded", "packed"]:
-        # A GPU has a kernel for packed attention in half precision only.
+        # GPUs have a kernel for packed attention in half precision only.
         wanted = layout == "packed" or (
             layout == "auto" and (self.device.type == "cpu" or self.dtype == torch.bfloat16)
         )
@@ -141,14 +141,14 @@ class LossEngine:
         return self._exact
 
     def _compiling_pays(self, expected_tokens: int) -> bool:
-        """By rule of thumb and not by the clock, so that a run that is resumed decides as it did before."""
+        """By rule of thumb, not by timing, so that a resumed run decides as before."""
         if self.device.type == "cpu" and shutil.which("g++") is None:
             return False
         operations = 2 * sum(parameter.numel() for parameter in self._twin.parameters()) * expected_tokens
         return operations > (COMPILE_ON_GPU if self.device.type == "cuda" else COMPILE_ON_CPU)
 
     def _compile(self) -> None:
-        """Compile the decoder layers, all with the same code; left as they are, with a note, if that fails."""
+        """Compile the decoder layers with shared code; on failure they stay uncompiled, with a note."""
         from torch._dynamo.exc import TorchDynamoException
         from torch._inductor.exc import InductorError
         from transformers.modeling_layers import GradientCheckpointingLayer
@@ -159,7 +159,7 @@ class LossEngine:
         for layer in layers:
             layer.compile(dynamic=True)
         try:
-            # Shapes are fixed here and not by the first rows that come: what is compiled must not depend on them.
+            # Shapes are fixed here, not by the first rows: the compiled code must not depend on the data.
             self.compiled = bool(layers)
             with self._numerics():
                 for rows, width in WARM_UP:
@@ -175,14 +175,14 @@ class LossEngine:
             if not self.compiled:
                 yield
                 return
-            # The count is per process and class of layer: at the default of 8, the third model of a family would
-            # quietly run as it is.
+            # The limit is per process and class of layer: at the default of 8, the third model of a family would
+            # silently run uncompiled.
             with torch._dynamo.config.patch(recompile_limit=512, accumulated_recompile_limit=4096):
                 yield
 
 
 def _warm_up_rows(model: Any, rows: int, width: int) -> tuple[Tokens, IntArray]:
-    """Rows of different tokens and the same length, nothing of which is shared."""
+    """Rows of different tokens and equal length that share no prefix."""
     ids = np.arange(rows * width, dtype=np.int32) % model.get_input_embeddings().weight.shape[0]
     supervised = np.tile(np.arange(width) > 0, rows)
     offsets = np.arange(rows + 1, dtype=np.int64) * width
@@ -192,7 +192,7 @@ def _warm_up_rows(model: Any, rows: int, width: int) -> tuple[Tokens, IntArray]:
 def _make_twin(
     model: Any, dtype: torch.dtype, device: torch.device
 ) -> tuple[Any, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """The model over again, in evaluation mode, with its tensors shared where they are as wanted.
+    """A copy of the model in eval mode, which shares the tensors that already have the wanted dtype and device.
 
     Returns it and the (original, copy) pairs of the other tensors. Buffers keep their dtype: rotary frequencies
     rounded to bfloat16 put far-away positions in the wrong place.

@@ -1,4 +1,4 @@
-"""Build a small transformer and its tokenizer from the data itself."""
+"""Build a small transformer and its tokenizer from the training data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCRATCH_SHAPE: dict[str, Any] = {
 }
 
 
-_SCRATCH_TEXT_ROWS = 50_000  # the tokenizer is trained on a sample: merges settle long before
+_SCRATCH_TEXT_ROWS = 50_000  # the tokenizer is trained on a sample: merges converge long before
 
 
 def scratch_tokenizer(examples: Examples, seed: int) -> Any:
@@ -70,7 +70,7 @@ def _sample_texts(examples: Examples, seed: int) -> Iterator[list[str]]:
         texts: list[str] = []
         for role in sample.content_roles:
             for cell in sample.texts(role, low, high):
-                # One 10 MB cell must not be the whole vocabulary.
+                # One cell of 10 MB must not dominate the vocabulary.
                 texts += [text[:20_000] for text in _texts_of(cell)]
         yield texts
 
@@ -84,7 +84,7 @@ def _texts_of(cell: Any) -> list[str]:
 
 
 def scratch_model(tokenizer: Any, max_length: int, seed: int) -> Any:
-    """A small Llama with random float32 weights drawn from `seed`; embeddings tied."""
+    """A small Llama with random float32 weights drawn from `seed` and tied embeddings."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -103,6 +103,6 @@ def scratch_model(tokenizer: Any, max_length: int, seed: int) -> Any:
 
 
 def scratch_identity(examples_fingerprint: str, max_length: int | str, seed: int) -> str:
-    """What `identify` is for the scratch proxy: all that decides its tokenizer and first weights."""
+    """The counterpart of `identify` for the scratch proxy: all that determines its tokenizer and initial weights."""
     text = json.dumps([examples_fingerprint, _SCRATCH_VOCABULARY, _SCRATCH_SHAPE, _SCRATCH_TEXT_ROWS, max_length, seed])
     return "scratch:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

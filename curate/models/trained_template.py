@@ -13,15 +13,15 @@ from curate.models.scratch import SCRATCH
 from curate.tokenization.default_template import HAD_TEMPLATE
 from curate.tokenization.templates import resolve_template
 
-# In tokenizer_config.json, beside the chat template. transformers keeps keys that it does not know, so this one
-# survives loading a tokenizer and saving it again.
+# Key in tokenizer_config.json, beside the chat template. transformers keeps unknown keys, so it
+# survives loading and saving a tokenizer.
 KEY = "training_template"
 _FILE = "tokenizer_config.json"
 _NAMES = ("alpaca", "plain", "chat")
 
 
 def record_template(tokenizer: Any, template: str) -> None:
-    """Record the template for `save_pretrained`; text rows have none and leave the recorded one."""
+    """Record the template for `save_pretrained`; rows of plain text have none and keep the recorded one."""
     if template in _NAMES:
         tokenizer.init_kwargs[KEY] = template
         tokenizer.init_kwargs.pop(HAD_TEMPLATE, None)
@@ -30,7 +30,7 @@ def record_template(tokenizer: Any, template: str) -> None:
 
 
 def recorded_template(model: str, revision: str | None = None) -> str | None:
-    """The template that is recorded in a model folder or hub id; None where there is none, or no such model."""
+    """The template recorded in a model folder or hub id; None if there is none, or no such model."""
     try:
         place = locate(model, revision)
         return None if place.gguf else _template_in(json.loads(_config(place).read_text(encoding="utf-8")))
@@ -45,7 +45,7 @@ def _template_in(settings: Any) -> str | None:
 
 
 def _config(place: Place) -> Path:
-    """tokenizer_config.json of a model, fetched from the hub where it is there."""
+    """tokenizer_config.json of a model, fetched from the hub if it is there."""
     if place.commit is None:
         return Path(place.path) / _FILE
     import huggingface_hub
@@ -56,9 +56,9 @@ def _config(place: Place) -> Path:
 
 
 def choose_template(settings: Any, shape: str, tokenizer: Any = None) -> str:
-    """The template for rows of a shape: as set, else the one that the model was trained with, else the default.
+    """The template for rows of a shape: the one set, else the one that the model was trained with, else the default.
 
-    settings: a `Proxy` or `Finetuning`. tokenizer: of its model, where that is loaded. Warns (DataWarning) where the
+    settings: a `Proxy` or `Finetuning`. tokenizer: of its model, if loaded. Warns (DataWarning) if the
     model was trained with another template.
     """
     scratch = settings.model == SCRATCH
@@ -79,7 +79,7 @@ def choose_template(settings: Any, shape: str, tokenizer: Any = None) -> str:
 
 
 def warn_of_template_change(model: str, trained: str | None, template: str, remedy: str) -> None:
-    """Warn (DataWarning) where a model gets another template than it was trained with; text rows have none."""
+    """Warn (DataWarning) if a model gets another template than it was trained with; rows of plain text have none."""
     if trained is not None and template not in (trained, "none"):
         warnings.warn(
             f"the model {model} was fine-tuned with template {trained} and is given {template}, so its losses start "

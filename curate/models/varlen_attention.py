@@ -1,4 +1,4 @@
-"""Attention over rows packed end to end: each row sees itself only, causally, and nothing is padded.
+"""Attention over rows packed end to end: each row attends causally to itself only, without padding.
 
 Registered with transformers under `VARLEN`. Without packing arguments it does what "sdpa" does, so a model
 switched to it still takes padded batches, attention masks and caches.
@@ -17,7 +17,7 @@ VARLEN = "curate_varlen"
 
 
 def register_varlen() -> None:
-    """Make `model.set_attn_implementation(VARLEN)` possible; repeating it changes nothing."""
+    """Enable `model.set_attn_implementation(VARLEN)`; idempotent."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -42,9 +42,9 @@ def varlen_attention(
     """Attention in transformers' calling convention.
 
     query: (b, heads, q, d); key and value: (b, kv heads, k, d). With cu_seq_lens_q (rows + 1,) int32, b is 1 and
-    row i is positions cu_seq_lens_q[i] .. cu_seq_lens_q[i + 1] - 1; attention_mask is then ignored. What lies
-    before cu_seq_lens_q[0] is a prefix that every row begins with. Its queries are computed once per row, which
-    keeps attention square; all that costs time, the matrix products of the layers, is done once.
+    row i is positions cu_seq_lens_q[i] .. cu_seq_lens_q[i + 1] - 1; attention_mask is then ignored. Positions
+    before cu_seq_lens_q[0] are a prefix that every row begins with. Its attention is computed once per row, which
+    keeps attention square; the costly matrix products of the layers are computed once.
     sliding_window: a position sees itself and the sliding_window - 1 before it.
     Returns (b, q, heads, d).
     """
@@ -65,7 +65,7 @@ def varlen_attention(
     return _row_by_row(query, key, value, cu_seq_lens_q, dropout, scaling, sliding_window, softcap), None
 
 
-@torch.compiler.disable  # a loop over rows would be compiled anew for every number of rows
+@torch.compiler.disable  # a loop over rows would be recompiled for every number of rows
 def _row_by_row(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -76,7 +76,7 @@ def _row_by_row(
     sliding_window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """(1, t, heads, d) from one call of the ordinary kernel per row."""
+    """(1, t, heads, d) from one call of the standard kernel per row."""
     prefix, *stops = boundaries.tolist()
     lengths = [high - low for low, high in itertools.pairwise((prefix, *stops))]
     parts: list[torch.Tensor] = []
@@ -95,9 +95,9 @@ def _row_by_row(
 
 
 def _rows(part: torch.Tensor, prefix: int, lengths: list[int]) -> Iterator[torch.Tensor]:
-    """(1, heads, prefix + length, d) each: the rows with the shared prefix before them.
+    """(1, heads, prefix + length, d) each: the rows with the shared prefix prepended.
 
-    Split and not sliced: the gradient of a slice is as large as all rows together, that of a split just its own.
+    Split, not sliced: the gradient of a slice is as large as all rows together, that of a split just its own.
     """
     shared, *rows = part.split([prefix, *lengths], dim=2)
     for row in rows:
@@ -119,7 +119,7 @@ def _capped(
     scaling: float | None,
     softcap: float,
 ) -> torch.Tensor:
-    """Attention whose scores are soft-capped (Gemma 2): (b, heads, q, d). No fused kernel on CPU does this."""
+    """Attention with soft-capped scores (Gemma 2): (b, heads, q, d). No fused kernel on CPU does this."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -161,7 +161,7 @@ def _fused(
         rows = part[0].transpose(0, 1).repeat_interleave(count, dim=1)
         flat.append(rows.contiguous() if index is None else rows[index])
     longest = longest + prefix
-    # torch renamed the causal switch: a window that reaches back without limit and ahead not at all.
+    # torch renamed the causal switch: a window unlimited to the left and empty to the right.
     options: dict[str, Any] = {"is_causal": True}
     if "window_size" in inspect.signature(varlen_attn).parameters:
         back = -1 if sliding_window is None or sliding_window >= longest else sliding_window - 1

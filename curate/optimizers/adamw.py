@@ -30,7 +30,7 @@ class AdamW(Component):
         return self.of(trainable(model), learning_rate=learning_rate, weight_decay=weight_decay)
 
     def of(
-        self, named: Sequence[tuple[str, torch.nn.Parameter]], *, learning_rate: float, weight_decay: float
+        self, parameters: Sequence[tuple[str, torch.nn.Parameter]], *, learning_rate: float, weight_decay: float
     ) -> torch.optim.AdamW:
         """The optimizer of some parameters, given with their names."""
         import torch
@@ -38,15 +38,15 @@ class AdamW(Component):
         peak = learning_rate if self.learning_rate is None else self.learning_rate
         decay = weight_decay if self.weight_decay is None else self.weight_decay
         split: list[tuple[list[tuple[str, torch.nn.Parameter]], float]] = [
-            ([(name, p) for name, p in named if p.ndim >= 2], decay),
-            ([(name, p) for name, p in named if p.ndim < 2], 0.0),
+            ([(name, p) for name, p in parameters if p.ndim >= 2], decay),
+            ([(name, p) for name, p in parameters if p.ndim < 2], 0.0),
         ]
         groups = [
             {"params": members, "lr": peak, "initial_lr": peak, "weight_decay": own}
             for members, own in split
             if members
         ]
-        fused = all(p.device.type in ("cpu", "cuda") for _, p in named)
+        fused = all(p.device.type in ("cpu", "cuda") for _, p in parameters)
         return torch.optim.AdamW(groups, lr=peak, betas=self.betas, eps=self.eps, fused=fused)
 
 

@@ -69,17 +69,17 @@ class Muon(Component):
     def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> MuonWithAdamW:
         """The optimizer of all trainable parameters.
 
-        Raises InputError where no hidden matrix is trainable, or where one is sharded.
+        Raises InputError if no hidden matrix is trainable, or where one is sharded.
         """
         import torch
 
         refuse_sharded(model, "Muon")  # a matrix has to be whole to be orthogonalized
-        named, hidden = trainable(model), hidden_matrices(model)
+        parameters, hidden = trainable(model), hidden_matrices(model)
         if not hidden:
             raise InputError("Muon found no trainable matrix in the layers of the model; use AdamW")
         peak = self.peak(learning_rate)
         scaled: dict[float, list[tuple[str, torch.nn.Parameter]]] = {}
-        for name, parameter in named:
+        for name, parameter in parameters:
             if parameter in hidden:
                 scale = _transposed_scale(parameter) if hidden[parameter] and self.adjust == "original" else 1.0
                 scaled.setdefault(scale, []).append((name, parameter))
@@ -98,7 +98,7 @@ class Muon(Component):
                 adjust_lr_fn=self.adjust,
             )
         ]
-        rest = [(name, p) for name, p in named if p not in hidden]
+        rest = [(name, p) for name, p in parameters if p not in hidden]
         if rest:
             parts.append(self.adamw.of(rest, learning_rate=learning_rate, weight_decay=weight_decay))
         return MuonWithAdamW(parts)

@@ -39,7 +39,7 @@ class Optimizer(Protocol):
 
 
 def refuse_sharded(model: torch.nn.Module, name: str) -> None:
-    """Raise InputError where a parameter is sharded (FSDP2), which the optimizer of that name does not support."""
+    """Raise InputError if a parameter is sharded (FSDP2), which the optimizer of that name does not support."""
     from torch.distributed.tensor import DTensor  # slow to import
 
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):

@@ -1,1 +1,1 @@
-"""The proxy model: trained once, measured at every checkpoint."""
+"""The proxy model: trained once and measured at every checkpoint."""

@@ -1,7 +1,7 @@
-"""Held-out curves of the proxy to the budget that fine-tuning is planned for, and what they cost.
+"""Held-out loss curves of the proxy up to the budget planned for fine-tuning, and their cost.
 
-The proxy's configuration is trained on three quarters of the rows and measures the other quarter. It is kept in the
-cache, so that a killed call is resumed and a finished one is free.
+The proxy's configuration is trained on three quarters of the rows and measures the other quarter. Results are kept in
+the cache, so a killed call resumes and a finished one costs nothing.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from curate.proxy.training import ProxyTraining
 from curate.training.config import DEFAULTS, BatchSize
 from curate.types import BoolArray, IntArray
 
-CHECKPOINTS = 9  # from a sixteenth of the budget, each sqrt 2 times the one before
-MOST_ROWS = 4096  # of the held-out rows that are measured
-MOST_UNASKED = 0.05  # of the target's fine-tuning
+CHECKPOINTS = 9  # from a sixteenth of the budget on, each sqrt 2 times the previous one
+MOST_ROWS = 4096  # maximum number of held-out rows that are measured
+MOST_UNASKED = 0.05  # share of the target's fine-tuning
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([MB])$", re.IGNORECASE)
 
 
 class ForecastSettings(Component):
-    """The fine-tuning that is planned, for held-out curves along it.
+    """The planned fine-tuning, for held-out curves along it.
 
-    steps: of the fine-tuning. batch_size: its rows per step; where the proxy's are others, it takes as many more or
-    fewer steps. model: what is fine-tuned, only to say which share of its training the forecast costs: hub id, folder,
-    or a size such as 1.5B; None = not known.
-    accept_cost: go on where that share is above 5 % or not known.
+    steps: of the fine-tuning. batch_size: its rows per step; if the proxy's differs, it takes more or fewer steps
+    in proportion. model: what is fine-tuned, used only to report the forecast's share of its training: hub id, folder,
+    or a size such as 1.5B; None = unknown.
+    accept_cost: continue if that share is above 5 % or unknown.
     """
 
     steps: int | str = Field(description="of the fine-tuning: a number such as 500, or '3 epochs'")
@@ -61,7 +61,7 @@ class ForecastSettings(Component):
         return value
 
     def target_steps(self, rows: int) -> int:
-        """Optimizer steps of the fine-tuning, on so many rows."""
+        """Optimizer steps of the fine-tuning on `rows` rows."""
         return max(1, round(length_in_steps(self.steps, rows / self.batch_size)))
 
     def proxy_steps(self, proxy: Proxy, rows: int) -> int:
@@ -70,7 +70,7 @@ class ForecastSettings(Component):
 
 
 class BudgetProxy(Proxy):
-    """A proxy that is measured on a geometric grid up to `last_step`, at a learning rate that is nearly constant."""
+    """A proxy that is measured on a geometric grid up to `last_step`, at a nearly constant learning rate."""
 
     last_step: int = Field(ge=1)
     schedule_steps: int = Field(ge=1)
@@ -81,24 +81,24 @@ class BudgetProxy(Proxy):
 
 
 def held_out_quarter(examples: Examples, split: Split, gate: Gate | None) -> BoolArray:
-    """(n,) bool: a quarter of the rows that `split` is of; rows that are alike are not divided, see `quarter`."""
+    """(n,) bool: a quarter of the rows of `split`; similar rows stay on one side, see `quarter`."""
     ids = examples.ids.to_pylist()
     texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
     return quarter(ids, like_rows(texts, ids, gate=gate)[0], split.hard)
 
 
 def grid(last: int) -> IntArray:
-    """(K,) steps from a sixteenth of `last` to it, each sqrt 2 times the one before."""
+    """(K,) steps from a sixteenth of `last` to `last`, each sqrt 2 times the previous one."""
     steps = np.round(last * 2.0 ** (-np.arange(CHECKPOINTS)[::-1] / 2)).astype(np.int64)
     return np.unique(np.maximum(steps, 1))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What held-out curves cost. steps, parameters: of the proxy; bytes: of its checkpoints in the cache.
+    """Cost of held-out curves. steps, parameters: of the proxy; bytes: of its checkpoints in the cache.
 
-    share: of the operations of fine-tuning all weights of the target for its steps; None = target not known.
-    cached: the curves are there already.
+    share: of the operations of fine-tuning all weights of the target for its steps; None = unknown target.
+    cached: whether the curves are in the cache.
     """
 
     steps: int
@@ -124,12 +124,12 @@ class Cost:
 
     @property
     def asked_for(self) -> bool:
-        """Whether to ask before."""
+        """Whether the user must accept the cost first."""
         return not self.cached and (self.share is None or self.share > MOST_UNASKED)
 
 
 class Budget:
-    """Held-out curves of the rows `examples` that `split` is of."""
+    """Held-out curves of the rows `examples`, to which `split` belongs."""
 
     def __init__(
         self,
@@ -141,9 +141,7 @@ class Budget:
         gate: Gate | None = None,
     ) -> None:
         whole = ProxyTraining(examples, proxy, context)
-        own = whole.proxy.model_copy(
-            update={"template": whole.template}
-        )  # with the length that "auto" finds on all rows
+        own = whole.proxy.model_copy(update={"template": whole.template})  # with "auto" resolved on all rows
         valid = split.valid & whole.tokenized.rows.valid
         held_out = held_out_quarter(examples, split, gate)
         rows = np.flatnonzero(held_out & valid)
@@ -164,12 +162,12 @@ class Budget:
         self.training = whole
 
     def cost(self) -> Cost:
-        """Trains and measures nothing. Raises where the model that is fine-tuned cannot be asked for its size."""
+        """The cost, without training or measuring. Raises an error if the model to fine-tune has no known size."""
         cached = measured_held_out(self.inside, self.outside, self.proxy, [MeanLoss()], self.context)
         return cost_of(self.training, self.settings, len(self.rows), cached=cached)
 
     def curves(self, clock: float = 1.0) -> HeldOutCurves:
-        """Train and measure, or read from the cache. clock: see `HeldOutCurves`."""
+        """Train and measure, or read the curves from the cache. clock: see `HeldOutCurves`."""
         (trace,) = measure_held_out(self.inside, [self.outside], self.proxy, [MeanLoss()], self.context)
         known = np.isfinite(trace.losses).all(axis=1)
         share_of_hard = float(self.split.hard.sum()) / max(1, int(self.split.valid.sum()))
@@ -182,7 +180,7 @@ class Budget:
 def cost_of(
     training: ProxyTraining, settings: ForecastSettings, measured: int | None = None, *, cached: bool = False
 ) -> Cost:
-    """Of held-out curves of the proxy of `training` on its rows. measured: how many rows; None = a quarter."""
+    """The cost of held-out curves for the proxy of `training`. measured: number of rows; None = a quarter."""
     proxy, rows = training.proxy, training.tokenized.rows
     n = int(rows.valid.sum())
     measured = min(n // HELD_OUT, MOST_ROWS) if measured is None else measured
@@ -194,23 +192,23 @@ def cost_of(
     target = None if settings.model is None else size_of(settings.model, training)
     part = None
     if target is not None:
-        # Forward and backward pass take 6 operations per parameter and token, a forward pass takes 2.
+        # Operations per parameter and token: 6 for a forward and backward pass, 2 for a forward pass.
         part = parameters * (6 * trained + 2 * seen) / (6.0 * target * target_steps * settings.batch_size * per_row)
     tokens, on_disk = round(trained + seen), 4 * parameters * checkpoints
     return Cost(steps, parameters, tokens, on_disk, settings.model, target_steps, part, cached)
 
 
 def size_of(model: str, training: Any) -> int:
-    """Parameters of a model by its name, or by a size such as 1.5B or 350M."""
-    found = _SIZE.match(model.strip())
-    if found:
-        return round(float(found[1]) * (1e9 if found[2].upper() == "B" else 1e6))
+    """Number of parameters of a model by its name, or by a size such as 1.5B or 350M."""
+    match = _SIZE.match(model.strip())
+    if match:
+        return round(float(match[1]) * (1e9 if match[2].upper() == "B" else 1e6))
     tokenizer = training.tokenizer if model == "scratch" else None
     return parameter_count(model, None, tokenizer, trust_remote_code=training.proxy.trust_remote_code)
 
 
 def check_cost(cost: Cost, accepted: bool, remedy: str) -> None:
-    """Raise InputError where the cost has to be asked for and was not accepted; remedy: what accepts it."""
+    """Raise InputError if the cost needs consent and `accepted` is False; remedy: how to give it."""
     if cost.asked_for and not accepted:
-        named = "" if cost.share is not None else "name the model to know its share, or "
-        raise InputError(f"{cost}; above {MOST_UNASKED:.0%} it is done only if you say so: {named}{remedy}")
+        name_hint = "" if cost.share is not None else "name the model to know its share, or "
+        raise InputError(f"{cost}; above {MOST_UNASKED:.0%} it is done only if you say so: {name_hint}{remedy}")

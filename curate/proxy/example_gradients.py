@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from curate.models.batches import Batch
 
 
-_TOKENS = {"cpu": 1024}  # of a batch whose activations are kept for the backward pass
+_TOKENS = {"cpu": 1024}  # tokens of a batch whose activations are kept for the backward pass
 _TOKENS_ELSEWHERE = 8192
 
 
 class GradientParts(Component):
-    """Which gradients of an example's mean loss per token are taken, whole.
+    """The part of the gradient of an example's mean loss per token that is computed.
 
     parameters:
-        last-layer: of the LM head's weight, as far as it makes logits (also where it is tied), in closed form.
+        last-layer: of the LM head's weight as output layer only (also if it is tied), in closed form.
         lora: of the factors B of adapters W + B A on the attention projections, at B = 0, with A fixed and random.
         all: of every trainable parameter, one example at a time.
     rank: rows of A.
@@ -47,7 +47,7 @@ def example_gradients(
     """Positions (b,) of some valid rows of `tokens` and their gradients, until all are done.
 
     The gradients are float32, one tensor (b, ...) per weight. Adapters are drawn from the proxy's seed, the same at all
-    checkpoints. Raises InputError where the model has no such parameters.
+    checkpoints. Raises InputError if the model has no such parameters.
     """
     if of.parameters == "all":
         return _all(checkpoint, tokens)
@@ -60,7 +60,7 @@ def example_gradients(
 
 
 def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
-    """Sum over t of (p_t - y_t) h_t^T / tokens (v, d), one row after the other, without a backward pass."""
+    """Sum over t of (p_t - y_t) h_t^T / tokens (v, d), one row at a time, without a backward pass."""
     counts = tokens.completion_tokens
     for batch in batches(checkpoint, tokens):
         total: torch.Tensor | None = None
@@ -69,7 +69,7 @@ def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[In
             assert part.hidden is not None
             rows, positions = (values.tolist() for values in part.rows.unique_consecutive(return_counts=True))
             errors, hidden = part.product_gradients().split(positions), part.hidden.float().split(positions)
-            # The first row of a part may have begun in the part before.
+            # The first row of a part may have begun in the previous part.
             for row, error, state in zip(rows, errors, hidden, strict=True):
                 product = error.t() @ state  # (v, d)
                 total = product if total is None else total.add_(product)
@@ -84,7 +84,7 @@ def _lora(
 ) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Sum over t of d_t (A x_t)^T: x_t the inputs of a projection, d_t the gradients of its outputs.
 
-    One backward pass gives the d_t of all rows of a batch at once, and none of the weights' own gradients.
+    One backward pass gives the d_t of all rows of a batch at once, without gradients of the weights themselves.
     """
     import torch
 
@@ -113,7 +113,7 @@ def _lora(
 
 
 def _all(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
-    """Of every trainable parameter, by one backward pass per row; leaves the parameters' own .grad alone."""
+    """Gradients of every trainable parameter by one backward pass per row; the parameters' own .grad is unchanged."""
     import torch
 
     parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
@@ -125,7 +125,7 @@ def _all(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray,
 
 
 def _mean_losses(checkpoint: LiveCheckpoint, tokens: Tokens, batch: Batch) -> torch.Tensor:
-    """(b,) float32 mean losses with a graph."""
+    """(b,) float32 mean losses, differentiable."""
     import torch
 
     counts = torch.from_numpy(tokens.completion_tokens[batch.rows.cpu().numpy()]).to(checkpoint.device)

@@ -1,7 +1,7 @@
-"""Losses of every row under a proxy that never saw it, at the proxy's own length and later: two more proxy runs.
+"""Losses of every row under proxies that never saw it, at the proxy's own length and beyond, from two more proxy runs.
 
-Each of two proxies of the given configuration is trained on one half of the rows and measures the other half. What the
-losses say about wrong rows is in `curate.difficulty.reducible`.
+Each of two proxies of the given configuration is trained on one half of the rows and measures the other half. What
+the losses tell about wrong rows is in `curate.difficulty.reducible`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from curate.proxy.trace import measure_held_out, measured_held_out, settled
 from curate.proxy.training import ProxyTraining
 from curate.types import FloatArray, IntArray
 
-SHORTEST, LONGEST = 1 / 4, 4  # times the proxy's length
+SHORTEST, LONGEST = 1 / 4, 4  # relative to the proxy's length
 
 
 class HalfProxy(Proxy):
-    """A proxy that is measured on a geometric grid through `own_step`, the whole proxy's length, to `last_step`."""
+    """A proxy measured on a geometric grid through `own_step`, the full proxy's length, to `last_step`."""
 
     own_step: int = Field(ge=1)
     last_step: int = Field(ge=1)
@@ -44,24 +44,24 @@ class HalfProxy(Proxy):
 
 def grid(own: int, last: int) -> IntArray:
     """(K,) steps own * 2^(j / 2) for whole j, from a quarter of `own`, the length of the proxy, up to `last`."""
-    low, high = (int(np.log(each) / np.log(RATIO) + 1e-9) for each in (1 / SHORTEST, last / own))
+    low, high = (int(np.log(ratio) / np.log(RATIO) + 1e-9) for ratio in (1 / SHORTEST, last / own))
     steps = np.round(own * RATIO ** np.arange(-low, high + 1)).astype(np.int64)
     return np.unique(np.maximum(steps, 1))
 
 
 def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST, schedule: Schedule | None = None) -> HalfProxy:
-    """The proxy as it is trained on half of `rows`: as many steps as on all of them, and up to `longest` times that.
+    """The proxy for one half of `rows`: as many steps as on all of them, continued to at most `longest` times that.
 
-    schedule: of the proxy on all of them; None = what its settings say of `rows`.
+    schedule: of the proxy on all rows; None = derived from its settings and `rows`.
 
-    The learning rate falls over three times the longest run at least, so that it is nearly the same at every
+    The learning rate decays over at least three times the longest run, so that it is nearly the same at every
     checkpoint.
     """
     schedule = proxy.schedule(rows) if schedule is None else schedule
     own = int(schedule.steps[-1])
     last = round(own * longest)
     settings = {name: getattr(proxy, name) for name in Proxy.model_fields}
-    settings |= {"score_sample": None, "score_budget": None}  # every row is measured, on one of the two
+    settings |= {"score_sample": None, "score_budget": None}  # every row is measured by one of the two
     if schedule.grid is not None:
         del settings["spacing"], settings["stop_on"]
         settings["steps"] = own if proxy.steps == AUTO else proxy.steps
@@ -70,11 +70,11 @@ def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST, schedule: Sche
 
 @dataclass(frozen=True)
 class HeldOutLosses:
-    """Losses in nats per token, each under the half-proxy that never saw the row; NaN for rows that are not valid.
+    """Losses in nats per token under the half-proxy that did not see the row; NaN for rows that are not valid.
 
-    halves: of the n rows, with m null rows. steps: (K,); short: which of them is the proxy's length. rows: (n, K);
-    null: (m, K). tied: how many rows are in a group with others; patterns: how many are near-duplicates of so many rows
-    that these were not kept together.
+    halves: of the n rows, with m null rows. steps: (K,); short: index of the proxy's length in it. rows: (n, K);
+    null: (m, K). tied: number of rows grouped with others; patterns: number of rows with so many near-duplicates
+    that they were not kept together.
     """
 
     halves: Halves
@@ -87,11 +87,11 @@ class HeldOutLosses:
 
 
 class HalfProxies:
-    """Two proxies, each to be trained on half of the rows and to measure the rows of the other half, and null rows.
+    """Two proxies, each trained on half of the rows, which measure the rows of the other half, and null rows.
 
-    parents: (n,) labels of the row that each one was made from, None for an original; rows of one parent, equal rows
-    and near-duplicates (by `gate`, over prompt and completion) are in one half. null_rows: see `make_halves`. seed:
-    another one divides the rows in another way. Raises InputError for examples without a completion of their own.
+    parents: (n,) id of the row that each one was made from, None for an original; rows of one parent, equal rows
+    and near-duplicates (by `gate`, over prompt and completion) stay in one half. null_rows: see `make_halves`. seed:
+    another seed divides the rows differently. Raises InputError for examples without a completion of their own.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class HalfProxies:
     ) -> None:
         self.examples, self.context = examples, context
         first = ProxyTraining(examples, proxy, context)
-        proxy = first.proxy  # with the length of rows that "auto" finds on all of them
+        proxy = first.proxy  # with "auto" resolved on all rows
         proxy = proxy.model_copy(update={"template": first.template})
         lengths = first.tokenized.rows.tokens
         completions = completion_texts(examples)
@@ -123,12 +123,12 @@ class HalfProxies:
             if not first.tokenized.rows.valid[self.halves.trained_on(half)].any():
                 raise InputError(f"{len(ids)} rows are too few to train a proxy on each half of them; give more rows")
         self.null = null_examples(examples, self.halves)
-        schedule = settled(first, examples)  # with steps: auto trains the whole proxy, unless that is done
+        schedule = settled(first, examples)  # with steps: auto, this trains the full proxy unless that is done
         self.proxy = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest, schedule)
         self.steps = self.proxy.schedule(len(examples)).steps
 
     def measured(self) -> bool:
-        """Whether the cache holds all that `measure` finds; loads and runs nothing."""
+        """Whether the cache holds all results of `measure`; loads and runs nothing."""
         return all(
             measured_held_out(trained_on, others, self.proxy, [MeanLoss()], self.context)
             for half in (0, 1)
@@ -137,7 +137,7 @@ class HalfProxies:
         )
 
     def measure(self) -> HeldOutLosses:
-        """Train and measure. All of it is kept in the cache: a killed call is resumed and a finished one is free."""
+        """Train and measure. All results are cached: a killed call resumes and a finished one costs nothing."""
         rows_loss = np.full((len(self.examples), len(self.steps)), np.nan, np.float32)
         null_loss = np.full((len(self.null), len(self.steps)), np.nan, np.float32)
         for half in (0, 1):
@@ -151,7 +151,7 @@ class HalfProxies:
         return HeldOutLosses(self.halves, self.steps, short, rows_loss, null_loss, self.tied, self.patterns)
 
     def _sets(self, half: int) -> tuple[Examples, list[Examples]]:
-        """What the proxy of a half is trained on, and what it measures."""
+        """The training rows of one half's proxy, and the rows it measures."""
         rows, nulls = self.halves.measured_by(half)
         held_out = [self.examples.take(rows), *([self.null.take(nulls)] if len(nulls) else [])]
         return self.examples.take(self.halves.trained_on(half)), held_out
@@ -163,15 +163,15 @@ def measure_halves(examples: Examples, proxy: Proxy, context: Context, **setting
 
 
 def check_exchangeable(examples: Examples) -> None:
-    """Raise InputError where rows have no completion of their own that could be exchanged."""
+    """Raise InputError if rows have no completion of their own that could be exchanged."""
     if examples.content_roles != ("messages",):
         _completion_role(examples)
 
 
 def completion_texts(examples: Examples) -> list[str]:
-    """(n,) what stands in the completion of each row; the last answer of a conversation in one column.
+    """(n,) completion text of each row; for a conversation in one column, its last answer.
 
-    Raises InputError where rows have no completion of their own.
+    Raises InputError if rows have no completion of their own.
     """
     if examples.content_roles == ("messages",):
         conversations = examples.texts("messages", 0, len(examples))
@@ -184,17 +184,17 @@ def completion_texts(examples: Examples) -> list[str]:
 def null_examples(examples: Examples, halves: Halves) -> Examples:
     """The m null rows: each with the completion of its donor, and an id of its own.
 
-    Of a conversation in one column the last answer is exchanged, so that one of several turns is wrong in part only.
+    In a conversation in one column only the last answer is exchanged, so that only part of several turns is wrong.
     """
     own = examples.take(halves.null)
-    ids = pa.array([f"{each} with another completion" for each in own.ids.to_pylist()], pa.string())
+    ids = pa.array([f"{row_id} with another completion" for row_id in own.ids.to_pylist()], pa.string())
     if examples.content_roles == ("messages",):
         answers = completion_texts(examples)
         conversations = []
         for turns, donor in zip(own.texts("messages", 0, len(own)), halves.donor.tolist(), strict=True):
             last = _last_answer(turns)
-            given = [turn | {"content": answers[donor]} if k == last else turn for k, turn in enumerate(turns)]
-            conversations.append(given)
+            changed = [turn | {"content": answers[donor]} if k == last else turn for k, turn in enumerate(turns)]
+            conversations.append(changed)
         kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
         table = pa.table({"messages": pa.array(conversations, kind)})
         return Examples(table, ids, examples.shape, {"messages": "messages"})
@@ -206,7 +206,7 @@ def null_examples(examples: Examples, halves: Halves) -> Examples:
 
 
 def _last_answer(turns: Sequence[dict[str, str]]) -> int | None:
-    """Position of the last turn of the assistant."""
+    """Index of the last assistant turn."""
     answers = [k for k, turn in enumerate(turns) if turn["role"] == "assistant" and turn["content"]]
     return answers[-1] if answers else None
 
@@ -224,15 +224,15 @@ def _completion_role(examples: Examples) -> str:
 def like_rows(
     texts: Sequence[str | None], ids: Sequence[str], parents: Sequence[Any] | None = None, gate: Gate | None = None
 ) -> tuple[IntArray, int]:
-    """(n,) groups of rows that must not be divided, and how many rows follow a pattern too common to keep together.
+    """(n,) group of each row, which must not be divided, and number of rows of a pattern too common to be grouped.
 
-    texts: (n,) all of each row. parents: see `measure_halves`. Equal texts, near-duplicates by `gate`, and rows of one
-    parent with it are in a group; see `curate.difficulty.halves.tied_groups`.
+    texts: (n,) full text of each row. parents: see `HalfProxies`. Equal texts, near-duplicates by `gate`, and rows of
+    one parent are in one group with it; see `curate.difficulty.halves.tied_groups`.
     """
-    # In the order of their text, so that which pairs are looked at does not depend on the order of the rows.
+    # Sorted by text, so that the pairs compared do not depend on the order of the rows.
     order = np.array(sorted(range(len(texts)), key=lambda row: texts[row] or ""), np.int64)
     query, row = near_duplicates([texts[k] or "" for k in order.tolist()], gate)
     same: list[Sequence[Any]] = [texts]
     if parents is not None:
-        same.append([each if parent is None else parent for each, parent in zip(ids, parents, strict=True)])
+        same.append([row_id if parent is None else parent for row_id, parent in zip(ids, parents, strict=True)])
     return tied_groups(len(texts), same, (order[query], order[row]))

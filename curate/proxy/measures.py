@@ -1,4 +1,4 @@
-"""Measures: what is recorded of every example at every checkpoint of the proxy."""
+"""Measures: values recorded for every example at every checkpoint of the proxy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from curate.types import FloatArray
 
 @dataclass
 class LiveCheckpoint:
-    """The proxy as it was after `step` optimizer steps, lent to a measure.
+    """The proxy after `step` optimizer steps, lent to a measure.
 
     Not to be confused with `curate.training.Checkpoint`, which the training loop yields and which can be resumed.
 
     model: float32 weights, eval mode, on `device`. A measure that changes them must put them back bit for bit.
-    tokens: of the shard being measured. proxy_training: where it comes from, with the tokenizer and the schedule.
-    expected_tokens: tokens that all passes over all rows to be measured come to, whatever a cache may hold of them.
-    memo: shared by the shards of one checkpoint, for what a measure computes once.
-    run_memo: shared by all checkpoints, for what does not depend on the proxy's weights.
+    tokens: of the shard being measured. proxy_training: the training it comes from, with tokenizer and schedule.
+    expected_tokens: total tokens of all passes over all rows to be measured, including what a cache holds of them.
+    memo: shared by the shards of one checkpoint, for results that a measure computes once.
+    run_memo: shared by all checkpoints, for results that do not depend on the proxy's weights.
     """
 
     model: Any
@@ -40,19 +40,19 @@ class LiveCheckpoint:
 
     @property
     def all_tokens(self) -> Tokens:
-        """Of the whole dataset that the proxy was trained on, also where the shard is of other rows."""
+        """Tokens of the whole dataset that the proxy was trained on, even if the shard holds other rows."""
         return self.proxy_training.tokenized.tokens
 
     def losses(
         self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
     ) -> FloatArray:
-        """(n,) loss in nats per token of the shard (or of `tokens`) under the weights the model holds now.
+        """(n,) loss in nats per token of the shard (or of `tokens`) under the model's current weights.
 
-        precision: "float32" for a measure that looks at small changes of the weights, which bfloat16 rounds away.
+        precision: "float32" for a measure of small changes of the weights, which bfloat16 would round away.
         """
         name = precision or self.precision
         if name not in self._engines:
-            # What all passes will cost decides whether compiling pays; what a cache holds of it must not.
+            # Whether compiling pays depends on the total cost of all passes, not on what a cache already holds.
             self._engines[name] = models.LossEngine(
                 self.model, precision=name, expected_tokens=self.expected_tokens, device=self.device
             )
@@ -74,13 +74,13 @@ class Measure(Protocol):
     passes(rows, checkpoints) -> float: forward passes per row at all checkpoints together, for cost estimates; a
         backward pass counts two, a generated completion one. rows: of the dataset, which share what is done once.
         Without it, one pass per checkpoint.
-    check_proxy(proxy_training): raises InputError where it cannot be measured on this proxy; called before training.
+    check_proxy(proxy_training): raises InputError if it cannot be measured on this proxy; called before training.
     """
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, d) float32 for the n examples of one shard; NaN rows where the example cannot be measured.
 
-        The checkpoint is lent: weights must be as before when this returns.
+        The checkpoint is lent: its weights must be unchanged when this returns.
         """
         ...
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 
-CPU_LOGITS = 1 << 22  # logits alive at once; 16 MB of float32
+CPU_LOGITS = 1 << 22  # logits in memory at once; 16 MB of float32
 GPU_LOGITS = 1 << 27
 
 
@@ -29,9 +29,9 @@ GPU_LOGITS = 1 << 27
 class Predictions:
     """m consecutive supervised positions of a batch, row after row.
 
-    rows: (m,) int64, the row of each in the Tokens of the batch. targets: (m,) int64, the token that follows.
-    hidden: (m, d) last hidden states; None for a model whose head is not known.
-    logit_map: what is done to the product of hidden states and head.
+    rows: (m,) int64, row of each position in the Tokens of the batch. targets: (m,) int64, the next token.
+    hidden: (m, d) last hidden states; None for a model whose head is unknown.
+    logit_map: applied to the product of hidden states and head.
     """
 
     rows: torch.Tensor
@@ -41,15 +41,15 @@ class Predictions:
     _logits: Callable[[], torch.Tensor]
 
     def logits(self) -> torch.Tensor:
-        """(m, v) float32, computed at every call; the caller may change them."""
+        """(m, v) float32, recomputed at every call; the caller may modify them."""
         return self._logits()
 
     def errors(self) -> torch.Tensor:
-        """(m, v) float32: probabilities minus 1 at the target, the gradient of each loss by its logits."""
+        """(m, v) float32: probabilities minus 1 at the target, the gradient of each loss in its logits."""
         return self._errors(self.logits())
 
     def product_gradients(self) -> torch.Tensor:
-        """(m, v) float32 gradient of each loss by the product of hidden state and head, before `logit_map`."""
+        """(m, v) float32 gradient of each loss in the product of hidden state and head, before `logit_map`."""
         logits = self.logits()
         return self.logit_map.backward_(self._errors(logits), logits)
 
@@ -62,7 +62,7 @@ class Predictions:
 
 
 def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None = None) -> Iterator[models.Batch]:
-    """The valid rows of `tokens`, padded, on the checkpoint's device; rows of similar length together."""
+    """The valid rows of `tokens` as padded batches on the checkpoint's device; rows of similar length share a batch."""
     rows = np.flatnonzero(tokens.valid)
     for part in models.plan_batches(tokens.lengths[rows], token_budget or default_token_budget(checkpoint.device)):
         yield models.make_batch(tokens, rows[part]).to(checkpoint.device)
@@ -98,7 +98,7 @@ def predictions(checkpoint: LiveCheckpoint, batch: models.Batch) -> Iterator[Pre
 def _from_whole_model(
     checkpoint: LiveCheckpoint, batch: models.Batch, rows: torch.Tensor, targets: torch.Tensor, rows_at_once: int
 ) -> Iterator[Predictions]:
-    """Predictions from the logits of the whole model, for one whose head is not known."""
+    """Predictions from the full model's logits, for a model whose head is unknown."""
     done = 0
     for ids, labels in zip(batch.input_ids.split(rows_at_once), batch.labels.split(rows_at_once), strict=True):
         supervised = labels[:, 1:] != -100
@@ -121,14 +121,14 @@ def _numerics(checkpoint: LiveCheckpoint) -> Iterator[None]:
 def completion_means(
     checkpoint: LiveCheckpoint, values: Callable[[Predictions], torch.Tensor], width: int
 ) -> FloatArray:
-    """(n, width) float32: the mean over each row's completion tokens of `values`; NaN rows where not valid.
+    """(n, width) float32: mean of `values` over each row's completion tokens; NaN for rows that are not valid.
 
-    values: (m, width) numbers at m positions.
+    values: (m, width), one row per position.
     """
     import torch
 
     tokens = checkpoint.tokens
-    # In float64, so that the order in which a GPU adds does not show.
+    # In float64, so that a GPU's order of summation does not show.
     sums = torch.zeros(len(tokens), width, dtype=torch.float64, device=checkpoint.device)
     for batch in batches(checkpoint, tokens):
         for part in predictions(checkpoint, batch):
@@ -139,7 +139,7 @@ def completion_means(
 
 
 def projection(size: int, dimensions: int, seed: int, device: Any) -> torch.Tensor:
-    """(size, dimensions) float32 random projection R that nearly keeps lengths and angles of rows x, as x @ R.
+    """(size, dimensions) float32 random projection R; x @ R nearly preserves lengths and angles of rows x.
 
     Entries are +-1 / sqrt(dimensions), each sign even (Johnson and Lindenstrauss, 1984), the same numbers on every
     device. For unit vectors the error of an inner product is about 1 / sqrt(dimensions).

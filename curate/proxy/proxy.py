@@ -39,22 +39,22 @@ def _tokens_or_auto(value: Any) -> Any:
 MaxLength = Annotated[Annotated[int, Field(ge=2)] | Literal["auto"], BeforeValidator(_tokens_or_auto)]
 
 AUTO = "auto"
-RATIO = 2**0.5  # of one checkpoint's steps on a geometric grid to the one before
+RATIO = 2**0.5  # ratio of successive checkpoints' steps on a geometric grid
 
-_LONGEST = 10**9  # steps, or epochs
+_LONGEST = 10**9  # maximum number of steps or epochs
 _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the proxy is measured.
+    """The steps at which the proxy is measured.
 
     steps: (K,) int64 optimizer steps after which a checkpoint is taken, increasing.
     horizon_steps: optimizer steps the learning-rate schedule spans.
     steps_per_epoch: optimizer steps per pass over the valid rows (a fraction where rows do not divide).
-    rate: of the learning rate after warm-up.
-    grid: (G,) all steps of a geometric grid up to the last of `steps`; None where checkpoints are evenly spaced.
-    auto: whether training stops where the split has settled; settled: whether it is known where. Until then `steps`
+    rate: schedule of the learning rate after warm-up.
+    grid: (G,) all steps of a geometric grid up to the last of `steps`; None if checkpoints are evenly spaced.
+    auto: whether training stops when the split has settled; settled: whether that step is known. Until then, `steps`
         are those of a run to the end of the grid.
     """
 
@@ -68,7 +68,7 @@ class Schedule:
 
     @property
     def trained_steps(self) -> IntArray:
-        """Steps whose weights are stored: the whole grid, so that another run goes on from there or stops before."""
+        """Steps whose weights are stored: the whole grid, so that another run can continue or stop earlier."""
         return self.steps if self.grid is None else self.grid
 
     def through(self, step: int, checkpoints: int) -> Schedule:
@@ -78,7 +78,7 @@ class Schedule:
         return replace(self, steps=grid[-checkpoints:], grid=grid, settled=True)
 
     def check_known(self, name: str) -> None:
-        """Raise InputError where a scorer of this name, which needs certain steps, cannot know them beforehand."""
+        """Raise InputError if a scorer of this name, which needs certain steps, cannot know them in advance."""
         if self.auto:
             raise InputError(
                 f"{name} needs checkpoints at certain steps, and with proxy.steps = auto they are found while the "
@@ -92,7 +92,7 @@ class Schedule:
 
 
 class Proxy(Component):
-    """A small model that is trained briefly on the dataset, and when it is measured.
+    """A small model trained briefly on the dataset, and when it is measured.
 
     Defaults are the setting of "Data Distribution as a Lever" (arXiv 2602.00576) as far as it is public: a third
     of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch moves nothing,
@@ -187,19 +187,19 @@ class Proxy(Component):
         return self.steps == AUTO and self.stop_on != "agreement"
 
     def held_out(self, ids: Any) -> BoolArray:
-        """(n,) which rows with these ids (Arrow strings) are measured and not trained on, see `stop_on`."""
+        """(n,) bool: rows with these ids (Arrow strings) that are measured but not trained on, see `stop_on`."""
         return held_out_rows(ids.to_pylist()) if self._holds_out else np.zeros(len(ids), np.bool_)
 
     @property
     def of_any_length(self) -> Proxy:
-        """What decides the weights after any number of steps: all but how far a run on the same grid goes."""
+        """Settings that determine the weights after any number of steps: all except how far a run on the grid goes."""
         if self.steps != AUTO and self.spacing == "even":
             return self
         stop_on = self.stop_on if self._holds_out else "agreement"
         return self.model_copy(update={"steps": AUTO, "spacing": "geometric", "stop_on": stop_on})
 
     def schedule(self, rows: int) -> Schedule:
-        """Checkpoints for a dataset of `rows` valid rows; of "auto" those of a run to the end, see `Schedule`."""
+        """Checkpoints for a dataset of `rows` valid rows; for "auto", those of a run to the end, see `Schedule`."""
         per_epoch = min(rows, self.score_sample or rows) / self.batch_size
         if self.steps == AUTO or self.spacing == "geometric":
             return self._on_grid(per_epoch)
@@ -211,7 +211,7 @@ class Proxy(Component):
         horizon = max(horizon, total)
         if floor is not None and total < floor:
             total = floor
-            horizon = max(horizon, 3 * total)  # or the learning rate would be spent where the recording stops
+            horizon = max(horizon, 3 * total)  # otherwise the learning rate would reach zero at the last checkpoint
         if total < self.checkpoints:
             raise InputError(
                 f"proxy.checkpoints = {self.checkpoints} but the proxy trains for {total} steps; "
@@ -242,14 +242,14 @@ class Proxy(Component):
         return Schedule(steps, horizon, per_epoch, "constant", grid, auto, settled=not auto)
 
     def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
-        """For the training loop, up to `steps` of the schedule."""
+        """Settings of the training loop, up to `steps` of the schedule."""
         settings = {**shared_settings(self), "learning_rate": self.peak_learning_rate, "seed": seed}
         fixed = {"horizon_steps": schedule.horizon_steps, "schedule": schedule.rate, "dropout": False}
         return TrainConfig(steps=steps, **fixed, **settings)
 
 
 def length_in_steps(value: Any, per_epoch: float) -> float:
-    """Optimizer steps meant by an int or by "a/b epoch", given those of one epoch; ValueError if it is neither."""
+    """The optimizer steps given as an int or as "a/b epoch", given those of one epoch; ValueError if it is neither."""
     if isinstance(value, int):
         if value < 1:
             raise ValueError(f"{value} steps; give at least 1")

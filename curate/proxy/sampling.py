@@ -1,7 +1,7 @@
-"""Scoring on a budget: the proxy is trained on a sample of the rows, and only that is measured at every checkpoint.
+"""Scoring on a budget: train the proxy on a sample of the rows, and measure only the sample at every checkpoint.
 
-The other rows are measured at some checkpoints. Their losses at the others are predicted from these and from the number
-of their tokens, by a regression over the sample.
+The other rows are measured at some checkpoints. Their losses at the others are predicted from these and the number
+of their tokens, by a regression on the sample.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from curate.errors import InputError
 from curate.seeds import derive_seed
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
-LEAST_ROWS = 100  # of a sample
-_BUDGET_ROWS, _BUDGET_SHARE = 2_000, 0.01  # of a sample that a budget chooses, at least
+LEAST_ROWS = 100  # in a sample
+_BUDGET_ROWS, _BUDGET_SHARE = 2_000, 0.01  # minimum size of a sample chosen by a budget
 
 
 @dataclass(frozen=True)
 class Sample:
-    """rows: (s,) ascending positions of the rows that the proxy is trained on. tokens: that measuring reads.
+    """rows: (s,) ascending positions of the rows that the proxy is trained on. tokens: number that measuring reads.
 
-    measured: (c,) ascending numbers of the checkpoints at which all rows are measured; the sample is at all K.
+    measured: (c,) ascending indices of the checkpoints at which all rows are measured; the sample is at all K.
     """
 
     rows: IntArray
@@ -32,18 +32,18 @@ class Sample:
     tokens: int
 
     def others(self, checkpoints: int) -> IntArray:
-        """Ascending numbers of the checkpoints at which the sample alone is measured."""
+        """Ascending indices of the checkpoints at which only the sample is measured."""
         return np.setdiff1d(np.arange(checkpoints), self.measured)
 
 
 def choose_sample(
     rows: int | None, budget: int | None, checkpoints: int, valid: BoolArray, lengths: IntArray, sources: Any, seed: int
 ) -> Sample | None:
-    """The sample of n rows, of which (n,) are valid and have so many tokens; None where all are measured throughout.
+    """A sample of n rows, given validity and token counts (n,); None if all rows are measured at every checkpoint.
 
-    rows: how many are asked for. budget: tokens that measuring may read. With rows alone the others are measured once,
-    at the last checkpoint. A budget has them measured at as many checkpoints as leave enough of it for the sample.
-    sources: (n,) labels, or None. Raises InputError where the budget is too small.
+    rows: requested number. budget: maximum tokens that measuring may read. With rows only, the others are measured
+    once, at the last checkpoint. With a budget, they are measured at as many as leave enough of it for the sample.
+    sources: (n,) labels, or None. Raises InputError if the budget is too small.
     """
     usable = np.flatnonzero(valid)
     n, total = len(usable), int(lengths[usable].sum())
@@ -56,29 +56,29 @@ def choose_sample(
     sampled = int(lengths[chosen].sum())
     passes = 1
     if budget is not None:
-        needed = [each * total + (checkpoints - each) * sampled for each in range(1, checkpoints)]
+        needed = [passes * total + (checkpoints - passes) * sampled for passes in range(1, checkpoints)]
         if not needed or needed[0] > budget:
             raise InputError(
                 f"proxy.score_budget = {budget:,} tokens, but one pass over all rows and {checkpoints - 1} more over a "
                 f"sample of {least:,} need {needed[0] if needed else total:,}; raise --score-budget to that, or take "
                 "fewer rows with --limit"
             )
-        passes = sum(each <= budget for each in needed)
+        passes = sum(needed_tokens <= budget for needed_tokens in needed)
         more = int(n * (budget / total - passes) / (checkpoints - passes))
         while rows is None and more > least:
             chosen = stratified(usable, more, lengths, sources, seed)
             sampled = int(lengths[chosen].sum())
             if passes * total + (checkpoints - passes) * sampled <= budget:
                 break
-            more = int(0.998 * more)  # the rows drawn are longer than the mean
+            more = int(0.998 * more)  # sampled rows may be longer than the mean
     measured = np.unique(np.linspace(checkpoints - 1, 0, passes).round().astype(np.int64))
     return Sample(chosen, measured, passes * total + (checkpoints - passes) * sampled)
 
 
 def stratified(usable: IntArray, rows: int, lengths: IntArray, sources: Any, seed: int) -> IntArray:
-    """(rows,) ascending of the positions `usable` (m,): of each source and of each length as many as its share.
+    """(rows,) ascending sample of the positions `usable` (m,), stratified by source and length.
 
-    Every m/rows-th row in the order of sources and lengths, from a drawn beginning.
+    Every m/rows-th row, ordered by source and length, from a random start.
     """
     generator = np.random.default_rng(derive_seed(seed, "score sample"))
     ties = generator.permutation(len(usable))
@@ -92,10 +92,10 @@ def stratified(usable: IntArray, rows: int, lengths: IntArray, sources: Any, see
 
 @dataclass(frozen=True)
 class Prediction:
-    """losses: (n, p) float32 in nats, as predicted.
+    """losses: (n, p) float32 predicted losses in nats.
 
-    error: (p,) root mean squared error in nats, explained: (p,) share of the variance, both on rows of the sample that
-    the regression had not seen.
+    error: (p,) root mean squared error in nats, explained: (p,) share of the variance, both on rows of the sample held
+    out of the regression.
     """
 
     losses: FloatArray
@@ -104,10 +104,10 @@ class Prediction:
 
 
 def predict(known: FloatArray, tokens: npt.NDArray[Any], rows: IntArray, wanted: FloatArray) -> Prediction:
-    """The losses of n rows at p checkpoints, where only those of the sample were measured.
+    """The losses of n rows at p checkpoints at which only the sample was measured.
 
-    known: (n, c) losses at the other checkpoints, NaN where a row is not valid. tokens: (n,) completion tokens.
-    rows: (s,) positions of the sample. wanted: (s, p) its losses.
+    known: (n, c) losses at the other checkpoints, NaN for rows that are not valid. tokens: (n,) completion tokens.
+    rows: (s,) positions of the sample. wanted: (s, p) its losses at the p checkpoints.
     """
     fitted = np.isfinite(wanted).all(axis=1) & np.isfinite(known[rows]).all(axis=1)
     design = _design(known[rows[fitted]], tokens[rows[fitted]])
@@ -119,14 +119,14 @@ def predict(known: FloatArray, tokens: npt.NDArray[Any], rows: IntArray, wanted:
     squares = ((unseen - target) ** 2).mean(axis=0)
     weights = np.linalg.lstsq(design, target)[0]  # (b, p)
     losses = np.empty((len(known), target.shape[1]), np.float32)
-    for low in range(0, len(known), 1 << 18):  # bounds the numbers alive at once
+    for low in range(0, len(known), 1 << 18):  # bounds the memory
         part = slice(low, low + (1 << 18))
         losses[part] = np.maximum(_design(known[part], tokens[part]) @ weights, 0)
     return Prediction(losses, np.sqrt(squares), 1 - squares / np.maximum(target.var(axis=0), 1e-12))
 
 
 def _design(known: FloatArray, tokens: npt.NDArray[Any]) -> Float64Array:
-    """(n, b) numbers that the losses are predicted from."""
+    """(n, b) regressors for the losses."""
     losses = known.astype(np.float64)
     length = np.log1p(tokens.astype(np.float64))[:, None]
     return np.concatenate([np.ones_like(length), losses, losses**2, length, length**2, losses * length], axis=1)

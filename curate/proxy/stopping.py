@@ -1,7 +1,7 @@
-"""Where the training of a proxy of unknown length stops: where its split has settled.
+"""Stopping rule for a proxy of unknown length: train until its split has settled.
 
-At every checkpoint of a geometric grid the rows are cut in two by KMeans, on their losses at the last K points. Which
-rule loses least was measured in five kinds of task (benchmarks/LOG.md, "Length of the proxy").
+At every checkpoint of a geometric grid, KMeans splits the rows in two by their losses at the last K points. Which
+rule loses least was measured on five kinds of tasks (benchmarks/LOG.md, "Length of the proxy").
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 from curate.clusterers import KMeans
 from curate.types import BoolArray, FloatArray, IntArray
 
-# "agreement": the hard rows of three points in a row agree; "agreement and easy loss": and the held-out loss of the
+# "agreement": the hard rows of three consecutive points agree; "agreement and easy loss": and the held-out loss of the
 # easy ones has nearly stopped falling. In 21 cells of the map the first lost 0.04 of F1 against the best length (0.12
 # at worst, at 0.70 of the usual length), the second 0.05 (0.51): the easy loss may go on falling to the end.
 StopOn = Literal["agreement", "agreement and easy loss"]
 AGREE = 0.8  # Jaccard index of the hard rows of neighboring points
-FELL = 0.05  # share of the easy rows' loss that has fallen since the point before
-HELD_OUT = 10  # of so many rows one is held out, where the easy loss counts
+FELL = 0.05  # share by which the easy rows' loss has fallen since the previous point
+HELD_OUT = 10  # one row in this many is held out, if the easy loss counts
 
 
 @dataclass(frozen=True)
 class Stop:
     """Where training stopped.
 
-    step: of the last checkpoint. capped: whether the schedule ended before the split had settled. points: of each
-    checkpoint step, hard_share, jaccard (with the point before), and where rows are held out easy_loss (nats per token)
-    and fell (the share of it that has fallen since).
+    step: of the last checkpoint. capped: whether the schedule ended before the split had settled. points: for each
+    checkpoint step, hard_share, jaccard (with the previous point), and with held-out rows easy_loss (nats per token)
+    and fell (the share by which it has fallen since).
     """
 
     step: int
@@ -43,7 +43,7 @@ class Stop:
 
 
 def first_place(checkpoints: int) -> int:
-    """The first place of the grid at which training may stop: K points to look back on, and three splits."""
+    """The first index of the grid at which training may stop: it takes K points to look back on, and three splits."""
     return max(checkpoints, 3) - 1
 
 
@@ -57,8 +57,8 @@ def find_stop(
 ) -> Stop:
     """The first point of the grid at which the rule holds, else the last.
 
-    losses_through: place -> (n, place + 1) losses in nats per token through that point; trains as far. valid: (n,) rows
-    with losses. held_out: (n,) rows that are not trained on; they are cut in two with the others.
+    losses_through: index -> (n, index + 1) losses in nats per token through that point; trains that far. valid: (n,)
+    rows with losses. held_out: (n,) rows that are not trained on; they are clustered together with the others.
     """
     points: list[dict[str, Any]] = []
     before: BoolArray | None = None
@@ -84,7 +84,7 @@ def find_stop(
 
 
 def hard_rows(losses: FloatArray) -> BoolArray:
-    """(n,) the cluster of higher loss at the last of the points; losses: (n, k)."""
+    """(n,) bool: the cluster with the higher loss at the last point; losses: (n, k)."""
     labels = np.asarray(KMeans().fit_predict(losses))
     means = {number: losses[labels == number, -1].mean() for number in np.unique(labels).tolist()}
     if len(means) < 2:
@@ -93,7 +93,7 @@ def hard_rows(losses: FloatArray) -> BoolArray:
 
 
 def held_out_rows(ids: Sequence[str]) -> BoolArray:
-    """(n,) one row in ten, by the hash of its id: the same rows in whatever order they come."""
+    """(n,) bool: one row in ten, by the hash of its id, independent of the order of the rows."""
     digests = (hashlib.blake2b(str(row_id).encode(), digest_size=8, person=b"proxy stop").digest() for row_id in ids)
     return np.array([int.from_bytes(digest, "little") % HELD_OUT == 0 for digest in digests], np.bool_)
 
@@ -111,6 +111,6 @@ def _jaccard(first: BoolArray, second: BoolArray) -> float:
 
 
 def geometric(first: float, last: float, ratio: float) -> IntArray:
-    """(G,) whole steps first * ratio^j up to `last`, each once."""
+    """(G,) whole steps first * ratio^j up to `last`, without duplicates."""
     count = int(np.log(max(last / first, 1)) / np.log(ratio) + 1e-9) + 1
     return np.unique(np.maximum(np.round(first * ratio ** np.arange(count)), 1).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Train the proxy once, measure every example at every checkpoint, cache both.
+"""Train the proxy once, measure every example at every checkpoint, and cache both.
 
 The proxy is trained first and its float32 checkpoints are stored (`curate.proxy.training`); then each checkpoint is
 loaded and measured, shard by shard. That costs one reload per checkpoint, but a measure cannot disturb the training,
@@ -35,8 +35,8 @@ from curate.tokenization.cached import CachedTokens
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, FloatArray, IntArray
 
-# Rows per shard: what a killed run may lose, and the pool from which batches of equal length are composed. Part of
-# the numbers' identity, since batches never cross a shard.
+# Rows per shard: the most work that a killed run can lose, and the pool from which batches of equal length are built.
+# Part of the numbers' identity, since batches never cross a shard.
 SHARD_ROWS = 2048
 
 
@@ -47,7 +47,7 @@ class Trace:
     ids: (n,) example ids (Arrow strings).
     values: fingerprint of a measure -> (n, K, d) float32.
     valid, tokens, prompt_cut, completion_cut: (n,) each, see `curate.tokenization.cached.RowValidity`.
-    proxy_key: names the trained proxy in the cache; facts: what is reported about it.
+    proxy_key: names the trained proxy in the cache; facts: reported about it.
     """
 
     ids: pa.Array
@@ -65,12 +65,12 @@ class Trace:
         return self.values[fingerprint(measure)]
 
     def scalars(self, measure: Measure) -> FloatArray:
-        """(n, K) first values of a measure: all of one that gives a number per example."""
+        """(n, K) first component of a measure: its only one if it gives a number per example."""
         return self.of(measure)[:, :, 0]
 
     @property
     def losses(self) -> FloatArray:
-        """(n, K) losses in nats per token, where `MeanLoss` was measured."""
+        """(n, K) losses in nats per token, if `MeanLoss` was measured."""
         return self.scalars(MeanLoss())
 
     def to_scores(
@@ -130,9 +130,9 @@ def measure_checkpoints(
     *,
     kind: type[ProxyTraining] = ProxyTraining,
 ) -> Trace:
-    """Values of every measure at every checkpoint of the proxy, from the cache where they are there.
+    """Values of every measure at every checkpoint of the proxy, from the cache if they are there.
 
-    kind: of training, such as `curate.proxy.untrained.Untrained`.
+    kind: class of the training, such as `curate.proxy.untrained.Untrained`.
     """
     proxy_training = kind(examples, proxy, context)
     for measure in measures:
@@ -154,10 +154,10 @@ def measure_checkpoints(
 def measure_new_rows(
     trace: Trace, examples: Examples, new: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context
 ) -> Trace:
-    """`trace`, that of `examples`, followed by m `new` rows that are measured at the same checkpoints.
+    """The trace of `examples`, extended by m `new` rows that are measured at the same checkpoints.
 
-    Nothing is trained, unless checkpoints have vanished from the cache; asked again, nothing is measured. Only rows
-    with completion text are measured, the others are NaN.
+    Nothing is trained unless checkpoints are missing from the cache; a repeated call measures nothing. Only rows
+    with completion text are measured, others are NaN.
     """
     proxy_training = ProxyTraining(examples, proxy, context)
     proxy_training.schedule = trace.schedule
@@ -211,7 +211,7 @@ def measure_held_out(
 def measured_held_out(
     examples: Examples, others: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context
 ) -> bool:
-    """Whether the cache holds what `measure_held_out` would find for `others`; loads and runs nothing."""
+    """Whether the cache holds the results of `measure_held_out` for `others`; loads and runs nothing."""
     proxy_training = ProxyTraining(examples, proxy, context)
     tokenized = proxy_training.tokenize(others)
     if not (proxy_training.tokenized.known and tokenized.known):
@@ -239,7 +239,7 @@ class CachedState:
 
     @property
     def trained(self) -> bool:
-        """Whether every checkpoint is there, so that rows are measured without training."""
+        """Whether every checkpoint is stored, so that rows can be measured without training."""
         return self.schedule.settled and len(self.checkpoints) == len(self.schedule.steps)
 
 
@@ -266,17 +266,17 @@ def cached_state(
 
 
 class _Sampled:
-    """Losses of n examples of which a sample is measured at every checkpoint, see `curate.proxy.sampling`.
+    """Losses of n examples, with only a sample measured at every checkpoint, see `curate.proxy.sampling`.
 
-    parts: what is measured: all rows at some checkpoints, and the sample at the others.
+    parts: the measurements: all rows at some checkpoints, and the sample at the others.
     """
 
     def __init__(self, proxy_training: ProxyTraining, examples: Examples, measures: Sequence[Measure]) -> None:
-        other = next((measure for measure in measures if not isinstance(measure, MeanLoss)), None)
-        if other is not None:
+        unsampled = next((measure for measure in measures if not isinstance(measure, MeanLoss)), None)
+        if unsampled is not None:
             raise InputError(
-                f"a sample (--score-sample, --score-budget) is for scorers of losses, and {type(other).__name__} is "
-                "none; leave it out"
+                f"a sample (--score-sample, --score-budget) is for scorers of losses, and {type(unsampled).__name__} "
+                "is none; leave it out"
             )
         assert proxy_training.sample is not None
         self.proxy_training, self.sample = proxy_training, proxy_training.sample
@@ -289,7 +289,7 @@ class _Sampled:
             self.parts.append(_Measurement(proxy_training, sampled, measures, beside, "sample"))
 
     def values(self, tokenized: CachedTokens) -> tuple[dict[str, FloatArray], dict[str, Any]]:
-        """Fingerprint of the measure -> (n, K, 1) losses, and facts about how they were found."""
+        """Fingerprint of the measure -> (n, K, 1) losses, and facts about how they were obtained."""
         sample, rows = self.sample, tokenized.rows
         facts: dict[str, Any] = {"rows": len(sample.rows), "tokens": sample.tokens}
         facts |= {"steps_of_all": self.steps[sample.measured].tolist(), "error": [], "explained": []}
@@ -303,13 +303,13 @@ class _Sampled:
             return known, {"sample": facts}
         values, wanted = {}, self.parts[1].values(tokenized, sample.rows)
         for name in known:
-            found = predict(known[name][:, :, 0], rows.tokens, sample.rows, wanted[name][:, :, 0])
+            prediction = predict(known[name][:, :, 0], rows.tokens, sample.rows, wanted[name][:, :, 0])
             losses = np.empty((len(rows.valid), len(self.steps), 1), np.float32)
             losses[:, sample.measured] = known[name]
-            losses[:, self.others, 0] = np.where(rows.valid[:, None], found.losses, np.nan)
+            losses[:, self.others, 0] = np.where(rows.valid[:, None], prediction.losses, np.nan)
             losses[sample.rows[:, None], self.others] = wanted[name]
             values[name] = losses
-            facts |= {"error": found.error.round(4).tolist(), "explained": found.explained.round(4).tolist()}
+            facts |= {"error": prediction.error.round(4).tolist(), "explained": prediction.explained.round(4).tolist()}
         self.proxy_training.progress.note(
             f"  {len(sample.rows):,} rows are measured throughout, the others at {len(sample.measured)} of "
             f"{len(self.steps)} checkpoints; their other losses are predicted to within {max(facts['error']):.3f} nats "
@@ -319,7 +319,7 @@ class _Sampled:
 
 
 def settled(proxy_training: ProxyTraining, examples: Examples) -> Schedule:
-    """The schedule of the training; of `steps: auto` it is trained and measured until it is known, and stored."""
+    """The final schedule of the training; with `steps: auto`, trains and measures until it is known."""
     if knows_stop(proxy_training):
         return proxy_training.schedule
     schedule, proxy = proxy_training.schedule, proxy_training.proxy
@@ -345,7 +345,7 @@ def settled(proxy_training: ProxyTraining, examples: Examples) -> Schedule:
 
 
 def knows_stop(proxy_training: ProxyTraining) -> bool:
-    """Whether the schedule is known: of `steps: auto` the cache is asked where it stopped. Trains nothing."""
+    """Whether the schedule is known; with `steps: auto`, the cache says where training stopped. Trains nothing."""
     schedule = proxy_training.schedule
     if schedule.settled:
         return True
@@ -364,7 +364,7 @@ def _stop_entry(proxy_training: ProxyTraining) -> tuple[str, str, str]:
 class _Measurement:
     """Values of measures for n examples at the checkpoints of a proxy.
 
-    place: where in the proxy's part of the cache the values lie; "" for the rows that it was trained on.
+    place: prefix of the values in the proxy's part of the cache; "" for the rows that it was trained on.
     """
 
     def __init__(
@@ -378,7 +378,7 @@ class _Measurement:
         self.proxy_training, self.examples, self.place = proxy_training, examples, place
         self.cache = proxy_training.cache
         self.steps: list[int] = schedule.steps.tolist()
-        # Of a grid the same for runs of every length, since they share what they measure.
+        # The same for runs of every length on a grid, since they share what they measure.
         self.passes = len(self.steps) if schedule.grid is None else proxy_training.proxy.checkpoints
         self.measures = {fingerprint(measure): measure for measure in measures}
         self.names = {name: _cache_name(name, measure, examples) for name, measure in self.measures.items()}
@@ -386,14 +386,14 @@ class _Measurement:
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
     def values(self, tokenized: CachedTokens, rows: IntArray | None = None) -> dict[str, FloatArray]:
-        """Fingerprint of a measure -> (n, K, d); measures what is not in the cache, and trains first if need be.
+        """Fingerprint of a measure -> (n, K, d); measures what the cache lacks, and trains first if necessary.
 
         tokenized, rows: the n examples are `rows` of these, None = all of them. Runs on every rank.
         """
         if any_rank(bool(self.missing())):  # a complete cache may be read-only, and needs no lock
             with self.proxy_training.exclusively():
                 missing = self.missing()
-                barrier()  # every rank has looked before any adds, so that all share out the same list
+                barrier()  # all ranks list the missing entries before one adds any
                 if any_rank(bool(missing)):
                     tokens = tokenized.tokens if rows is None else tokenized.tokens.take(rows)
                     if self.proxy_training.engine is None:
@@ -435,7 +435,7 @@ class _Measurement:
         return np.stack(columns, axis=1)
 
     def _measure(self, missing: dict[int, list[tuple[str, int]]], tokens: Tokens) -> None:
-        """Fill the missing entries. Runs on every rank: of the shards in their order, each rank takes its own."""
+        """Fill the missing entries. Runs on every rank: the shards are distributed over the ranks in turn."""
         proxy_training = self.proxy_training
         model = proxy_training.model.to(proxy_training.device).float().eval()
         sizes = [high - low for low, high in self.shards]
@@ -467,7 +467,7 @@ class _Measurement:
                     stage.advance(sizes[shard])
 
     def _measure_on_workers(self, missing: dict[int, list[tuple[str, int]]], tokens: Tokens) -> None:
-        """Fill the missing entries with what the workers of the engine measure."""
+        """Fill the missing entries with what the engine's workers measure. Runs on the driver."""
         shards = [
             Shard(name, step, shard, *self.shards[shard]) for step, pairs in missing.items() for name, shard in pairs
         ]
@@ -481,17 +481,17 @@ class _Measurement:
                 stage.advance(shard.high - shard.low, progress)
 
     def _cost(self, name: str, tokens: int) -> int:
-        """Tokens through the model for a measure of rows of so many tokens at one checkpoint."""
+        """Tokens through the model for a measure of rows with these token counts at one checkpoint."""
         passes = passes_of(self.measures[name], len(self.examples), len(self.steps)) / len(self.steps)
         return math.ceil(tokens * passes)
 
     def _store(self, name: str, step: int, shard: int, values: FloatArray) -> None:
-        """Put the values (rows of the shard, d) of a measure in the cache."""
+        """Store the values (rows of the shard, d) of a measure in the cache."""
         with self.cache.writing(*self._entry(name, step, shard)) as folder:
             np.save(folder / "values.npy", values, allow_pickle=False)
 
 
 def _cache_name(name: str, measure: Measure, examples: Examples) -> str:
-    """Name of a measure's values in the cache. name: its fingerprint."""
+    """Cache name of a measure's values. name: its fingerprint."""
     key = call_hook(measure, "key_of", examples)
     return name if key is None else fingerprint([measure, key])

@@ -1,6 +1,6 @@
-"""Training of the proxy: its key in the cache, its stored checkpoints, and resuming after a kill.
+"""Training of the proxy: its cache key, its stored checkpoints, and resuming after a kill.
 
-The model and its tokenizer are loaded, and rows are tokenized, only when something that needs them is missing.
+The model and its tokenizer are loaded, and rows are tokenized, only if something that needs them is missing.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from curate.storage.atomic import publish_file
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
 from curate.tokenization.tokens import Tokens
 
-CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning
+CODE_VERSION = 2  # raise when the meaning of stored checkpoints or measures changes
 
 
-# What a worker is told rather than finds out: all that the rows decide.
+# Properties that depend on all rows, which a worker is sent instead of computing them.
 _SHIPPED = ("proxy", "template", "max_length", "identity", "seed", "numerics", "settings_key", "key")
 
 
 @dataclass(frozen=True)
 class ReceivedTokens:
-    """In place of `curate.tokenization.cached.CachedTokens` where the rows are elsewhere. receive: gets the tokens."""
+    """Stands in for `curate.tokenization.cached.CachedTokens` if the rows are elsewhere. receive: gets the tokens."""
 
     receive: Callable[[], Tokens]
 
@@ -59,7 +59,7 @@ class ProxyTraining:
     def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:
         self.examples, self.progress, self.cache = examples, context.progress, context.store
         self.context, self.engine = context, context.engine
-        self.stored_elsewhere: Sequence[int] = ()  # steps whose weights are in the cache of whoever shipped this
+        self.stored_elsewhere: Sequence[int] = ()  # steps whose weights the sender's cache holds
         self.seed = derive_seed(context.seed, "proxy")
         data_key = examples.fingerprint()
         self.template = choose_template(proxy, examples.shape)
@@ -70,14 +70,14 @@ class ProxyTraining:
         self.identity = files or scratch_identity(data_key, self.max_length, self.seed)
         self.numerics = context.numerics(proxy.precision)
         settings = [CODE_VERSION, data_key, self.identity, self.template, proxy.of_any_length, self.seed]
-        self.settings_key = fingerprint(settings)  # of the same training under any numerics
+        self.settings_key = fingerprint(settings)  # identifies this training under any numerics
         self.key = fingerprint([*settings, self.numerics])
         self.tokenized = self._tokenized(examples, data_key)
-        self.held_out = proxy.held_out(examples.ids)  # (n,) rows that are measured and not trained on
-        self.stop: Stop | None = None  # of steps: auto, once it is found
+        self.held_out = proxy.held_out(examples.ids)  # (n,) rows measured but not trained on
+        self.stop: Stop | None = None  # for steps: auto, once it is known
 
     def tokenize(self, examples: Examples) -> CachedTokens:
-        """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
+        """Tokenize further examples like the training rows: same tokenizer and max_length, template of their shape."""
         return self._tokenized(examples, examples.fingerprint())
 
     def _max_length(self, data_key: str, files: str | None) -> int:
@@ -100,7 +100,7 @@ class ProxyTraining:
 
     @property
     def _supervised(self) -> list[str]:
-        """What keys have of it: nothing for the default, which came later than the keys."""
+        """Its part in cache keys: nothing for the default, which was added later than the keys."""
         return [] if self.proxy.supervise == "all" else [self.proxy.supervise]
 
     def _tokenized(self, examples: Examples, data_key: str) -> CachedTokens:
@@ -120,7 +120,7 @@ class ProxyTraining:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Raises InputError where no row can be trained on."""
+        """Raises InputError if no row can be trained on."""
         valid = int(self.tokenized.rows.valid.sum())
         if valid == 0:
             raise InputError(
@@ -132,16 +132,16 @@ class ProxyTraining:
 
     @cached_property
     def sample(self) -> Sample | None:
-        """What the proxy is trained on and measured of throughout; None where that is all rows."""
+        """The sample that the proxy is trained on and that every checkpoint measures; None if that is all rows."""
         proxy = self.proxy
         if proxy.score_sample is None and proxy.score_budget is None:
             return None
-        rows, asked = self.tokenized.rows, (proxy.score_sample, proxy.score_budget, proxy.checkpoints)
-        return choose_sample(*asked, rows.valid, rows.lengths, self.examples.sources(), self.seed)
+        rows, limits = self.tokenized.rows, (proxy.score_sample, proxy.score_budget, proxy.checkpoints)
+        return choose_sample(*limits, rows.valid, rows.lengths, self.examples.sources(), self.seed)
 
     @property
     def training_tokens(self) -> Tokens:
-        """Of the rows that the proxy is trained on."""
+        """Tokens of the rows that the proxy is trained on."""
         tokens = self.tokenized.tokens if self.sample is None else self.tokenized.tokens.take(self.sample.rows)
         if self.held_out.any():
             tokens = replace(tokens, valid=tokens.valid & ~self.held_out)
@@ -157,16 +157,16 @@ class ProxyTraining:
 
     @cached_property
     def device(self) -> Any:
-        """The torch.device of this process, which trains and measures there where no engine does."""
+        """The torch.device of this process, which trains and measures there unless an engine does."""
         return self.context.torch_device()
 
     @cached_property
     def model(self) -> Any:
-        """As it is before training."""
+        """The model before training."""
         return self.load_model()
 
     def load_model(self, tokens: Tokens | None = None) -> Any:
-        """Another one. Raises InputError where it has no embedding for one of the tokens; None = of all rows."""
+        """A new copy of the model. Raises InputError if it lacks an embedding for a token. tokens: None = all rows."""
         proxy = self.proxy
         if proxy.scratch:
             return scratch_model(self.tokenizer, self.max_length, self.seed)
@@ -193,7 +193,7 @@ class ProxyTraining:
         training.load_weights(model, self.checkpoint(step))
 
     def facts(self) -> dict[str, Any]:
-        """Facts for reports; those of the training come from the last checkpoint, also where nothing was trained."""
+        """Facts for reports; those about training come from the last checkpoint, even if nothing was trained."""
         facts = {
             "model": self.proxy.model,
             "identity": self.identity,
@@ -228,24 +228,24 @@ class ProxyTraining:
     # -- for workers of an engine ---------------------------------------------------------------------------------
 
     def shipped(self) -> dict[str, Any]:
-        """What `received` makes the same training of in another process; rows are not part of it."""
+        """The state from which `received` rebuilds this training in another process, without the rows."""
         return {"kind": type(self), "tokenizer": self.tokenizer, "schedule": self.schedule} | {
             name: getattr(self, name) for name in _SHIPPED
         }
 
     @staticmethod
     def received(shipped: dict[str, Any], context: Context, tokens: Callable[[], Tokens]) -> ProxyTraining:
-        """What was shipped, with this process's context.
+        """Rebuild a shipped training with this process's context.
 
-        tokens: of all rows, or of those that it is trained on where that is what it is for; called if they are used.
+        tokens: of all rows, or of the training rows if it is for training; called when they are needed.
         """
         kind = shipped["kind"]
         own: ProxyTraining = kind.__new__(kind)
-        own.stored_elsewhere, own.sample, own.held_out = (), None, np.zeros(1, np.bool_)  # tokens are chosen already
+        own.stored_elsewhere, own.sample, own.held_out = (), None, np.zeros(1, np.bool_)  # tokens are already selected
         own.context, own.engine, own.progress, own.cache = context, None, context.progress, context.store
         for name in ("tokenizer", "schedule", *_SHIPPED):
             setattr(own, name, shipped[name])
-        own.tokenized = cast(CachedTokens, ReceivedTokens(tokens))  # of these, a rank needs the tokens alone
+        own.tokenized = cast(CachedTokens, ReceivedTokens(tokens))  # a rank only needs the tokens
         return own
 
     # -- training -----------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class ProxyTraining:
     def train(self, by: Trainer | None = None) -> None:
         """Train up to the last missing checkpoint, resuming from the last one of a killed run. Runs on every rank.
 
-        by: how, None = `train_missing`.
+        by: how to train; None = `train_missing`.
         """
         by = by or ProxyTraining.train_missing
         steps, missing = self.schedule.trained_steps.tolist(), self.missing()
@@ -279,13 +279,14 @@ class ProxyTraining:
     def resumable(self) -> int:
         """The newest stored step before the missing ones from which training resumes; 0 = there is none."""
         first, steps = self.missing()[0], self.schedule.trained_steps.tolist()
-        found = [step for step in steps if step < first and self.cache.get("proxies", self.key, resume_name(step))]
-        return found[-1] if found else 0
+        earlier = [step for step in steps if step < first]
+        resumable = [step for step in earlier if self.cache.get("proxies", self.key, resume_name(step))]
+        return resumable[-1] if resumable else 0
 
     def train_missing(self, advance: Callable[[int], None]) -> Iterator[tuple[int, int]]:
         """(step, tokens seen) of every missing checkpoint, once it is stored. Runs on every rank of this process group.
 
-        advance: called with the number of steps that were done, at first with those that need not be done again.
+        advance: called with the number of steps done, first with those that need not be repeated.
         """
         missing, resumed = self.missing(), self.resumable()
         if resumed:
@@ -306,17 +307,17 @@ class ProxyTraining:
             yield checkpoint.step, checkpoint.tokens_seen
 
     def _store(self, checkpoint: training.Checkpoint) -> None:
-        """Store weights, and the state from which training resumes in place of the last one."""
+        """Store weights, and the state from which training resumes in place of the previous one."""
         with self.cache.writing("proxies", self.key, resume_name(checkpoint.step)) as folder:
             checkpoint.save(folder)
         resumable = self.cache.get("proxies", self.key, resume_name(checkpoint.step))
-        assert resumable is not None  # it was written just now
+        assert resumable is not None  # it was just written
         with self.cache.writing("proxies", self.key, step_name(checkpoint.step)) as folder:
             _link(resumable, folder, checkpoint)
         self.drop_resumable(checkpoint.step)
 
     def drop_resumable(self, before: int) -> None:
-        """Drop what was kept to resume from the steps before."""
+        """Drop the state kept for resuming from earlier steps."""
         for step in self.schedule.trained_steps.tolist():
             if step < before:
                 self.cache.drop("proxies", self.key, resume_name(step))
@@ -335,12 +336,12 @@ class ProxyTraining:
             stored = sum(self.cache.get("proxies", key, step_name(step)) is not None for step in steps)
             if entry is None or not stored or key == self.key:
                 continue
-            other = json.loads((entry / "numerics.json").read_text())
-            names = [name for name in self.numerics if other.get(name) != self.numerics[name]]
-            differences = ", ".join(f"{name} {other.get(name)} instead of {self.numerics[name]}" for name in names)
+            numerics = json.loads((entry / "numerics.json").read_text())
+            names = [name for name in self.numerics if numerics.get(name) != self.numerics[name]]
+            differences = ", ".join(f"{name} {numerics.get(name)} instead of {self.numerics[name]}" for name in names)
             self.progress.note(
                 f"the cache holds {stored} of {len(steps)} checkpoints of this proxy, trained with {differences}; "
-                f"they would change the result, so it is trained again{_how_to_resume(names, other)}"
+                f"they would change the result, so it is trained again{_how_to_resume(names, numerics)}"
             )
 
     def _drop_resumable(self) -> None:
@@ -367,12 +368,12 @@ def step_name(step: int) -> str:
 
 
 def resume_name(step: int) -> str:
-    """Name of the entry with the optimizer's state, kept only for the newest checkpoint of an unfinished run."""
+    """Cache name of the optimizer's state, kept only for the newest checkpoint of an unfinished run."""
     return f"resume-{step:06d}"
 
 
 def _link(resumable: Path, folder: Path, checkpoint: Any) -> None:
-    """Put the weights of a resumable checkpoint in `folder`, by a hard link where the disk supports it."""
+    """Put the weights of a resumable checkpoint into `folder`, by a hard link if the disk supports it."""
     weights = "model.safetensors"
     try:
         os.link(resumable / weights, folder / weights)
@@ -382,14 +383,14 @@ def _link(resumable: Path, folder: Path, checkpoint: Any) -> None:
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         "tokens_trained": checkpoint.tokens_seen,
         "tokens_per_pass": len(checkpoint.tokens.ids),
-        "seconds": round(checkpoint.seconds, 3),  # of all its steps, in however many processes
+        "seconds": round(checkpoint.seconds, 3),  # of all its steps, in any number of processes
         "training_losses": [round(loss, 5) for loss in checkpoint.losses],
     }
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
 def _how_to_resume(names: list[str], numerics: dict[str, Any]) -> str:
-    """How to resume a training under other numerics, where one setting restores them."""
+    """How to resume a training under other numerics, if one setting restores them."""
     ways = {
         "threads": f"OMP_NUM_THREADS={numerics.get('threads')}",
         "device": f"--device {numerics.get('device')}",

@@ -1,4 +1,4 @@
-"""A model as it is in place of a trained proxy: one checkpoint, after no step."""
+"""An untrained model in place of the proxy: one checkpoint, after no step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.proxy.training import ProxyTraining, Trainer
 
 
 class Untrained(ProxyTraining):
-    """The model of `proxy`, which is not trained; `examples` are what it measures."""
+    """The model of `proxy`, left untrained; `examples` are the rows it measures."""
 
     def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:
         super().__init__(examples, proxy, context)
@@ -23,7 +23,7 @@ class Untrained(ProxyTraining):
 
     @cached_property
     def schedule(self) -> Schedule:
-        """One checkpoint, at step 0. Raises InputError where no row can be measured."""
+        """One checkpoint, at step 0. Raises InputError if no row can be measured."""
         return Schedule(np.zeros(1, np.int64), 1, super().schedule.steps_per_epoch)
 
     def checkpoints(self, schedule: Schedule) -> list[int]:
@@ -31,7 +31,7 @@ class Untrained(ProxyTraining):
         return schedule.steps.tolist()
 
     def train(self, by: Trainer | None = None) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def load_weights(self, model: Any, step: int) -> None:
-        """Nothing: the model has the weights it was loaded with."""
+        """Does nothing: the model has the weights it was loaded with."""

@@ -1,7 +1,7 @@
-"""Training and measuring the proxy by the workers of an engine: what they are sent, do and send back.
+"""Train and measure the proxy on the workers of an engine.
 
-Values and checkpoints end up in the driver's cache. Where workers see its folder they read and write checkpoints there;
-elsewhere these travel with the work. Values are small and always travel, so the driver alone writes them.
+Values and checkpoints end up in the driver's cache. If workers see its folder, they read and write checkpoints there;
+otherwise checkpoints travel with the work. Values are small and always travel, so only the driver writes them.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from curate.storage.remote_cache import open_cache
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
-Files = dict[str, npt.NDArray[np.uint8]]  # name -> bytes, of an entry of a cache
+Files = dict[str, npt.NDArray[np.uint8]]  # name -> bytes, files of a cache entry
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
 def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], None]) -> Iterator[tuple[int, int]]:
-    """See `ProxyTraining.train_missing`; by the engine's training ranks."""
+    """See `ProxyTraining.train_missing`; trains on the engine's training ranks. Runs on the driver."""
     engine, cache = proxy_training.engine, proxy_training.cache
     assert engine is not None
     shared = engine.shares(str(cache))
     shipped, tokens = proxy_training.shipped(), engine.share(proxy_training.training_tokens)
-    position = shown = 0
+    position = reported = 0
 
     def payload() -> dict[str, Any]:
         nonlocal position
@@ -47,15 +47,15 @@ def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], Non
         key = ("proxies", proxy_training.key, resume_name(step))
         state = {key: _files(cache, *key)} if step and not shared else {}
         missing = proxy_training.missing()
-        stored = [each for each in proxy_training.schedule.steps.tolist() if each not in missing]
+        stored = [step for step in proxy_training.schedule.steps.tolist() if step not in missing]
         return {"shipped": shipped, "tokens": tokens, "state": state, "stored": stored}
 
     job = Job("the training of the proxy", _train, payload)
     for kind, about in engine.group(job, needs=packages(proxy_training.proxy)):
-        if kind == "advance":  # a rank that takes the place of a lost one does some steps again
+        if kind == "advance":  # a replacement of a lost rank repeats some steps
             position += about
-            advance(max(0, position - shown))
-            shown = max(shown, position)
+            advance(max(0, position - reported))
+            reported = max(reported, position)
         elif kind == "value":
             step, tokens_seen, entries = about
             for key, files in entries.items():
@@ -65,7 +65,7 @@ def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], Non
 
 
 def _train(payload: dict[str, Any], worker: WorkerContext) -> Iterator[tuple[int, int, dict[tuple[str, ...], Files]]]:
-    """On a rank: (step, tokens seen, entries of the cache) of every checkpoint; no entries of a shared cache."""
+    """Runs on a training rank: (step, tokens seen, cache entries) of every checkpoint; no entries of a shared cache."""
     cache = open_cache(worker.cache)
     tokens = worker.fetch(payload["tokens"])
     context = Context(cache, worker.device, progress=Progress())
@@ -83,7 +83,7 @@ def _train(payload: dict[str, Any], worker: WorkerContext) -> Iterator[tuple[int
 
 @dataclass(frozen=True)
 class Shard:
-    """Values that are missing. name: of the measure; rows low..high-1 at a checkpoint."""
+    """Missing values. name: of the measure; rows low..high-1 at a checkpoint."""
 
     name: str
     step: int
@@ -94,8 +94,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shipment:
-    """A shard. rows: reference to its (tokens, examples); weights: to the files of the checkpoint, None where the cache
-    is shared."""
+    """A shard as sent to a worker. rows: reference to its (tokens, examples); weights: to the files of the checkpoint,
+    None if the cache is shared."""
 
     name: str
     step: int
@@ -104,7 +104,7 @@ class Shipment:
 
 
 class AllTokensNeeded(CurateError):
-    """A measure looks at the tokens of all rows, which workers get only then."""
+    """A measure needs the tokens of all rows, which workers get only on demand."""
 
 
 def measure_on_workers(
@@ -115,25 +115,23 @@ def measure_on_workers(
     tokens: Tokens,
     expected_tokens: int,
 ) -> Iterator[tuple[Shard, FloatArray, str]]:
-    """(shard, values (rows, d), progress in words) of every shard, in the order in which they are measured.
+    """(shard, values (rows, d), progress text) of every shard, in measuring order. Runs on the driver.
 
-    measures: by name. examples, tokens: of the n rows that the shards are of.
+    measures: by name. examples, tokens: of the n rows that the shards belong to.
     """
     engine, cache = proxy_training.engine, proxy_training.cache
     assert engine is not None
     shared = engine.shares(str(cache))
     setup = {"shipped": proxy_training.shipped(), "measures": measures, "expected_tokens": expected_tokens}
-    weights: dict[int, Any] = {}  # of the newest step alone: shards come step by step
-    rows: dict[
-        int, Any
-    ] = {}  # first row -> of a shard; shared once, whatever is measured of it at how many checkpoints
+    weights: dict[int, Any] = {}  # of the newest step only: shards are ordered by step
+    rows: dict[int, Any] = {}  # first row of a shard -> its rows; shared once for all measures and checkpoints
 
     def payload(shard: Shard) -> Shipment:
         if not shared and shard.step not in weights:
             weights.clear()
             weights[shard.step] = engine.share(_files(cache, "proxies", proxy_training.key, step_name(shard.step)))
         if shard.low not in rows:
-            own = examples.take(np.arange(shard.low, shard.high))  # a copy: a slice would travel with the whole table
+            own = examples.take(np.arange(shard.low, shard.high))  # a copy: a slice would be sent with the whole table
             rows[shard.low] = engine.share((tokens.slice(shard.low, shard.high), own))
         return Shipment(shard.name, shard.step, rows[shard.low], weights.get(shard.step))
 
@@ -155,7 +153,7 @@ def _item(shard: Shard, payload: Callable[[Shard], Shipment], tokens: Tokens) ->
 
 
 class MeasuringWorker:
-    """On a worker: holds the model, and measures the shards it is called with."""
+    """Runs on a worker: holds the model, and measures the shards it is called with."""
 
     def __init__(self, setup: dict[str, Any], worker: WorkerContext) -> None:
         self.worker, self.all_tokens = worker, setup.get("all_tokens")
@@ -214,7 +212,7 @@ def measured_values(measure: Measure, checkpoint: LiveCheckpoint, examples: Exam
 
 
 def _files(cache: Cache, *key: str) -> Files:
-    """The files of an entry; empty where there is none, as of a model that is not trained."""
+    """The files of a cache entry; empty if there is none, as for an untrained model."""
     entry = cache.get(*key)
     if entry is None:
         return {}
@@ -233,6 +231,6 @@ def _install(cache: Cache, key: tuple[str, ...], files: Files) -> None:
 
 
 def packages(*components: Any) -> list[str]:
-    """Top-level packages that the classes of components come from, which workers need."""
+    """Top-level packages that define the components' classes, which workers must have."""
     names = {type(component).__module__.partition(".")[0] for component in components}
     return sorted(names - {"__main__", "builtins"})

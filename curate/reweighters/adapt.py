@@ -51,7 +51,7 @@ class ADAPT(Component):
     refresh_every: int = Field(default=100, ge=1)
 
     def begin(self, training: Training) -> Any:
-        """Raises InputError where the anchors are missing, empty or cut off before their answers."""
+        """Raises InputError if the anchors are missing, empty or cut off before their answers."""
         import torch
 
         anchors = training.rows.tokens_of(

@@ -59,7 +59,7 @@ class DGA(Component):
     basis: int | None = Field(default=None, ge=2)
 
     def begin(self, training: Training) -> Any:
-        """Raises InputError where there are not two domains, or the target has no row to take a gradient of."""
+        """Raises InputError if there are not two domains, or the target has no row to take a gradient of."""
         column = self.domains or training.rows.source
         if column is None:
             raise InputError("DGA needs domains, but the data has no source column; name one with domains=COLUMN")
@@ -131,7 +131,7 @@ class _Domains:
         self.mixing = state["mixing"].numpy().copy()
 
     def _agreement(self, step: int) -> Float64Array:
-        """a_j of every domain, or mixture of the basis; InputError where the target's gradient is 0 or not finite."""
+        """a_j of every domain, or mixture of the basis; InputError if the target's gradient is 0 or not finite."""
         import torch
 
         toward = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
@@ -187,7 +187,7 @@ def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: i
     smoothed by 5 % of the data's own. All of that is ours; the paper's basis is only known to come from importance
     sampling.
 
-    domains: (n,) index of each row's domain, -1 for rows that are not trained on. Raises InputError where the target
+    domains: (n,) index of each row's domain, -1 for rows that are not trained on. Raises InputError if the target
     has fewer rows than groups.
     """
     from scipy import sparse

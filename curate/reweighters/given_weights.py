@@ -40,15 +40,15 @@ class GivenWeights(Component):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        other = self.beside
-        if other is not None and not (callable(getattr(other, "begin", None)) or isinstance(other, Reweighter)):
+        beside = self.beside
+        if beside is not None and not (callable(getattr(beside, "begin", None)) or isinstance(beside, Reweighter)):
             raise ValueError("beside is a reweighter, which has a method weights(batch, outputs)")
-        if other is not None and self.averages == "rows":
+        if beside is not None and self.averages == "rows":
             raise ValueError("averages: rows is of these weights alone; leave it out, or beside")
         return self
 
     def begin(self, training: Training) -> _Given | _Beside:
-        """Raises InputError where the column is missing or holds something else, or `until` needs a known end."""
+        """Raises InputError if the column is missing or holds something else, or `until` needs a known end."""
         import torch
 
         name = type(self).__qualname__
@@ -72,11 +72,11 @@ class GivenWeights(Component):
         if mean == 0:
             raise InputError(f"{name}: all weights in column {self.column!r} are 0, so nothing would be learned")
         by_row = torch.from_numpy((values / mean).astype(np.float32))
-        given = _Given(by_row, self.averages, self.until, training.steps)
+        weights = _Given(by_row, self.averages, self.until, training.steps)
         if self.beside is None:
-            return given
+            return weights
         begin = getattr(self.beside, "begin", None)
-        return _Beside(given, self.beside if begin is None else begin(training))
+        return _Beside(weights, self.beside if begin is None else begin(training))
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ _HOOKS = ("averages", "embeds", "refresh", "state", "load_state")
 class _Beside:
     """Another reweighter in a run, with its own hooks; its weights are multiplied by the given ones."""
 
-    def __init__(self, given: _Given, other: Any) -> None:
-        self.given, self.other = given, other
+    def __init__(self, weights: _Given, beside: Any) -> None:
+        self.given, self.other = weights, beside
         for name in _HOOKS:
-            if (hook := getattr(other, name, None)) is not None:
+            if (hook := getattr(beside, name, None)) is not None:
                 setattr(self, name, hook)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:

@@ -85,7 +85,7 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
     """The micro-batch of these inputs of a causal language model; padding on the left is moved to the right.
 
     Tokens with attention mask 0 are not in the loss, nor is a row's first token, which nothing predicts but, with
-    padding on the left, the padding. Raises InputError where rows are not separate, or the inputs are not those of a
+    padding on the left, the padding. Raises InputError if rows are not separate, or the inputs are not those of a
     causal language model.
     """
     for name in ("input_ids", "labels"):
@@ -202,7 +202,7 @@ def batch_weights(
 
     parts: all micro-batches of this rank. outputs: summed losses (b,) and embeddings (b, d) of each. step: optimizer
     updates done. Rows without a completion token get weight 0 and are not passed to the reweighter. All ranks must call
-    it. Raises DivergenceError where a loss is not finite, with learning_rate in its message.
+    it. Raises DivergenceError if a loss is not finite, with learning_rate in its message.
     """
     sums, counts = torch.cat([losses for losses, _ in outputs]), torch.cat([part.counts for part in parts])
     known = [part.rows for part in parts if part.rows is not None]

@@ -12,7 +12,7 @@ _WHOLE_MODEL = {"NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI
 
 
 def check_trainer(trainer: Any, replaced: Sequence[str]) -> None:
-    """Raise InputError where weights would be wrong, or would silently replace a loss that is not the usual one.
+    """Raise InputError if weights would be wrong, or would silently replace a loss that is not the usual one.
 
     replaced: names of the methods that will be replaced on the trainer.
     """

@@ -61,7 +61,7 @@ def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None)
     a step comes first, without gradients and under the same random draws. Metrics that SFTTrainer takes from its own
     loss (entropy, token accuracy) are missing from its training logs. Checkpoints hold the state of the reweighter.
 
-    Raises InputError where the trainer is not supported (see `curate.reweighters.trainer_checks`), or the data does not
+    Raises InputError if the trainer is not supported (see `curate.reweighters.trainer_checks`), or the data does not
     serve the reweighter.
     """
     check_trainer(trainer, _REPLACED)
@@ -100,7 +100,7 @@ class TrainerReweighting:
 
     def mean_weights(self) -> tuple[FloatArray, IntArray]:
         """(n,) mean weight of each row of `trainer.train_dataset` over the steps that drew it (NaN where none did),
-        and (n,) how many did. InputError where rows have no positions.
+        and (n,) how many did. InputError if rows have no positions.
         """
         if self.n is None:
             raise InputError("rows of an IterableDataset have no positions to keep weights by; use a sized dataset")
@@ -109,7 +109,7 @@ class TrainerReweighting:
     # -- the run ------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin with a fresh reweighter, before a run. Raises InputError where it cannot serve."""
+        """Begin with a fresh reweighter, before a run. Raises InputError if it cannot serve."""
         self.model = _inner(self.trainer.model)
         with _plain_forward(self.model):
             logit_map(self.model)  # probed now, before any rank is in the middle of a step

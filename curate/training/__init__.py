@@ -1,6 +1,6 @@
-"""The one training loop."""
+"""The training loop, shared by proxies, fine-tuning and reweighting."""
 
 import lazy_loader
 
-# Loaded when first used, since these modules import torch; the names are in __init__.pyi.
+# Loaded on first use, since these modules import torch; __init__.pyi lists the names.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

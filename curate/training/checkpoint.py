@@ -21,7 +21,7 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.reweighting import ReweightingState
 
-# Settings that may differ in a resumed run: where it ends, and how its memory is laid out.
+# Settings that may differ in a resumed run: its end, and the layout of its memory.
 _FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
 
 
@@ -29,14 +29,14 @@ _FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
 class Checkpoint:
     """A training run after `step` optimizer steps, for the body of the caller's loop (`curate.training.loop.train`).
 
-    It is not the `LiveCheckpoint` that measures of the proxy are passed, which is made from it.
+    Measures of the proxy get a `LiveCheckpoint` instead, which is made from it.
 
     model: float32 weights, eval mode; the live model, so only valid until the next iteration of the loop.
     losses: one mean training loss per step so far, nats per completion token, unweighted.
     tokens_seen: tokens trained on, prompts included and padding not; seconds: time spent in steps.
-    micro_batch_tokens: most tokens per forward pass, see `TrainConfig`; None = not known. lowered: whether that is less
+    micro_batch_tokens: most tokens per forward pass, see `TrainConfig`; None = unknown. lowered: whether that is less
     than was configured, because memory ran out; a resumed run then keeps to it.
-    reweighting: the reweighter of the run and the weights so far; None where there is none.
+    reweighting: the reweighter of the run and the weights so far; None if there is none.
     drops_out: whether dropout is active, so that the result depends on the size of micro-batches.
     full_optimizer_state: by parameter name, of a sharded optimizer; on rank 0 only. None = that of `optimizer`.
     """
@@ -61,7 +61,7 @@ class Checkpoint:
         resumable: also optimizer.safetensors, reweighting.safetensors where there is a reweighter and, last,
         trainer.json, for `train(..., resume=directory)`.
         frozen: also weights that are not trained; without them, a resumed run must start from the same ones.
-        Rank 0 alone calls it; every rank can resume from the folder. Not atomic: see `curate.storage.atomic`.
+        Only rank 0 calls it; every rank can resume from the folder. Not atomic: see `curate.storage.atomic`.
         """
         excluded = set() if frozen else _frozen(self.model)
         weights = {n: tensor.contiguous() for n, tensor in state_tensors(self.model).items() if n not in excluded}
@@ -107,9 +107,9 @@ class Checkpoint:
 
 
 def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
-    """`fresh` (step 0 of the same run) at the saved step; weights and optimizer state are loaded in place.
+    """Bring `fresh` (step 0 of the same run) to the saved step; weights and optimizer state are loaded in place.
 
-    All ranks call it. Raises InputError where the folder holds no finished checkpoint, or one of another run.
+    All ranks call it. Raises InputError if the folder holds no finished checkpoint, or one of another run.
     """
     remedy = f"remove {directory}, and training starts afresh"
     record = read_record(directory / "trainer.json", remedy)
@@ -142,7 +142,7 @@ def save_reweighting(reweighting: ReweightingState, directory: Path) -> None:
 def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torch.Tensor] | None:
     """The state of `reweighter` saved by `save_reweighting`, for a run over n rows; None without a reweighter.
 
-    Raises InputError where the saved run had no reweighter, another one, or one where there is none now.
+    Raises InputError if the saved run had no reweighter, another one, or one if there is none now.
     """
     path = directory / "reweighting.safetensors"
     if path.is_file() == (reweighter is None):
@@ -164,7 +164,7 @@ def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torc
 
 
 def _identity_of(reweighter: Any) -> str:
-    """Fingerprint of its parameters, or its class where they cannot be read."""
+    """Fingerprint of its parameters, or its class if they cannot be read."""
     try:
         return fingerprint(reweighter)
     except InputError:
@@ -178,7 +178,7 @@ def _frozen(model: Any) -> set[str]:
 def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
     """Copy model.safetensors of a saved checkpoint into `model`, in place, on any device.
 
-    frozen: as in `Checkpoint.save`; without, the model keeps its own frozen weights.
+    frozen: as in `Checkpoint.save`; if False, the model keeps its own frozen weights.
     """
     try:
         saved = load_file(directory / "model.safetensors")
@@ -215,9 +215,9 @@ def _load_optimizer(directory: Path, optimizer: Any, tensors: dict[str, torch.Te
 
 
 def _sharded_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """`value`, held by all ranks, sharded as `parameter` is; unchanged where it has another shape, as a step count.
+    """Shard `value`, held by all ranks, like `parameter`; unchanged if it has another shape, such as a step count.
 
-    `set_optimizer_state_dict` does not serve here: it gives state to parameters that never had a gradient.
+    `set_optimizer_state_dict` cannot be used: it would give state to parameters that never had a gradient.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -76,7 +76,7 @@ DEFAULTS: Any = TrainConfig(steps=1)
 
 
 def shared_settings(component: Component) -> dict[str, Any]:
-    """The fields that `component` has in common with `TrainConfig`, as arguments of it, but for lengths in steps."""
+    """The fields that `component` shares with `TrainConfig`, as its arguments, except lengths in steps."""
     shared = TrainConfig.model_fields.keys() & type(component).model_fields.keys() - {"steps"}
     return {name: getattr(component, name) for name in shared}
 
@@ -103,7 +103,7 @@ class StepRecord:
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
-    """Learning rate of the update that follows `step` updates, as a fraction of the peak.
+    """Learning rate of the update after `step` updates, as a fraction of the peak.
 
     The convention of transformers' schedules: zero at step 0, the peak after ceil(warmup_ratio * horizon)
     steps, then half a cosine, or a line, down to zero at the horizon.

@@ -1,4 +1,4 @@
-"""The training loop that proxy runs, fine-tuning and reweighting share, so that they can be compared.
+"""The training loop shared by proxy runs, fine-tuning and reweighting, so that they are comparable.
 
 `train` is a generator of checkpoints: the caller evaluates or saves a checkpoint in the body of its loop. Every
 optimizer step draws its rows from (seed, epoch) and its randomness from (seed, step, rank), so the only state of a
@@ -44,7 +44,7 @@ def train(
     """Train `model` in place on the valid rows of `tokens`, pausing at each of `checkpoint_steps` (0: before).
 
     A checkpoint is valid in the caller's loop body: the model is in eval mode; afterwards modes, requires_grad, cudnn
-    flags and all random states are preserve_state, and the weights must be as before, else InputError. Exhausting the
+    flags and all random states are restored, and the weights must be as before, else InputError. Exhausting the
     iterator completes `config.steps` and restores the caller's own modes and random states.
 
     The model becomes float32 first, on `device` (None = where it is). The loss of an optimizer batch is
@@ -58,7 +58,7 @@ def train(
         ranks). Earlier checkpoints are not visited again, the one at its own step is.
     advance: called with 1 after every step; log: with the record of the step.
 
-    Raises InputError where nothing can be trained, DivergenceError when a loss or gradient is not finite, the
+    Raises InputError if nothing can be trained, DivergenceError when a loss or gradient is not finite, the
     weights then being those before the step, or when weights are not finite where a checkpoint is due.
     """
     distributed.start()
@@ -91,7 +91,7 @@ def train(
         model.train(config.dropout)
         for step in range(start.step, config.steps + 1):
             if due(step):
-                # All ranks gather here, before the caller's loop body, in which rank 0 may save alone.
+                # All ranks meet here before the caller's loop body, in which rank 0 may save alone.
                 full_state = full_optimizer_state(model, optimizer) if sharded else None
                 with unsharded(model) if sharded else contextlib.nullcontext(), read_only_eval(model, step):
                     _check_weights(update, step)
@@ -135,7 +135,7 @@ def _check(tokens: Tokens, model: Any) -> None:
 
 
 def _check_weights(update: TrainingStep, step: int) -> None:
-    """DivergenceError where trained weights, which must be unsharded, are not finite after `step` updates."""
+    """Raise DivergenceError if trained weights, which must be unsharded, are not finite after `step` updates."""
     finite = [p.isfinite().all() for p in update.model.parameters() if p.requires_grad]
     if step and not torch.stack(finite).all().item():
         rows = update.order.batch(step - 1).tolist()
@@ -147,7 +147,7 @@ def _gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
     if not wanted or any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         yield
         return
-    # Newer releases of transformers say "activation", older ones know "gradient" only.
+    # Newer releases of transformers check "activation", older ones only "gradient".
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     disable = getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable
     enable()
@@ -161,7 +161,7 @@ def _gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
 def _packing(model: Any, *, possible: bool) -> Iterator[bool]:
     """Let the model take rows end to end, without padding, inside the context; yields whether it does.
 
-    possible: on a CPU only, since packed attention has GPU kernels for half precision alone; not where the model is
+    possible: on a CPU only, since packed attention has GPU kernels for half precision alone; not if the model is
     sharded, which cannot be tried out; and not with dropout, whose draws rows with a shared prefix would share.
     """
     config = model.config.get_text_config()

@@ -68,7 +68,7 @@ class TrainingRows:
     columns: Mapping[str, Sequence[Any]]
     source: str | None = None
     tokenize: Callable[[Any, Mapping[str, Any]], Tokens] | None = None
-    tokenise: InitVar[Callable[[Any, Mapping[str, Any]], Tokens] | None] = None  # the earlier name; warns
+    tokenise: InitVar[Callable[[Any, Mapping[str, Any]], Tokens] | None] = None  # the former name; warns
 
     def __post_init__(self, tokenise: Callable[[Any, Mapping[str, Any]], Tokens] | None) -> None:
         if tokenise is None:
@@ -79,7 +79,7 @@ class TrainingRows:
         object.__setattr__(self, "tokenize", tokenise)
 
     def column(self, name: str, wanted_by: str) -> npt.NDArray[Any]:
-        """(n,) object values. Raises InputError where there is no such column."""
+        """(n,) object values. Raises InputError if there is no such column."""
         if name not in self.columns:
             known = ", ".join(self.columns) or "none"
             raise InputError(f"{wanted_by} reads column {name!r}, which the data does not have; its columns: {known}")
@@ -88,7 +88,7 @@ class TrainingRows:
         return values
 
     def tokens_of(self, data: Any, reading: Mapping[str, Any], wanted_by: str) -> Tokens:
-        """Valid rows of a further dataset, tokenized as the training rows were. InputError where there are none."""
+        """Valid rows of a further dataset, tokenized like the training rows. InputError if there are none."""
         if self.tokenize is None:
             raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenize to the loop")
         tokens = self.tokenize(data, reading)
@@ -110,7 +110,7 @@ class Training:
 
     tokens: of the n training rows. rows: their columns. batch_size: rows per optimizer step. seed: of the run. half:
     whether it computes in bfloat16 autocast. make_batch: a model batch of some rows of some tokens. budget: most
-    tokens per forward pass. steps: optimizer steps of the whole run, known once it has begun; None where it has no
+    tokens per forward pass. steps: optimizer steps of the whole run, known once it has begun; None if it has no
     known end.
     """
 
@@ -126,9 +126,9 @@ class Training:
     steps: Callable[[], int] | None = None
 
     def gradient(self, tokens: Tokens) -> list[torch.Tensor]:
-        """Gradient of the mean loss per completion token over the valid rows of `tokens`, as `curate.models.gradients`.
+        """Gradient of the mean loss per completion token over valid rows of `tokens`; see `curate.models.gradients`.
 
-        One tensor per trainable parameter, in the model's order. All ranks call it, and share the rows.
+        One tensor per trainable parameter, in the model's order. All ranks must call it; they divide the rows.
         """
         return models.mean_gradient(self.model, tokens, **self._forward_options())
 
@@ -142,11 +142,11 @@ class Training:
 
 @runtime_checkable
 class Reweighter(Protocol):
-    """Weights of the examples of one optimizer batch. One method; the rest are optional hooks, used where present.
+    """Weights of the examples of one optimizer batch. One method; the rest are optional hooks, used if present.
 
     `begin(training: Training) -> Reweighter`: for a reweighter that needs the run: the model, the rows, a dataset of
         its own. Returns what is called for weights in this run, which may keep state and has the hooks below. Raises
-        InputError where the run cannot serve it.
+        InputError if the run cannot serve it.
     `averages: Literal["tokens", "rows"]`: what the method averages; "tokens" where it is missing. With "rows" its
         `weights` are w_i mean(n) / n_i (`curate.training.reweighting.of_rows`), so that the batch loss is the mean of
         w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
@@ -196,14 +196,14 @@ class ReweightingState:
         self.times = torch.zeros(n, dtype=torch.int64)
 
     def refresh(self, step: int) -> None:
-        """Run the hook `refresh`, before the update that follows `step` updates."""
+        """Run the hook `refresh` before the update that follows `step` updates. Runs on every rank."""
         if self._refresh is not None:
             self._refresh(step)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         """(b,) finite weights of the batch loss, detached; those of the method are added to the record of the rows.
 
-        Raises InputError where the reweighter returns anything else.
+        Raises InputError if the reweighter returns anything else.
         """
         import torch
 
@@ -222,12 +222,12 @@ class ReweightingState:
         return weights
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All that a resumed run must know, by name."""
+        """The state that a resumed run needs, by name."""
         own = self.live.state() if self._remembers else {}
         return {"sums": self.sums, "times": self.times} | {f"own/{name}": tensor for name, tensor in own.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Resume from what `state` returned."""
+        """Resume from a result of `state`."""
         self.sums, self.times = state["sums"].clone(), state["times"].clone()
         if self._remembers:
             own = {name.removeprefix("own/"): tensor for name, tensor in state.items() if name.startswith("own/")}
@@ -239,7 +239,7 @@ class ReweightingState:
 
 
 def of_rows(weights: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """(b,) w_i mean(n) / n_i: with these a loss that averages tokens is the mean of w_i l_i over the rows.
+    """(b,) w_i mean(n) / n_i: with these, a loss that averages tokens is the mean of w_i l_i over the rows.
 
     weights: (b,) w. tokens: (b,) completion tokens n of the whole optimizer batch, of all micro-batches and ranks.
     """

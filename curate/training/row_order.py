@@ -20,7 +20,7 @@ class RowOrder:
 
     def __init__(self, rows: IntArray, batch_size: int, seed: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
-        # A batch is in two epochs at most, unless it is longer than one.
+        # A batch spans at most two epochs, unless it is longer than one.
         self._epoch = lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, epoch: int) -> IntArray:
@@ -40,10 +40,10 @@ class RowOrder:
 def rank_micro_batches(
     lengths: IntArray, split: Callable[[IntArray], list[IntArray]], rank: int, world: int, *, equally_many: bool
 ) -> list[IntArray]:
-    """The micro-batches of a rank, of a batch of rows of these lengths; indices into `lengths`.
+    """The micro-batches of one rank for a batch of rows of these lengths, as indices into `lengths`.
 
-    split: makes micro-batches of a rank's lengths. Ranks take turns by length, so that they wait little for each other.
-    equally_many: empty ones are added until all ranks have the same number, for collectives in each.
+    split: makes micro-batches from a rank's lengths. Ranks take turns by length, so that they wait less for others.
+    equally_many: add empty ones until all ranks have the same number, for collectives in each.
     """
     order = np.argsort(lengths, kind="stable")  # (b,)
     own = order[rank::world]

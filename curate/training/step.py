@@ -26,8 +26,8 @@ from curate.training.reweighting import BatchOutputs, OptimizerBatch, Reweightin
 from curate.training.row_order import RowOrder, micro_batches, rank_micro_batches
 from curate.types import IntArray
 
-# Cost of one more forward and backward pass, in tokens that take as long. A GPU waits for kernel launches as long as
-# for thousands of tokens, so batches are split there for memory only; a CPU loses more by padding.
+# Cost of one more forward and backward pass, in tokens that take as long. On a GPU a kernel launch takes as long as
+# thousands of tokens, so batches are split there for memory only; a CPU loses more by padding.
 _PASS_COST_CPU, _PASS_COST = 32, 8192
 _MICRO_BATCH_TOKENS_CPU, _MICRO_BATCH_TOKENS = 4096, 16384  # the latter: a default batch of rows of 512 tokens
 
@@ -81,9 +81,9 @@ class TrainingStep:
     def reweight(
         self, reweighter: Any, rows: TrainingRows, state: Mapping[str, torch.Tensor] | None = None
     ) -> ReweightingState:
-        """Weight the rows of later batches by `reweighter`. Raises InputError where it cannot serve this run.
+        """Weight the rows of later batches by `reweighter`. Raises InputError if it cannot be used in this run.
 
-        state: of `ReweightingState.state` in the run that is resumed.
+        state: from `ReweightingState.state` of the run that is resumed.
         """
         training = Training(
             self.model,
@@ -104,10 +104,10 @@ class TrainingStep:
         return self.reweighting
 
     def run(self, optimizer: Any, step: int) -> None:
-        """Make the update that follows `step` updates; all ranks call it.
+        """Make the update that follows `step` updates. All ranks must call it.
 
         Where memory runs out on any rank, the whole step is repeated in smaller micro-batches, so that all its passes
-        see the same dropout draws; the reweighter is not called again. Raises InputError where a row does not fit
+        see the same dropout draws; the reweighter is not called again. Raises InputError if a row does not fit
         alone.
         """
         self.step = step
@@ -126,7 +126,7 @@ class TrainingStep:
                 optimizer.step(self)
                 return
             except OutOfMemory:
-                pass  # the traceback holds tensors until this block is left
+                pass  # the traceback holds tensors until this block ends
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -139,7 +139,7 @@ class TrainingStep:
             self._shrink()
 
     def _refresh(self, reweighting: ReweightingState) -> None:
-        """Run the reweighter's `refresh`, again in smaller micro-batches where memory runs out. All ranks call it."""
+        """Run the reweighter's `refresh`, again in smaller micro-batches if memory runs out. All ranks must call it."""
         for parameter in self.parameters:
             parameter.grad = None  # of the last step; `refresh` needs the memory
         while True:
@@ -148,7 +148,7 @@ class TrainingStep:
                 reweighting.refresh(self.step)
                 return
             except OutOfMemory:
-                pass  # on another rank
+                pass  # memory ran out on another rank
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -159,7 +159,7 @@ class TrainingStep:
         lengths = self.lengths[self.rows]  # (b,)
         rank, world = distributed.rank(), distributed.world_size()
         parts = rank_micro_batches(lengths, self._split, rank, world, equally_many=self.sharded)
-        stand_in = self.rows[[lengths.argmin()]]  # goes through the model where a part is empty
+        stand_in = self.rows[[lengths.argmin()]]  # runs through the model where a part is empty
         self.parts = [
             (self.rows[part] if len(part) else stand_in, torch.from_numpy(part).to(self.device)) for part in parts
         ]
@@ -170,10 +170,10 @@ class TrainingStep:
         return micro_batches(lengths, self.budget, self.pass_cost)
 
     def _shrink(self) -> None:
-        """Halve the budget; all ranks call it, and get the same."""
+        """Halve the budget. All ranks must call it, and get the same result."""
         for parameter in self.parameters:
             parameter.grad = None
-        gc.collect()  # a graph may be held by a cycle
+        gc.collect()  # a graph may be held by a reference cycle
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         longest = int(self.lengths[self.rows].max())
@@ -185,7 +185,7 @@ class TrainingStep:
                 f"row of {longest} tokens cannot be cut; {', or '.join(remedies)}"
             )
         before = self.budget
-        # No part is larger than the padded batch, so halving what is above that would change nothing.
+        # No part is larger than the padded batch, so halving a budget above that would change nothing.
         self.budget = max(longest, min(before, longest * len(self.rows)) // 2)
         self.lowered = True
         self.notes.append(
@@ -195,7 +195,7 @@ class TrainingStep:
         )
 
     def __call__(self, *, anchor: bool = False) -> float:
-        """Mean loss of the batch in nats per token, unweighted; all ranks call it and get the same."""
+        """Mean loss of the batch in nats per token, unweighted. All ranks must call it, and get the same result."""
         if not anchor:
             return self._evaluate(lambda batch, _: self.losses_of(batch))
         self.anchors = []
@@ -208,7 +208,7 @@ class TrainingStep:
         return self._evaluate(anchoring, anchor=True)
 
     def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
-        """The functional gradient, and the loss at the anchor."""
+        """Compute the functional gradient; returns the loss at the anchor. All ranks must call it."""
         return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
 
     def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor], anchor: bool = False) -> float:
@@ -251,7 +251,7 @@ class TrainingStep:
         return losses
 
     def _none_if_out_of_memory(self, compute: Callable[[], Result]) -> Result | None:
-        """Result of `compute`, None where memory ran out on this rank."""
+        """The result of `compute`, or None if memory ran out on this rank."""
         try:
             return compute()
         except RuntimeError as error:
@@ -265,7 +265,7 @@ class TrainingStep:
         return None
 
     def _summed(self, sums: torch.Tensor | None) -> torch.Tensor:
-        """(b,) losses summed over ranks; raises OutOfMemory on all of them if one has None.
+        """(b,) losses summed over ranks; raises OutOfMemory on all of them if one passes None.
 
         All ranks call it: after a failure anywhere it is every rank's next collective, whichever pass it is in.
         """
@@ -281,7 +281,7 @@ class TrainingStep:
         return flagged[:-1]
 
     def _clip(self, losses: torch.Tensor) -> tuple[float, float]:
-        """Mean loss of the batch and L2 norm of its gradient, which is then clipped. All ranks call it."""
+        """Mean loss of the batch and L2 norm of its gradient, which is then clipped. All ranks must call it."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = norm.full_tensor() if self.sharded else norm  # type: ignore[attr-defined]
@@ -327,7 +327,7 @@ class TrainingStep:
         return losses, embeddings
 
     def _set_weights(self, outputs: tuple[torch.Tensor, torch.Tensor | None] | None) -> None:
-        """Call the reweighter for the optimizer batch; all ranks do. outputs: of `_outputs`, None if out of memory."""
+        """Call the reweighter for the optimizer batch, on all ranks. outputs: of `_outputs`, None if out of memory."""
         assert self.reweighting is not None
         sums, embeddings = (None, None) if outputs is None else outputs
         counts = torch.from_numpy(self.counts[self.rows]).to(self.device)
@@ -346,7 +346,7 @@ class TrainingStep:
 
     def _restart(self) -> None:
         torch.manual_seed(derive_seed(self.config.seed, "step", self.step, distributed.rank()))
-        # A caller's own autocast would keep bfloat16 copies of weights that have moved, or that carry no gradient.
+        # A caller's own autocast would keep bfloat16 copies of weights that have changed or that carry no gradient.
         torch.clear_autocast_cache()
 
     def _diverged(self, losses: torch.Tensor) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Make the training data of every arm, from one proxy run and one split."""
+"""Make the training data of every arm, based on one proxy run and one split."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ from curate.validation.config import (
 )
 from curate.validation.cost import added, curation_cost
 
-_MATCHED = 0.1  # how far the mean lengths of matched rows may be apart, relative
+_MATCHED = 0.1  # relative difference allowed between the mean lengths of matched rows
 
 
 @dataclass(frozen=True)
 class Arm:
     """One treatment of the data.
 
-    data: what is trained on, read with `reading` (arguments of `curate.read`). rows: how many. trainable: how many of
-    them can be trained on, as far as the proxy knows.
-    curation: what finding the rows took, see `Arms`; None = nothing. extra: about the rows beyond the originals.
+    data: the training data, read with `reading` (arguments of `curate.read`). rows: their number. trainable: number of
+    rows that can be trained on, as far as the proxy knows.
+    curation: cost of finding the rows, see `Arms`; None = nothing. extra: about the rows added to the originals.
     """
 
     name: str
@@ -69,26 +69,26 @@ class Arm:
 
 
 class LeftOut(InputError):
-    """An arm that turned out to be impossible once the rows were curated; the others go on without it."""
+    """An arm that turned out to be impossible once the rows were curated; the other arms go on without it."""
 
 
 class Arms:
-    """Makes the data of arms under `out`/arms, each when it is first requested; existing data is reused.
+    """Makes the data of arms under `out`/arms, each when first requested; existing data is reused.
 
     The cost of curation ({seconds, tokens, proxy_parameters, requests, generated_tokens, cached}) is that of making the
-    data from nothing. `cached`: the proxy had been trained before; what that took is in there, from its cache entry.
-    seconds or tokens None: unknown, as for scores that were given, or measured by an earlier process.
-    Every arm whose rows depend on the split (all but `random` and `source-balanced`) is charged that of the hard arm.
-    left_out: why arms that were asked for cannot be made, by name; known once they were requested.
+    data from scratch. `cached`: the proxy had been trained before; its cost is included, as recorded in the cache.
+    seconds or tokens None: unknown, as for scores that were given or measured by an earlier process.
+    Every arm whose rows depend on the split (all but `random` and `source-balanced`) is charged the cost of `hard`.
+    left_out: why requested arms cannot be made, by name; known once they were requested.
     """
 
     def __init__(self, loaded: Loaded, settings: Validation, out: Path, run: Run, scores: Scores | None) -> None:
         self.loaded, self.settings, self.out = loaded, settings, out
-        # Scores of these rows only: those of held-out rows must not change what an arm is.
+        # Scores of these rows only: held-out rows must not influence the arms.
         self.scores = None if scores is None else join_scores(scores, loaded.examples.ids)
         self.reading = loaded.examples.reading
         self.reading["columns"].pop("id", None)
-        # Counts the stages of curation only, not those of fine-tuning.
+        # Counts only the stages of curation, not those of fine-tuning.
         self.progress = Progress(run.progress.style, watch=run.progress.watch)
         self.run = replace(run, progress=self.progress)
         self.given = {
@@ -97,9 +97,9 @@ class Arms:
         self.left_out: dict[str, str] = {}
 
     def of_seed(self, seed: int) -> dict[str, Arm]:
-        """The arms for the runs of a fine-tuning seed, by name, without those that cannot be made: see `left_out`.
+        """The arms for the runs of one fine-tuning seed, by name, without those that cannot be made, see `left_out`.
 
-        Raises InputError where none is left to compare with the baseline.
+        Raises InputError if none is left to compare with the baseline.
         """
         arms: dict[str, Arm] = {}
         for name in self.settings.named_arms():
@@ -114,7 +114,7 @@ class Arms:
         return arms
 
     def get(self, name: str, seed: int) -> Arm:
-        """The arm for the runs of a fine-tuning seed. Raises LeftOut for one that these rows do not allow."""
+        """The arm for the runs of one fine-tuning seed. Raises LeftOut for an arm that these rows do not allow."""
         addition = next((addition for addition in self.settings.additions if addition.name == name), None)
         if name in self.given:
             return self.given[name]
@@ -125,9 +125,9 @@ class Arms:
             arm = self._data_only(BASELINE, self._recipe(()), BASELINE)
             return replace(arm, trainable=arm.rows - self._invalid())
         if name in CONTROLS:
-            drawn = name in DRAWN
-            folder = f"{name}-seed{seed}" if drawn else name
-            return self._data_only(name, self._control(CONTROLS[name], seed if drawn else 0), folder)
+            by_draw = name in DRAWN
+            folder = f"{name}-seed{seed}" if by_draw else name
+            return self._data_only(name, self._control(CONTROLS[name], seed if by_draw else 0), folder)
         if name == SOURCE_BALANCED:
             return self._data_only(name, self._own("hard"), f"{name}-seed{seed}", seed)
         if name == FRONT:
@@ -143,7 +143,7 @@ class Arms:
         return self.settings.pipeline.model_copy(update={"augmenters": augmenters})
 
     def _own(self, name: str) -> Pipeline:
-        """The user's recipe, or the part of it that copies or writes rows."""
+        """The user's recipe, or only its augmenters that copy or write rows."""
         pipeline = self.settings.pipeline
         left_out = {"hard": synthesizing(pipeline), "synthesis": copying(pipeline), "duplicates-synthesis": []}[name]
         return self._recipe(
@@ -166,14 +166,14 @@ class Arms:
     # -- making them --------------------------------------------------------------------------------------------
 
     def _staged(self, pipeline: Pipeline, *, proxy: bool = True) -> tuple[Curated, dict[str, Any]]:
-        """The stages of a recipe, and what they cost; proxy: whether that of the proxy is part of it."""
+        """Run the stages of a recipe; returns the result and its cost. proxy: whether the proxy's cost is included."""
         started, before = time.monotonic(), len(self.progress.costs)
         curated = pipeline.stages(self.loaded, self.run, self.scores)
         return curated, curation_cost(curated, self.progress.costs[before:], time.monotonic() - started, proxy=proxy)
 
     @cached_property
     def _hard(self) -> tuple[Curated, dict[str, Any]]:
-        """The hard arm in memory: scores and split of every arm of this recipe."""
+        """The hard arm in memory: scores and split of all arms of this recipe."""
         curated, cost = self._staged(self._own("hard"))
         if not curated.split.hard.any():
             advice = next((f": {w.message} {w.remedy}" for w in curated.warnings), "; train the proxy for longer")
@@ -182,11 +182,11 @@ class Arms:
 
     @property
     def hard(self) -> Curated:
-        """The hard arm in memory, with the split of every arm of this recipe."""
+        """The hard arm in memory, with the split of all arms of this recipe."""
         return self._hard[0]
 
     def _curated(self, name: str, pipeline: Pipeline) -> Arm:
-        """An arm with everything that `curate run` writes."""
+        """An arm with all the files that `curate run` writes."""
         folder = self.out / "arms" / name
         if not check_directory(folder, inputs_fingerprint(pipeline, self.loaded, self.scores), fresh=False):
             beside_hard = name in (*SYNTHETIC, REDUCIBLE) and copying(self.settings.pipeline)
@@ -194,7 +194,7 @@ class Arms:
             curated, cost = self._hard if name == "hard" else self._staged(pipeline, proxy=shared is None)
             if shared is not None:
                 cost = added(shared, cost)
-            if not self._cost_file(name).is_file():  # else a killed process had already paid
+            if not self._cost_file(name).is_file():  # otherwise a killed process had already paid
                 publish_file(self._cost_file(name), record_text(cost))
             curated.write(folder)
         record = _record(folder / "run.json")
@@ -227,7 +227,7 @@ class Arms:
             except InputError as error:
                 raise InputError(f"arm {name}: {error}; --arms NAME,... takes only those it names") from error
             _write(mixture, folder)
-            made: dict[str, Any] = {
+            record: dict[str, Any] = {
                 "kind": "arm",
                 "arm": name,
                 "inputs": inputs,
@@ -237,7 +237,7 @@ class Arms:
                 "extra": extra,
                 "curation": self._hard_cost() if name in (*CONTROLS, FRONT) and name != "random" else None,
             }
-            publish_file(path, record_text(made))
+            publish_file(path, record_text(record))
         record = _record(path)
         if name == "random-matched" and (line := (record["extra"] or {}).get("warning")):
             self.progress.note(f"warning: arm {folder_name}: {line}")
@@ -260,14 +260,14 @@ class Arms:
             clusterer=pipeline.clusterer,
             measurable=self.scores is None,
         )
-        made = realize(plan, examples, self.run, admit=admit)
+        new_rows = realize(plan, examples, self.run, admit=admit)
         copied = np.repeat(np.arange(len(plan)), np.maximum(plan.counts - 1, 0))
-        return Mixture(self.loaded, split, plan, made, pipeline.order, pipeline.seed, pipeline.copies), _about(
+        return Mixture(self.loaded, split, plan, new_rows, pipeline.order, pipeline.seed, pipeline.copies), _about(
             name, copied, split
         )
 
     def _invalid(self) -> int:
-        """Rows without completion text, as far as the proxy's tokenizer tells."""
+        """Number of rows without completion text, according to the proxy's tokenizer."""
         if not copying(self.settings.pipeline):
             return 0
         hard = self._curated("hard", self._own("hard"))
@@ -283,8 +283,8 @@ class Arms:
 
 
 def _source_balanced(plan: Plan, split: Split, sources: npt.NDArray[np.object_] | None, seed: int) -> Plan:
-    """The plan with as many copies, given to the smallest sources, see `evened`. sources: (n,)."""
-    assert sources is not None  # checked before
+    """The plan with the same number of copies, given to the smallest sources, see `evened`. sources: (n,)."""
+    assert sources is not None  # checked earlier
     once = np.minimum(plan.counts, 1)
     copies = int((plan.counts - once).sum())
     rows = np.flatnonzero(split.valid & (once > 0))
@@ -294,19 +294,19 @@ def _source_balanced(plan: Plan, split: Split, sources: npt.NDArray[np.object_] 
 
 
 def _check_told(record: dict[str, Any]) -> None:
-    """Raise LeftOut for an arm of reducible rows that would be the arm `hard`, or the data as it is."""
-    found = record["diagnostics"]["reducible"]
-    if found["verdict"] == "cannot tell":
+    """Raise LeftOut for an arm of reducible rows that would equal the arm `hard` or the original data."""
+    reducible = record["diagnostics"]["reducible"]
+    if reducible["verdict"] == "cannot tell":
         raise LeftOut(
             f"arm {REDUCIBLE} is left out: which rows can be learned from the others cannot be told "
-            f"({found['reason']}), so it would be the arm hard"
+            f"({reducible['reason']}), so it would be the arm hard"
         )
     if record["counts"]["output"] == record["counts"]["input"]:
         raise LeftOut(f"arm {REDUCIBLE} is left out: no hard row can be learned from the others, so it has no copies")
 
 
 def _given(addition: Addition, settings: Validation) -> Arm:
-    """A user's dataset, unchanged."""
+    """An arm of a user's dataset, unchanged."""
     reading: dict[str, Any] = {"columns": None, "shape": None, **addition.reading}
     try:
         record = curated_reading(addition.data, {})[1]
@@ -321,14 +321,14 @@ def _given(addition: Addition, settings: Validation) -> Arm:
 
 
 def _unscored(loaded: Loaded) -> Split:
-    """A split without scores: nothing hard, nothing valid."""
+    """A split without scores: no row is hard or valid."""
     n = len(loaded.examples)
     nothing = np.zeros(n, np.bool_)
     return Split(loaded.examples.ids, np.full(n, -2, np.int32), nothing, np.full(n, np.nan, np.float32), nothing)
 
 
 def _about(name: str, copied: IntArray, split: Split) -> dict[str, Any]:
-    """How a control's extra rows compare with the hard ones: overlap and length."""
+    """How a control's extra rows compare with the hard rows: overlap and length."""
     about: dict[str, Any] = {
         "rows": len(copied),
         "different": len(np.unique(copied)),

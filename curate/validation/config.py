@@ -17,21 +17,21 @@ from curate.pipeline import Pipeline
 
 Budget = Literal["steps", "epochs"]
 BASELINE = "original"
-# Arm -> the control (see `curate.mixture.control_rows`) whose rows take the place of the hard arm's extra rows.
+# Arm -> the control (see `curate.mixture.control_rows`) whose rows replace the hard arm's extra rows.
 CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
-DRAWN = frozenset(["random", "random-matched", "easy"])  # controls drawn at random are drawn anew for every seed
+DRAWN = frozenset(["random", "random-matched", "easy"])  # random controls, redrawn for every seed
 SYNTHETIC = ("synthesis", "duplicates-synthesis")
-SHARP = ("sam", "f-sam")  # two gradients a step
+SHARP = ("sam", "f-sam")  # two gradients per step
 REDUCIBLE, SOURCE_BALANCED, FRONT = "reducible", "source-balanced", "front"
-NAMED_ONLY = (FRONT, REDUCIBLE, SOURCE_BALANCED, "f-sam")  # arms that are trained only where they are named
+NAMED_ONLY = (FRONT, REDUCIBLE, SOURCE_BALANCED, "f-sam")  # arms trained only if named
 ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam", *NAMED_ONLY)
 _ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
 
 
 class Addition(Reading):
-    """A user-defined arm: a dataset as it is, or what another recipe makes of the data.
+    """A user-defined arm: a dataset unchanged, or the result of another recipe on the data.
 
-    data: whatever `curate.read` takes by name, and how it is read. recipe: run with its own scorer, clusterer
+    data: anything that `curate.read` accepts by name, and how it is read. recipe: run with its own scorer, clusterer
         and augmenters.
     """
 
@@ -39,7 +39,7 @@ class Addition(Reading):
     data: str | None = None
     recipe: Pipeline | None = None
 
-    # Options that came later than records of validations.
+    # Options added after the first release of validation records.
     added: ClassVar[frozenset[str]] = frozenset(Reading.model_fields) - {"columns", "shape"}
 
     @model_validator(mode="after")
@@ -51,7 +51,7 @@ class Addition(Reading):
         return self
 
 
-# Before the name of a reweighter: on the data of the arm `hard`, and of the arm `front`.
+# Prefixes of a reweighter's name: on the data of the arm `hard`, and of the arm `front`.
 _BESIDE_HARD, _BESIDE_FRONT = "hard+", "front+"
 
 
@@ -66,7 +66,7 @@ class Validation(Component):
         original: the data as it is. hard: with the recipe's copies. random: as many extra rows, any. random-matched: as
         many, none of them hard, of the same sources and lengths. easy: as many that are not hard. final-loss: as many,
         of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
-        sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself. Only
+        sam: the data as it is, two gradients a step; not if the optimizer of `finetuning` takes two itself. Only
         where they are named: front: the copies of `hard` as weights in the first half of the steps, each row once
         afterwards. reducible: copies of the hard rows alone that a model learns from the other rows; left out, with a
         warning, where it cannot be told which they are. source-balanced: as many copies as `hard` has, given to the
@@ -131,14 +131,14 @@ class Validation(Component):
     @model_validator(mode="after")
     def _as_rows(self) -> Validation:
         recipes = [self.pipeline, *(addition.recipe for addition in self.additions if addition.recipe is not None)]
-        if any(each.copies == "weights" for each in recipes):
+        if any(recipe.copies == "weights" for recipe in recipes):
             raise ValueError(
                 "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
                 "or pass --set copies=rows"
             )
-        if any(getattr(part, "epochs", 1) > 1 for each in recipes for part in each.augmenters):
+        if any(getattr(part, "epochs", 1) > 1 for recipe in recipes for part in recipe.augmenters):
             raise ValueError("arms are trained on shuffled rows, which mixes those of several epochs; leave out epochs")
-        if any(each.order == "front" for each in recipes):
+        if any(recipe.order == "front" for recipe in recipes):
             raise ValueError(
                 "arms are trained on shuffled rows, which undoes order: front; leave it out of the recipe, or pass "
                 "--set order=shuffle"
@@ -174,23 +174,23 @@ class Validation(Component):
         return self
 
     def _online(self) -> dict[str, str]:
-        """Arm with a reweighter -> the arm whose data it is trained on."""
+        """Arm with a reweighter -> the arm whose data it trains on."""
         alone = dict.fromkeys(self.reweighters, BASELINE)
         beside_hard = {f"{_BESIDE_HARD}{name}": "hard" for name in self.reweighters}
         return alone | beside_hard | {f"{_BESIDE_FRONT}{name}": FRONT for name in self.reweighters}
 
     def data_arm(self, name: str) -> str:
-        """The arm whose data the arm `name` is trained on: another one where only training differs."""
+        """The arm whose data the arm `name` trains on: another one if only the training differs."""
         return self._online().get(name, BASELINE if name in SHARP else name)
 
     def reweighter(self, arm: str) -> Any:
-        """The reweighter of an arm; None for most."""
+        """The reweighter of an arm, usually None."""
         if arm not in self._online():
             return None
         return self.reweighters.get(arm.removeprefix(_BESIDE_HARD).removeprefix(_BESIDE_FRONT))
 
     def named_arms(self) -> tuple[str, ...]:
-        """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
+        """Arms in the order in which they are trained, additions last. Raises InputError if one is impossible."""
         copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
         copied = ("hard", FRONT, REDUCIBLE, SOURCE_BALANCED, *CONTROLS)
         lacks = dict.fromkeys(copied, _NO_COPIES) if not copies else {}
@@ -245,12 +245,12 @@ def copying(pipeline: Pipeline) -> list[Any]:
 
 
 def _can_filter(copies: list[Any]) -> bool:
-    """Whether all of them copy hard rows of both kinds and can copy reducible ones alone."""
+    """Whether all of them copy hard rows of both kinds and can be limited to reducible ones."""
     return all("only" in type(copy).model_fields and copy.only is None for copy in copies)
 
 
 def of_reducible_rows(pipeline: Pipeline) -> Pipeline:
-    """The recipe with copies of reducible hard rows alone."""
+    """The recipe with copies of reducible hard rows only."""
     copies = copying(pipeline)
     changed = tuple(
         augmenter.model_copy(
@@ -269,5 +269,5 @@ def synthesizing(pipeline: Pipeline) -> list[Any]:
 
 
 def _writes(augmenter: Any) -> bool:
-    """Whether a model writes its rows, so that they have a price."""
+    """Whether a model writes its rows, so that they have a cost."""
     return callable(getattr(augmenter, "price", None))

@@ -1,8 +1,8 @@
-"""A positive control: a task whose late part is known and can be learned, so that copies of hard rows have to help.
+"""Positive control: a task with a hard part that is known and learnable, so that copies of hard rows must help.
 
 base model (knows the frequent skills) -> proxy, split -> budget from a pilot seed -> validate -> table and verdict
 
-Nothing in it is made for the purpose but the rows: everything else is what `curate finetune` and `curate validate` do.
+Only the rows are special; the rest is done by `curate finetune` and `curate validate`.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ def control(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Run a control, or go on with one, in the folder `out`; returns its run.json.
+    """Run or resume a control in the folder `out`; returns its run.json.
 
-    seeds: of fine-tuning, and of the random controls; another call may name more. task: seed of the skills, their rows,
+    seeds: of fine-tuning, and of the random controls; a later call may add more. task: seed of the skills, their rows,
     the base model and the proxy. sizes: None = SIZES. arms: of `curate validate`, at least original, hard and random.
-    further: of what was curated, further arms by name: how often each of the n rows is shown, (n,).
-    The budget is the first step at which a run on the rows as they are, of a seed that is not judged, has halved the
-    loss of the rare skills, asked with questions of its own, and brought it down to a quarter of what guessing costs: a
-    model that is wrong with confidence halves its loss before it has learned anything. All arms take that many steps.
-    out: rows, base (the run of the base model), pilot.json, validation (as `curate validate` leaves it) and run.json,
-    which has under `results` every arm against the original, under `hard_against` the hard arm against the others,
-    mixture first, and under `verdict` what came of it.
-    Raises InputError for a folder with another control or with other files; ExternalError where a disk fails.
+    further: called with the curated result; returns further arms by name as (n,) numbers of times each row is shown.
+    The budget is the first step at which a pilot run on the original rows, with a seed of its own, has halved the
+    loss of the rare skills on held-out questions and reduced it to a quarter of the loss of guessing: a
+    model that is confidently wrong halves its loss before it has learned anything. All arms take that many steps.
+    out: rows, base (the run of the base model), pilot.json, validation (a folder of `curate validate`) and run.json,
+    with every arm against the original under `results`, the hard arm against the others under `hard_against`,
+    mixture first, and the conclusion under `verdict`.
+    Raises InputError for a folder with another control or with other files; ExternalError if a disk fails.
     """
     sizes = sizes or SIZES
     remedy = f"remove {out} and rerun the same command"
@@ -91,7 +91,7 @@ def control(
     curated = pipeline_of(out, sizes, task).run(str(out / ROWS / "train.parquet"), **machine)
     budget = found_budget(out, sizes, task, machine["progress"])
     settings = _validation(out, curated, seeds, budget["steps"], sizes, arms, further)
-    made = validate(str(out / ROWS / "train.parquet"), settings, out / "validation", **machine)
+    validation = validate(str(out / ROWS / "train.parquet"), settings, out / "validation", **machine)
     record = {
         "kind": "control",
         "version": own_version(),
@@ -102,7 +102,7 @@ def control(
         "skills": {"frequent": list(skills.frequent), "rare": list(skills.rare)},
         "split": agreement(curated, skills),
         "budget": budget,
-        **results(out / "validation", [run["name"] for run in made["runs"]]),
+        **results(out / "validation", [run["name"] for run in validation["runs"]]),
     }
     folder.finish(record, ())
     return read_record(out / RECORD, remedy, "control")
@@ -117,7 +117,7 @@ def _validation(
     arms: Sequence[str],
     further: Further | None,
 ) -> Validation:
-    """All arms at the budget: as many epochs of the hard arm as make these steps."""
+    """All arms at the budget: the hard arm gets as many epochs as make these steps."""
     tuning = tuning_of(out, sizes)
     return Validation(
         pipeline=curated.pipeline,
@@ -125,7 +125,7 @@ def _validation(
         evaluation=Evaluation(grader=Exact(), max_tokens=16, precision="float32", batch_size=sizes.questions),
         sets=tuple(EvaluationSet(data=str(out / ROWS / f"{name}.parquet"), name=name) for name in SETS),
         arms=tuple(arms),
-        additions=tuple(_addition(out, *each) for each in (further(curated) if further else {}).items()),
+        additions=tuple(_addition(out, *addition) for addition in (further(curated) if further else {}).items()),
         budgets=("steps",),
         epochs=steps * tuning.batch_size / int(curated.plan.counts.sum()),
         seeds=tuple(seeds),
@@ -135,7 +135,7 @@ def _validation(
 
 
 def _check_unfinished(out: Path, inputs: str) -> None:
-    """Raise InputError where an unfinished control is another one; else leave the mark of this one."""
+    """Raise InputError if the folder holds another unfinished control; else mark it as this one's."""
     mark = out / UNFINISHED
     if mark.is_file() and mark.read_text(encoding="utf-8").strip() != inputs:
         raise InputError(f"--out {out} holds an unfinished control of another task; name another folder, or remove it")
@@ -143,9 +143,9 @@ def _check_unfinished(out: Path, inputs: str) -> None:
 
 
 def _addition(out: Path, name: str, counts: IntArray) -> Addition:
-    """An arm of the training rows, each so many times."""
+    """An arm of the training rows, repeated `counts` times."""
     table = pq.read_table(out / ROWS / "train.parquet").drop_columns(["id"])
-    shown = table.take(pa.array(np.repeat(np.arange(len(table)), counts)))
+    copied = table.take(pa.array(np.repeat(np.arange(len(table)), counts)))
     place = out / ROWS / f"{name}.parquet"
-    publish_file(place, parquet(shown))
+    publish_file(place, parquet(copied))
     return Addition(name=name, data=str(place))

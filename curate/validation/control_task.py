@@ -1,4 +1,4 @@
-"""The task of the positive control: its rows, how its models are trained, and the budget that a pilot seed finds."""
+"""Task of the positive control: its rows, the training of its models, and the budget from a pilot seed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from curate.storage.records import read_record, record_text
 from curate.tokenization.encoding import tokenize
 from curate.word_problems.skills import LENGTH, SYMBOLS, Skills, counts_of
 
-ROWS = "rows"  # folder of the parts, each NAME.parquet
+ROWS = "rows"  # folder of the parts, each in NAME.parquet
 _MAX_LENGTH = 32
 
 
@@ -32,11 +32,11 @@ _MAX_LENGTH = 32
 class Sizes:
     """How large a control is.
 
-    rows: training rows, a share `share` of them of rare skills. questions: of each evaluation set.
+    rows: training rows, a share `share` of them from rare skills. questions: per evaluation set.
     known: rows of each frequent skill that the base model is trained on for `base_steps` steps; named: rows of each
-        rare one among them, so that its name is no new word.
-    proxy_steps: of the proxy, which is the base model. times: extra copies of hard rows.
-    learning_rate: of fine-tuning, constant after warm-up. most_steps: within which the budget is looked for.
+        rare one among them, so that its name is not a new word.
+    proxy_steps: of the proxy, which starts from the base model. times: extra copies of hard rows.
+    learning_rate: of fine-tuning, constant after warm-up. most_steps: maximum of the budget.
     """
 
     rows: int = 2_000
@@ -55,7 +55,7 @@ SIZES = Sizes()
 
 
 def write_rows(skills: Skills, sizes: Sizes, folder: Path) -> None:
-    """Rows of each part, none of which is in another."""
+    """Write the rows of each part; the parts are disjoint."""
     parts = {
         "train": counts_of(skills.mixture, sizes.rows),
         "mixture": counts_of(skills.mixture, sizes.questions),
@@ -88,7 +88,7 @@ def base_settings(sizes: Sizes, task: int) -> Finetuning:
 
 
 def tuning_of(out: Path, sizes: Sizes) -> Finetuning:
-    """Of every arm, and of the pilot: the rate does not depend on the steps, so that the pilot's are those of all."""
+    """Settings of all arms and of the pilot: the rate does not depend on the steps, so the pilot's steps carry over."""
     return Finetuning(
         model=str(out / "base" / "model"),
         horizon=sizes.most_steps,
@@ -121,10 +121,10 @@ def pipeline_of(out: Path, sizes: Sizes, task: int) -> Pipeline:
 
 
 def agreement(curated: Curated, skills: Skills) -> dict[str, float]:
-    """How the hard cluster and the rare skills agree."""
+    """Agreement of the hard cluster with the rare skills."""
     split = curated.split
     sources = curated.loaded.examples.sources()
-    assert sources is not None  # the rows have that column
+    assert sources is not None  # the rows have a source column
     rare = np.isin(sources.astype(str), skills.rare)  # (n,)
     both = int((split.hard & rare).sum())
     return {
@@ -135,8 +135,8 @@ def agreement(curated: Curated, skills: Skills) -> dict[str, float]:
 
 
 def found_budget(out: Path, sizes: Sizes, task: int, progress: Progress) -> dict[str, Any]:
-    """{steps, losses, guessing}: losses of the rare skills, held out, before every step of a pilot run and after the
-    last; what it costs to guess, all symbols alike, both in nats per token."""
+    """{steps, losses, guessing}: losses of the rare skills on held-out questions before every step of a pilot run and
+    after the last; the loss of guessing uniformly among the symbols, both in nats per token."""
     place = out / "pilot.json"
     if place.is_file():
         return read_record(place, f"remove {place} and rerun the same command")
@@ -144,7 +144,7 @@ def found_budget(out: Path, sizes: Sizes, task: int, progress: Progress) -> dict
         models.load_model(str(out / "base" / "model")),
         models.load_tokenizer(str(out / "base" / "model")),
     )
-    rows, asked = (
+    rows, evaluation_rows = (
         tokenize(
             read(str(out / ROWS / f"{part}.parquet")).examples, tokenizer, template="plain", max_length=_MAX_LENGTH
         )
@@ -152,14 +152,14 @@ def found_budget(out: Path, sizes: Sizes, task: int, progress: Progress) -> dict
     )
     settings = tuning_of(out, sizes)
     settings = settings.model_copy(update={"steps": sizes.most_steps, "seed": derive_seed(task, "control", "pilot")})
-    guessing = float(np.log(len(SYMBOLS)) * LENGTH / asked.completion_tokens.mean())
+    guessing = float(np.log(len(SYMBOLS)) * LENGTH / evaluation_rows.completion_tokens.mean())
     losses, engine = list[float](), models.LossEngine(model, precision="float32", compile=False)
     with progress.stage("pilot", sizes.most_steps, "steps") as stage:
         for _ in training.train(
             model, rows, settings.train_config(len(rows)), checkpoint_steps=range(sizes.most_steps + 1)
         ):
             engine.refresh()
-            losses.append(float(engine.losses(asked).mean()))
+            losses.append(float(engine.losses(evaluation_rows).mean()))
             stage.advance(1)
             if _reached(losses, guessing):
                 break

@@ -1,4 +1,4 @@
-"""What the positive control says: its table, mixture first, and one sentence."""
+"""Result of the positive control: a table, mixture first, and a one-sentence verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curate.validation.config import BASELINE
 
 SETS = ("mixture", "balanced")
 REPORTED = (("mixture", "nll"), ("mixture", "accuracy"), ("balanced", "nll"), ("balanced", "accuracy"))
-_FEWEST_SEEDS = 3  # with fewer no interval can exclude zero
+_FEWEST_SEEDS = 3  # with fewer seeds no interval can exclude zero
 
 
 def results(place: Path, runs: Sequence[str], against: Sequence[str] = ("random", "easy")) -> dict[str, Any]:
@@ -38,20 +38,20 @@ def _rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """{came_out, by, sentence} of differences by baseline.
+    """{came_out, by, sentence} for differences by baseline.
 
-    It came out if hard is better than original and than random in nats on the mixture and in exact answers of all
-    skills alike, by intervals. With one or two seeds these say nothing, and estimates decide (by: "estimates"); nats on
-    the mixture then only must not be worse.
+    The control came out if hard is better than original and than random in nats on the mixture and in exact answers on
+    all skills alike, by intervals. With one or two seeds, intervals say nothing and estimates decide (by: "estimates");
+    nats on the mixture then only must not be worse.
     """
-    found = {(base, *REPORTED[k]): _one(rows[base], *REPORTED[k]) for base in (BASELINE, "random") for k in (0, 3)}
-    by = "intervals" if min(row["seeds"] for row in found.values()) >= _FEWEST_SEEDS else "estimates"
-    failed = [key for key, row in found.items() if not _holds(row, by)]
-    nats, answers = found[BASELINE, "mixture", "nll"], found[BASELINE, "balanced", "accuracy"]
-    random, others = found["random", "mixture", "nll"], found["random", "balanced", "accuracy"]
+    intervals = {(base, *REPORTED[k]): _one(rows[base], *REPORTED[k]) for base in (BASELINE, "random") for k in (0, 3)}
+    by = "intervals" if min(row["seeds"] for row in intervals.values()) >= _FEWEST_SEEDS else "estimates"
+    failed = [key for key, row in intervals.items() if not _holds(row, by)]
+    nats, answers = intervals[BASELINE, "mixture", "nll"], intervals[BASELINE, "balanced", "accuracy"]
+    random, others = intervals["random", "mixture", "nll"], intervals["random", "balanced", "accuracy"]
     if failed:
         base, _, metric = failed[0]
-        row = found[failed[0]]
+        row = intervals[failed[0]]
         what = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
         sentence = (
             f"It did not come out: {what}, hard against {base}: {signed(metric, row['difference'])} "

@@ -1,4 +1,4 @@
-"""Estimate a validation before it runs: arms, runs, steps, tokens, time and detectable effects."""
+"""Estimates for a validation before it runs: arms, runs, steps, tokens, time and detectable effects."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
     tokens_per_row, _ = mean_tokens(experiment.prepared.loaded.examples, settings.finetuning, 0)
     rates = _rates(experiment, runs)
     listed = [_run(experiment, run, tokens_per_row, rates) for run in runs]
-    left = [each for each in listed if not each["done"] and each["same_as"] is None]
+    left = [run for run in listed if not run["done"] and run["same_as"] is None]
     return {
         "arms": [{"arm": name, "rows": arms[name].rows, "known": known_rows[name] is not None} for name in arms],
         "runs": listed,
         "runs_left": len(left),
-        "tokens_left": sum(each["tokens"] for each in left),
-        "seconds_left": None if rates is None else round(sum(each["seconds"] for each in left), 1),
+        "tokens_left": sum(run["tokens"] for run in left),
+        "seconds_left": None if rates is None else round(sum(run["seconds"] for run in left), 1),
         "evaluation_sets": [evaluation_set.title for evaluation_set in experiment.prepared.sets],
         "detectable": _detectable(experiment, runs),
         "pilot": {"steps": steps_of(settings.epochs, reference, settings.finetuning.batch_size)}
@@ -54,14 +54,14 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
 
 
 def _known_rows(experiment: Experiment, name: str) -> int | None:
-    """Rows of an arm whose data exists."""
+    """Number of rows of an arm whose data exists."""
     name = experiment.settings.data_arm(name)
-    if name in (BASELINE, FRONT):  # whose copies are weights
+    if name in (BASELINE, FRONT):  # copies in `front` are weights
         return len(experiment.prepared.loaded.examples)
     if name in experiment.arms.given:
         return experiment.arms.given[name].rows
     if name in (*CONTROLS, SOURCE_BALANCED):
-        name = "hard"  # exactly as many
+        name = "hard"  # these have exactly as many rows
     path = experiment.out / "arms" / name / "run.json"
     if not path.is_file():
         return None
@@ -77,7 +77,7 @@ def _assumed(experiment: Experiment, known_rows: dict[str, int | None]) -> dict[
 
 
 def _rates(experiment: Experiment, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
-    """Seconds per plain step, and per evaluation of one run, as measured in started runs; None without any."""
+    """Seconds per plain step, and per evaluation of one run, as measured in started runs; None if there are none."""
     steps, evaluations = [], []
     for run in runs:
         directory = experiment.out / "runs" / run.name
@@ -97,7 +97,7 @@ def _run(
     experiment: Experiment, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None
 ) -> dict[str, Any]:
     costs_nothing = run.same_as is not None
-    slower = 2 if run.arm.name in SHARP else 1  # than a plain step, which is what rates are of
+    slower = 2 if run.arm.name in SHARP else 1  # relative to a plain step, which the rates are for
     passes = 2 if takes_two_gradients(experiment.settings.finetuning.optimizer) else slower
     steps = 0 if costs_nothing else run.steps
     seconds = None if rates is None else (0.0 if costs_nothing else slower * steps * rates[0] + rates[1])
@@ -117,7 +117,7 @@ def _run(
 
 
 def _detectable(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
-    """The smallest detectable effect of this design, per set and metric, from finished runs of the baseline."""
+    """The smallest detectable effect of this design per set and metric, from finished runs of the baseline."""
     places = [experiment.out / "runs" / run.name for run in runs if (run.arm.name, run.budget) == (BASELINE, "steps")]
     places = [place for place in places if (place / "run.json").is_file() and (place / "evaluation").is_dir()]
     if len(places) < 2:

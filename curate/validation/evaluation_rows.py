@@ -29,16 +29,16 @@ from curate.validation.config import Validation
 
 HELD_OUT = "held-out"
 _MOST_HELD_OUT = 1000
-_LARGEST_SHARE = 0.3  # of the rows, held out where the share asked for leaves too few
-_FEWEST = 20  # evaluation rows; with fewer no interval says anything
+_LARGEST_SHARE = 0.3  # maximum share of rows held out if the requested share is too small
+_FEWEST = 20  # minimum number of evaluation rows; with fewer, intervals are useless
 _BLOCK = 16_384
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """loaded: rows to curate and train on. sets: what is evaluated. evaluation: how. gate: the recipe's, with the
-    questions of all sets. questions: fingerprint of each set's, by name. facts: JSON for run.json. warnings: lines for
-    the reader."""
+    """loaded: rows to curate and train on. sets: evaluation sets. evaluation: its settings. gate: the recipe's,
+    with the questions of all sets. questions: fingerprint of each set's questions, by name. facts: JSON for run.json.
+    warnings: lines for the user."""
 
     loaded: Loaded
     sets: tuple[EvaluationSet, ...]
@@ -49,7 +49,7 @@ class Prepared:
     warnings: tuple[str, ...]
 
     def moved(self, here: Path, out: Path) -> Prepared:
-        """The same with the files that lie in `here` in `out`."""
+        """The same with paths of files in `here` replaced by `out`."""
 
         def there(data: Any) -> Any:
             inside = isinstance(data, str) and Path(data).is_relative_to(here)
@@ -61,21 +61,21 @@ class Prepared:
         sets = tuple(
             evaluation_set.model_copy(update={"data": there(evaluation_set.data)}) for evaluation_set in self.sets
         )
-        named = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
-        return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": named}))
+        gate_sets = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
+        return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": gate_sets}))
 
 
 def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
-    """Hold rows out if no evaluation set is given, else find rows that share text with one.
+    """Hold out rows if no evaluation set is given, else find rows that share text with one.
 
-    Raises InputError for sets that cannot be read, and where too few rows are left.
+    Raises InputError for sets that cannot be read, and if too few rows are left.
     """
     if not settings.sets:
         return _hold_out(loaded, settings, out, progress)
     with progress.stage("read evaluation sets"):
         sets_read = [read_set(evaluation_set, settings.evaluation) for evaluation_set in settings.sets]
-    for each in sets_read:
-        _check_comparable(each, settings.evaluation)
+    for questions in sets_read:
+        _check_comparable(questions, settings.evaluation)
     gate = _with_questions(settings.pipeline.gate, sets_read, out)
     hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
     facts, warnings = _contamination(hits, sets_read, len(loaded.examples))
@@ -86,8 +86,9 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
     else:
         warnings = tuple(f"{line} --drop-contaminated leaves them out." for line in warnings)
     if settings.evaluation.generate:
-        warnings += tuple(f"{each.name}: loss only: {each.loss_only}." for each in sets_read if each.loss_only)
-    sets = {each.name: {"rows": len(each), "description": each.description} for each in sets_read}
+        loss_only = [questions for questions in sets_read if questions.loss_only]
+        warnings += tuple(f"{questions.name}: loss only: {questions.loss_only}." for questions in loss_only)
+    sets = {questions.name: {"rows": len(questions), "description": questions.description} for questions in sets_read}
     facts = {"sets": sets, "contaminated": facts, "dropped": int(hit.sum()) if settings.drop_contaminated else 0}
     return Prepared(loaded, settings.sets, settings.evaluation, gate, _fingerprints(sets_read), facts, warnings)
 
@@ -100,7 +101,7 @@ def _fingerprints(questions: Sequence[Questions]) -> dict[str, str]:
 
 
 def _check_comparable(questions: Questions, evaluation: Evaluation) -> None:
-    """Raise InputError for a set with too few rows for one of the metrics, which the comparison would refuse."""
+    """Raise InputError for a set with too few rows for one of the metrics, which the comparison would reject."""
     answered = sum(answer is not None for answer in questions.answers) if evaluation.generate else 0
     scored = sum(bool(text) for text in questions.completions) if evaluation.nll else 0
     if 1 in (answered, scored) or not answered + scored:
@@ -110,21 +111,21 @@ def _check_comparable(questions: Questions, evaluation: Evaluation) -> None:
         )
 
 
-def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
+def _with_questions(gate: Gate, sets: Sequence[Questions], out: Path) -> Gate:
     """The gate with the evaluation questions, written as files so that a recipe can name them."""
-    named: list[str | dict[str, Any]] = list(gate.evaluation)
+    gate_sets: list[str | dict[str, Any]] = list(gate.evaluation)
     place = out / "questions"
 
     with publishing(place) as folder:
-        for each in found:
-            table = pa.table({"id": each.examples.ids, "text": pa.array(each.texts, pa.large_string())})
-            pq.write_table(table, arrow_path(folder / f"{each.name}.parquet"), compression="zstd")
-    named += [{"data": str(place / f"{each.name}.parquet"), "name": each.name} for each in found]
-    return gate.model_copy(update={"evaluation": tuple(named)})
+        for questions in sets:
+            table = pa.table({"id": questions.examples.ids, "text": pa.array(questions.texts, pa.large_string())})
+            pq.write_table(table, arrow_path(folder / f"{questions.name}.parquet"), compression="zstd")
+    gate_sets += [{"data": str(place / f"{questions.name}.parquet"), "name": questions.name} for questions in sets]
+    return gate.model_copy(update={"evaluation": tuple(gate_sets)})
 
 
 def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
-    """Hits of each row's prompt."""
+    """Matches of each row's prompt in the gate's index."""
     examples = loaded.examples
     texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
     hits: list[list[Any]] = []
@@ -138,26 +139,26 @@ def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
 
 
 def _contamination(
-    hits: list[list[Any]], found: Sequence[Questions], rows: int
+    hits: list[list[Any]], sets: Sequence[Questions], rows: int
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Per evaluation set: rows of the data that hit it, by kind, and how many of its questions are hit."""
+    """Per evaluation set: number of rows of the data that match it, by kind, and number of its questions matched."""
     facts: dict[str, Any] = {}
     lines = []
-    for each in found:
-        own = [[hit for hit in row if hit.dataset == each.name] for row in hits]
+    for questions in sets:
+        own = [[hit for hit in row if hit.dataset == questions.name] for row in hits]
         count = sum(bool(row) for row in own)
         kinds = sorted({hit.kind for row in own for hit in row})
         by_kind = {kind: sum(any(hit.kind == kind for hit in row) for row in own) for kind in kinds}
-        questions = len({hit.id for row in own for hit in row})
-        facts[each.name] = {"rows": count, "by_kind": by_kind, "questions_hit": questions}
+        questions_hit = len({hit.id for row in own for hit in row})
+        facts[questions.name] = {"rows": count, "by_kind": by_kind, "questions_hit": questions_hit}
         if count:
-            shown = ", ".join(f"{kind.removeprefix('evaluation ')} {number:,}" for kind, number in by_kind.items())
-            lines.append(f"{count:,} of {rows:,} rows share text with evaluation set {each.name} ({shown}).")
+            counts = ", ".join(f"{kind.removeprefix('evaluation ')} {number:,}" for kind, number in by_kind.items())
+            lines.append(f"{count:,} of {rows:,} rows share text with evaluation set {questions.name} ({counts}).")
     return facts, tuple(lines)
 
 
 def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
-    """The rows that are not marked; the others are recorded as rejected."""
+    """The rows that are not in `left_out` (n,); the others are recorded as rejected."""
     remaining = np.flatnonzero(~left_out)
     if len(remaining) < 1:
         raise InputError(f"no row is left: every one {reason}; look at them with `curate gate`")
@@ -175,12 +176,12 @@ def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
 
 
 def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
-    """Hold out a seeded sample of rows before anything else reads them, without near-duplicates of remaining rows."""
+    """Hold out a seeded sample of rows, not near-duplicates of other rows, before anything else reads them."""
     examples, gate = loaded.examples, settings.pipeline.gate
     if examples.shape == "text":
         raise InputError("rows of text alone have no question to hold out; name evaluation sets with --evaluation")
     n = len(examples)
-    asked = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
+    wanted = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
     most = max(count, min(int(_LARGEST_SHARE * n), _MOST_HELD_OUT))
     chosen, near = _drawn(examples, count, settings, progress)
     while (lacking := _FEWEST - int((chosen & ~near).sum())) > 0 and count < most:
@@ -210,7 +211,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     gate = _with_questions(gate, [questions], out)
     loaded = _without(loaded, chosen, "held out for evaluation")
     evaluation, warnings = settings.evaluation, []
-    if count > asked:
+    if count > wanted:
         warnings.append(
             f"{count:,} of {n:,} rows are held out, more than the share of {settings.held_out:g}, because fewer than "
             f"{_FEWEST} questions are too few; name evaluation sets with --evaluation to train on all rows"
@@ -224,16 +225,16 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
 
 
 def _drawn(examples: Examples, count: int, settings: Validation, progress: Progress) -> tuple[BoolArray, BoolArray]:
-    """(n,) bool each: `count` rows drawn, and which of those are near to a row that stays."""
+    """(n,) bool each: `count` rows drawn at random, and which of those are near-duplicates of a remaining row."""
     gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
     random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
     chosen[random.choice(len(examples), count, replace=False)] = True
     stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
     texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
-    asked = texts.take(pa.array(held)).to_pylist()
+    held_texts = texts.take(pa.array(held)).to_pylist()
     with progress.stage("hold rows out", count):
         index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
-        hits = index.check([text or "" for text in asked])
+        hits = index.check([text or "" for text in held_texts])
     remaining_texts = set(texts.take(pa.array(stays)).to_pylist())
-    near[held] = [bool(row) or text in remaining_texts for row, text in zip(hits, asked, strict=True)]
+    near[held] = [bool(row) or text in remaining_texts for row, text in zip(hits, held_texts, strict=True)]
     return chosen, near

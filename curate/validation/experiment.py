@@ -29,7 +29,7 @@ from curate.validation.evaluation_rows import Prepared
 class PlannedRun:
     """One fine-tuning of an arm.
 
-    steps: optimizer steps. same_as: name of an identical run, so that nothing is trained for this one.
+    steps: optimizer steps. same_as: name of an identical run, whose result is reused.
     """
 
     arm: Arm
@@ -40,12 +40,12 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Its folder under OUT/runs."""
+        """Name of its folder in OUT/runs."""
         return f"{self.arm.name}-{self.budget}-seed{self.seed}"
 
 
 def reference_arm(settings: Validation) -> str:
-    """The arm whose epochs decide the number of steps of all."""
+    """The arm whose epochs determine the number of steps of all arms."""
     if copying(settings.pipeline):
         return "hard"
     other_arms = [name for name in settings.named_arms() if settings.data_arm(name) != BASELINE]
@@ -53,9 +53,9 @@ def reference_arm(settings: Validation) -> str:
 
 
 def schedule(settings: Validation, seed: int, arms: Mapping[str, Arm], reference: Arm) -> list[PlannedRun]:
-    """The runs of one seed: all at equal steps, then the baseline, `hard` and additions at equal epochs.
+    """The runs of one seed: all arms at equal steps, then the baseline, `hard` and additions at equal epochs.
 
-    reference: its epochs make the equal steps, so that at equal epochs its run is the same one.
+    reference: its epochs determine the equal steps, so that its run is the same at equal epochs.
     """
     batch = settings.finetuning.batch_size
     steps = steps_of(settings.epochs, reference, batch)
@@ -72,15 +72,15 @@ def schedule(settings: Validation, seed: int, arms: Mapping[str, Arm], reference
 
 
 def steps_of(epochs: float, arm: Arm, batch: int) -> int:
-    """Optimizer steps of so many passes over an arm."""
+    """Optimizer steps of that many passes over an arm."""
     return max(1, round(epochs * arm.trainable / batch))
 
 
 @dataclass
 class Experiment:
-    """A validation in progress. deadline: of `time.monotonic`, after which no run starts; None = no limit.
+    """A validation in progress. deadline: on `time.monotonic`, after which no run starts; None = no limit.
 
-    engine: whose workers fine-tune and evaluate; None = this process.
+    engine: its workers fine-tune and evaluate; None = this process.
     """
 
     settings: Validation
@@ -103,17 +103,17 @@ class Experiment:
         return schedule(settings, seed, arms, reference)
 
     def complete(self, run: PlannedRun) -> bool:
-        """Whether a run is trained and was evaluated on every set."""
+        """Whether a run is trained and evaluated on every set."""
         place = self.out / "runs" / run.name
         files = [place / "evaluation" / evaluation_set.title / "summary.json" for evaluation_set in self.prepared.sets]
         return all(path.is_file() for path in [place / "run.json", *files])
 
     def stop_in_time(self) -> None:
-        """Raises ExternalError where the deadline has passed."""
+        """Raise ExternalError if the deadline has passed."""
         self.left()
 
     def left(self) -> float | None:
-        """Seconds until the deadline. Raises ExternalError where it has passed."""
+        """Seconds until the deadline. Raises ExternalError if it has passed."""
         if self.deadline is None:
             return None
         left = self.deadline - time.monotonic()
@@ -123,10 +123,10 @@ class Experiment:
 
 
 def run_settings(settings: Validation, run: PlannedRun, examples: Examples, out: Path) -> Finetuning:
-    """Settings of a run: its steps, seed, optimizer, reweighter and model.
+    """The settings of a run: its steps, seed, optimizer, reweighter and model.
 
-    A model from scratch is the same for all arms of a seed: its tokenizer is made of the data as it is, its weights are
-    drawn from the seed.
+    A model from scratch is the same for all arms of a seed: its tokenizer is made from the original data, its weights
+    are drawn from the seed.
     """
     tuning = settings.finetuning
     changed: dict[str, Any] = {"steps": run.steps, "seed": run.seed}
@@ -141,7 +141,7 @@ def run_settings(settings: Validation, run: PlannedRun, examples: Examples, out:
     if tuning.model == SCRATCH:
         folder = out / "scratch" / f"seed{run.seed}"
         if not folder.is_dir():
-            assert isinstance(tuning.max_length, int)  # one for all arms, resolved before
+            assert isinstance(tuning.max_length, int)  # resolved earlier, one for all arms
             _write_scratch(folder, examples, tuning.max_length, run.seed)
         template = "plain" if tuning.template == "auto" and examples.shape != "messages" else tuning.template
         changed |= {"model": str(folder), "learning_rate": tuning.peak_learning_rate, "template": template}

@@ -1,4 +1,4 @@
-"""Output folder of a validation, and which settings may not change between two calls."""
+"""Output folder of a validation, and the settings that may not change between calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from curate.storage.records import read_record, record_text
 from curate.validation.config import Validation, synthesizing
 from curate.validation.evaluation_rows import Prepared
 
-_MARK = "validation.json"  # marks the folder from the first moment on
+_MARK = "validation.json"  # marks the folder from the start
 _FIXED = ("dataset", "recipe", "model", "fine-tuning", "evaluation")
 _BY_SETS = {
     "rows left": "with these --drop-contaminated leaves out other rows",
@@ -29,9 +29,9 @@ _PARTS = frozenset({"arms", "runs", "questions", "held-out", "scratch", "compari
 
 
 def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dict[str, Any]:
-    """Fingerprints of what may not change between two calls of one validation, by name.
+    """Fingerprints of the settings that may not change between two calls of one validation, by name.
 
-    Raises InputError for a model that is not there, ExternalError where the hub cannot be asked.
+    Raises InputError for a model that does not exist, ExternalError if the hub cannot be reached.
     """
     examples, tuning = loaded.examples, settings.finetuning
     scored = None if scores is None else [scores.difficulty, scores.valid]
@@ -52,7 +52,7 @@ def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dic
 
 
 def describe_sets(settings: Validation, prepared: Prepared) -> dict[str, Any]:
-    """What depends on the evaluation sets, to be compared with the earlier call."""
+    """Descriptions that depend on the evaluation sets, compared with those of the earlier call."""
     described: dict[str, Any] = {"sets": prepared.questions}
     if settings.drop_contaminated:
         described["rows left"] = prepared.loaded.examples.fingerprint()
@@ -68,7 +68,7 @@ def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     before = _mark(out)
     remedy = "name another folder, or pass --fresh to start over"
     changed = [_difference(name, before.get(name), described[name]) for name in _FIXED if name in described]
-    differing = [each for each in changed if each]
+    differing = [change for change in changed if change]
     if differing:
         raise InputError(
             f"--out {out} holds a validation with another {' and another '.join(differing)}; {remedy} (more seeds, "
@@ -86,7 +86,7 @@ def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
 
 
 def check_weights(out: Path, settings: Validation, sets: Iterable[str]) -> None:
-    """Raise InputError where a finished run of `settings` would have to be evaluated again and has no weights left."""
+    """Raise InputError if a finished run of `settings` must be evaluated again but its weights are gone."""
     wanted = list(sets)
     for arm, budget, seed in product(settings.named_arms(), settings.budgets, settings.seeds):
         run = out / "runs" / f"{arm}-{budget}-seed{seed}"
@@ -101,11 +101,11 @@ def check_weights(out: Path, settings: Validation, sets: Iterable[str]) -> None:
 
 
 def mark_started(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
-    """Mark `out` as that of this validation, after the same checks; `fresh` empties it first."""
+    """Mark `out` as the folder of this validation, after the same checks; `fresh` empties it first."""
     check_folder(out, described, fresh=fresh)
     if fresh and out.exists():
         _folder(out).empty()
-    remove_file(out / RECORD)  # until every requested run is finished again
+    remove_file(out / RECORD)  # written again when every requested run is finished
     before = _mark(out).get("sets", {}) if (out / _MARK).exists() else {}
     mark = {"kind": "validation", **described, "sets": {**before, **described["sets"]}}
     publish_file(out / _MARK, record_text(mark))
@@ -125,7 +125,7 @@ def _mark(out: Path) -> dict[str, Any]:
 
 
 def _difference(name: str, before: Any, now: Any) -> str | None:
-    """Name of a part that changed; None if it did not."""
+    """The name of a part that changed; None if it did not."""
     if before == now:
         return None
     if name == "fine-tuning" and isinstance(before, dict):

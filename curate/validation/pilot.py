@@ -1,8 +1,8 @@
-"""A pilot run: what the target's own held-out curves foretell of copies, before the arms of a validation are paid for.
+"""Pilot run of a validation: forecast from the target's own held-out curves whether copies help.
 
-The target is trained on three quarters of the rows as they are, with a seed that is not judged, for the steps of all
-arms and with a rate that stays nearly constant, and is measured on the other quarter along the way. What is made of it
-is what `curate forecast` makes of a proxy's curves.
+The target is trained on three quarters of the original rows, with a seed that no arm uses, for the steps of all
+arms and with a nearly constant rate, and is measured on the other quarter along the way. The forecast is made as in
+`curate forecast`, which uses a proxy's curves.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from curate.validation.config import BASELINE, SHARP, copying
 from curate.validation.experiment import Experiment, PlannedRun, run_settings, steps_of
 
 FILE = "pilot.json"
-SEED = derive_seed(0, "validation", "pilot")  # not one that anybody counts from 0
+SEED = derive_seed(0, "validation", "pilot")  # not a seed that users would choose
 
 
 def share_of_runs(experiment: Experiment) -> float:
-    """What a pilot is of the runs at equal steps; those of two gradients a step count twice."""
+    """Cost of a pilot relative to the runs at equal steps; runs with two gradients per step count twice."""
     arms = experiment.settings.named_arms()
     return 1 / (len(experiment.settings.seeds) * (len(arms) + sum(name in SHARP for name in arms)))
 
@@ -45,14 +45,14 @@ def is_due(experiment: Experiment) -> bool:
         return False
     if settings.pilot == "always" or settings.stop_if is not None:
         return True
-    begun = (experiment.out / "runs").exists()  # what it would have saved is paid for
+    begun = (experiment.out / "runs").exists()  # the runs it might have saved are already paid for
     return not begun and experiment.engine is None and share_of_runs(experiment) < MOST_UNASKED
 
 
 def pilot(experiment: Experiment) -> dict[str, Any] | None:
-    """Train a pilot run where it is due, say what it foretells, and return that as JSON; None where there is none.
+    """Train a pilot run if it is due, report its forecast, and return it as JSON; None if there is none.
 
-    It is kept in OUT/pilot.json, with the keys of `Foretold.to_json`.
+    The forecast is kept in OUT/pilot.json, with the keys of `Foretold.to_json`.
     """
     place = experiment.out / FILE
     if is_due(experiment):
@@ -66,7 +66,7 @@ def pilot(experiment: Experiment) -> dict[str, Any] | None:
 
 
 def in_words(record: Mapping[str, Any]) -> Iterator[str]:
-    """Lines about a pilot run."""
+    """Lines that describe a pilot run."""
     verdict = record["verdict"]
     yield (
         f"pilot, {record['steps']:,} steps on {record['rows']:,} rows as they are, {record['held_out']:,} others held "
@@ -79,7 +79,7 @@ def in_words(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def hopeless_in_words() -> str:
-    """What `hopeless` means, in a sentence."""
+    """The sentence that explains `hopeless`."""
     return (
         f"hopeless: with hard rows shown {FACTORS[0]} to {FACTORS[-1]} times, no number is foretold to lower the loss "
         "on the mixture, even by the better bound of its interval"
@@ -103,10 +103,10 @@ def _piloted(experiment: Experiment) -> dict[str, Any]:
         raise InputError(f"{n:,} rows are too few for a pilot run; give more, or pass --pilot never")
     if len(outside) > MOST_ROWS:
         outside = np.sort(np.random.default_rng(0).choice(outside, MOST_ROWS, replace=False))
-    trained, asked = job.tokens.take(inside), job.tokens.take(outside)
+    trained, measured = job.tokens.take(inside), job.tokens.take(outside)
     model, _ = job.load()
     points = grid(steps)
-    engine, losses, expected = None, [], len(points) * int(asked.lengths.sum())
+    engine, losses, expected = None, [], len(points) * int(measured.lengths.sum())
     with experiment.progress.stage("pilot", steps, "steps") as stage:
         try:
             for _ in training.train(
@@ -117,12 +117,12 @@ def _piloted(experiment: Experiment) -> dict[str, Any]:
                 device=job.device,
                 log=lambda record: stage.advance(1),
             ):
-                if engine is None:  # where training has put the model
+                if engine is None:  # training has moved the model to this device
                     engine = models.LossEngine(
                         model, precision=tuning.precision, expected_tokens=expected, device=job.device
                     )
                 engine.refresh()
-                losses.append(engine.losses(asked))
+                losses.append(engine.losses(measured))
                 _check_time(experiment)
         except DivergenceError as error:
             raise InputError(f"the pilot run: {error}") from error

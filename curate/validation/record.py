@@ -1,4 +1,4 @@
-"""Results of a validation beside its runs: comparison.json, report.html and run.json."""
+"""Write the results of a validation: comparison.json, report.html and run.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
 
 
 def link_run(run: Path, directory: Path, budget: str) -> None:
-    """Copy a finished run for another budget at which it is identical; weights are symbolic links."""
+    """Copy a finished run for another budget at which it is identical; weights become symbolic links."""
     record = read_record(run / "run.json", f"remove {run} and rerun the same command")
 
     with publishing(directory) as folder:
@@ -37,14 +37,14 @@ def link_run(run: Path, directory: Path, budget: str) -> None:
 
 
 def drop_weights(run: Path) -> None:
-    """Remove the weights of an evaluated run and leave the rest of its folder as it is."""
+    """Remove the weights of an evaluated run and keep the rest of its folder."""
     with disk_errors(run):
         for path in weights(run):
             path.unlink()
 
 
 def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: bool) -> dict[str, Any]:
-    """Compare the runs so far; write comparison.json and report.html and, where all runs are done, run.json."""
+    """Compare the runs so far; write comparison.json and report.html and, once all runs are done, run.json."""
     runs = [experiment.out / "runs" / run.name for run in done]
     with experiment.progress.stage("compare", len(runs), "runs"):
         names = [evaluation_set.title for evaluation_set in experiment.prepared.sets]
@@ -60,7 +60,7 @@ def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: b
 
 
 def _warnings(experiment: Experiment, done: Sequence[PlannedRun]) -> list[str]:
-    """Warnings given before the runs began, repeated with their result."""
+    """Warnings from before the runs started, repeated with their result."""
     warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
     arms = dict.fromkeys(f"arm {name}: {line}" for name, line in warned)
     return [*experiment.prepared.warnings, *experiment.arms.left_out.values(), *arms]
@@ -84,7 +84,7 @@ def _record(experiment: Experiment, done: Sequence[PlannedRun]) -> dict[str, Any
         },
         "recipe_yaml": recipe_text(settings.pipeline),
         "finetuning": encode(settings.finetuning),
-        "reweighters": {name: encode(each, name) for name, each in settings.reweighters.items()},
+        "reweighters": {name: encode(reweighter, name) for name, reweighter in settings.reweighters.items()},
         "evaluation": encode(experiment.prepared.evaluation),
         "evaluated": experiment.prepared.facts,
         "seeds": list(settings.seeds),

@@ -1,4 +1,4 @@
-"""One run of a validation: fine-tuned and evaluated, in this process or on a worker of an engine."""
+"""Fine-tune and evaluate one run of a validation, in this process or on a worker of an engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FINETUNE = "fine-tune"  # the stage whose steps are counted
 
 @dataclass(frozen=True)
 class RunJob:
-    """What one run takes, as it is sent to a worker. evaluated: whether it was, before its weights were deleted."""
+    """What a worker needs for one run. evaluated: whether it was evaluated before its weights were deleted."""
 
     data: Any
     reading: dict[str, Any]
@@ -44,7 +44,7 @@ class RunJob:
 
     @classmethod
     def of(cls, experiment: Experiment, run: PlannedRun) -> RunJob:
-        """That of a planned run. Raises ExternalError where the deadline has passed."""
+        """The job of a planned run. Raises ExternalError if the deadline has passed."""
         directory, prepared = experiment.out / "runs" / run.name, experiment.prepared
         return cls(
             run.arm.data,
@@ -64,7 +64,7 @@ class RunJob:
 
 
 def _evaluated(experiment: Experiment, run: PlannedRun) -> bool:
-    """Whether nothing is left to evaluate of a run."""
+    """Whether nothing of a run is left to evaluate."""
     directory = experiment.out / "runs" / run.name
     return experiment.complete(run) and not (experiment.settings.keep_weights and weights(directory))
 
@@ -88,7 +88,7 @@ def train_and_evaluate(job: RunJob, cache: Any, device: str | None, training: Pr
     if job.evaluated:
         return
     with warnings.catch_warnings():
-        # Reported once for all arms, before the first of them.
+        # Reported once for all arms, before the first one.
         warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
         evaluate(
             str(job.directory),
@@ -102,7 +102,7 @@ def train_and_evaluate(job: RunJob, cache: Any, device: str | None, training: Pr
 
 
 def complete_run(experiment: Experiment, run: PlannedRun) -> None:
-    """Fine-tune and evaluate one run here, or resume it; a run that equals another one is linked to it."""
+    """Fine-tune and evaluate one run in this process, or resume it; a run equal to another one is linked to it."""
     if run.same_as is None:
         style, watch = experiment.progress.style, experiment.arms.progress.watch
         job = RunJob.of(experiment, run)
@@ -111,7 +111,7 @@ def complete_run(experiment: Experiment, run: PlannedRun) -> None:
 
 
 def finish_run(experiment: Experiment, run: PlannedRun) -> None:
-    """What is left of a run that is evaluated: a link to an equal one, or its weights, which may not be wanted."""
+    """Finish an evaluated run: link it to an equal one, or remove its weights if they are not kept."""
     directory = experiment.out / "runs" / run.name
     if run.same_as is not None:
         if not _evaluated(experiment, run):
@@ -124,7 +124,7 @@ def finish_run(experiment: Experiment, run: PlannedRun) -> None:
 
 
 class _Relayed(Progress):
-    """Progress on a worker: steps of the fine-tuning go to the driver."""
+    """Progress on a worker: sends steps of the fine-tuning to the driver."""
 
     def __init__(self, worker: WorkerContext) -> None:
         super().__init__("none")
@@ -142,14 +142,14 @@ class _Relayed(Progress):
 
 
 def _on_worker(job: RunJob, worker: WorkerContext) -> Iterator[str]:
-    """On a worker: one run; yields its arm when it is done."""
+    """Runs on a worker: one run; yields its arm when it is done."""
     progress = _Relayed(worker)
     train_and_evaluate(job, worker.cache, worker.device, progress, progress)
     yield job.arm
 
 
 def check_workers(experiment: Experiment) -> None:
-    """InputError where the workers compute differently, or do not see the folder."""
+    """Raise InputError if the workers' numerics differ from the driver's, or they do not see the folder."""
     engine = experiment.engine
     assert engine is not None
     engine.numerics(experiment.settings.finetuning.precision)
@@ -161,14 +161,14 @@ def check_workers(experiment: Experiment) -> None:
 
 
 def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[PlannedRun]:
-    """Those of the runs that are no link, each once it is finished; side by side on the engine's workers.
+    """Complete the runs that are not links, side by side on the engine's workers; yields each once it is finished.
 
-    A lost one resumes on another worker, from its checkpoint in the folder, which all must see.
+    If a worker is lost, its run resumes on another one from the checkpoint in the folder, which all workers must see.
     """
     engine, tuning = experiment.engine, experiment.settings.finetuning
     assert engine is not None
-    engine.shares(str(experiment.arms.run.store))  # the cache that they use
-    position, shown = [0] * len(runs), [0] * len(runs)
+    engine.shares(str(experiment.arms.run.store))  # the cache that the workers use
+    position, reported = [0] * len(runs), [0] * len(runs)
 
     def job(number: int) -> Job:
         def payload() -> RunJob:
@@ -181,10 +181,10 @@ def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[
     with experiment.progress.stage(_FINETUNE, sum(run.steps for run in runs), "steps") as stage:
         for number, kind, about in engine.jobs([job(k) for k in range(len(runs))], needs=needs):
             experiment.left()
-            if kind == "advance":  # one that takes the place of a lost one does some steps again
+            if kind == "advance":  # a replacement of a lost worker repeats some steps
                 position[number] += about
-                stage.advance(max(0, position[number] - shown[number]), runs[number].name)
-                shown[number] = max(shown[number], position[number])
+                stage.advance(max(0, position[number] - reported[number]), runs[number].name)
+                reported[number] = max(reported[number], position[number])
             elif kind == "value":
                 finish_run(experiment, runs[number])
                 yield runs[number]

@@ -59,17 +59,17 @@ def validate(
 ) -> dict[str, Any]:
     """Validate a recipe on `data` and write the result to a folder; returns its run.json.
 
-    data, reading: as `curate.read` takes them, or what it returned. scores: difficulty measured earlier.
-    log: further places for the metrics of every run, as of `curate.finetune`.
+    data, reading: arguments of `curate.read`, or its result. scores: difficulty measured earlier.
+    log: further destinations of every run's metrics, as in `curate.finetune`.
     time_limit: seconds after which ExternalError is raised, also inside a run; the same call resumes from there.
-    engine: on whose workers runs are fine-tuned and evaluated, side by side, with the same result; None = here.
+    engine: its workers fine-tune and evaluate runs in parallel, with the same result; None = this process.
     OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, rewritten
     after every seed. OUT/run.json: present if and only if every run is finished.
-    Where `settings.stop_if` ends it after the pilot run: {kind, stopped (why), pilot}, and nothing else is trained.
+    If `settings.stop_if` ends it after the pilot run: {kind, stopped (why), pilot}, and no arm is trained.
     More seeds, arms or evaluation sets may be requested later: finished work is reused.
 
     Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
-    ExternalError where a disk, hub or server fails.
+    ExternalError if a disk, hub or server fails.
     """
     check_loggers(log)
     experiment = prepare_experiment(
@@ -94,14 +94,14 @@ def validate(
 
 
 def _validate_here(experiment: Experiment) -> dict[str, Any]:
-    """One run after the other."""
+    """Complete one run after the other in this process."""
     done: list[PlannedRun] = []
     seeds = experiment.settings.seeds
     for number, seed in enumerate(seeds, 1):
         last = number == len(seeds)
         planned = experiment.runs(seed)
         if not last and all(experiment.complete(run) for run in planned):
-            done += planned  # an earlier comparison may hold later seeds too: it stays until a larger one replaces it
+            done += planned  # an earlier comparison may also hold later seeds: it stays until a larger one replaces it
             continue
         for place, run in enumerate(planned, 1):
             experiment.progress.note(
@@ -116,12 +116,12 @@ def _validate_here(experiment: Experiment) -> dict[str, Any]:
 
 
 def _validate_on_workers(experiment: Experiment) -> dict[str, Any]:
-    """The runs of all seeds side by side; the seeds are compared one after the other, as they are done."""
+    """Complete the runs of all seeds in parallel; seeds are compared in order, as their runs finish."""
     check_workers(experiment)
     planned = {seed: experiment.runs(seed) for seed in experiment.settings.seeds}
     own = [run for runs in planned.values() for run in runs if run.same_as is None and not experiment.complete(run)]
     left = {seed: {run.name for run in own if run.seed == seed} for seed in planned}
-    seeds, done = list(planned), []  # the seeds that are not compared yet
+    seeds, done = list(planned), []  # seeds that are not compared yet
 
     def compare_finished() -> dict[str, Any] | None:
         result = None
@@ -157,9 +157,9 @@ def prepare_experiment(
     engine: Engine | None = None,
     **reading: Any,
 ) -> Experiment:
-    """Everything before the first arm: data read, folder claimed, rows held out or compared with evaluation sets.
+    """Everything before the first arm: read data, claim the folder, hold out rows or compare them with evaluation sets.
 
-    dry: leave the folder as it is.
+    dry: leave the folder unchanged.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("validation runs in one process; start it without torchrun, or fine-tune the arms one by one")
@@ -175,7 +175,7 @@ def prepare_experiment(
     settings, data = _usable(
         data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress, engine=engine)
     )
-    # Prepared elsewhere, so that nothing in the folder changes before every check has passed.
+    # Prepared elsewhere, so that the folder does not change before every check has passed.
     with temporary_folder("curate-validation-") as place:
         prepared = prepare(data, settings, place, progress)
         if _random_weights(settings):
@@ -190,28 +190,28 @@ def prepare_experiment(
             prepared = prepared.moved(place, out)
     pipeline = settings.pipeline
     if any(_writes_rows(augmenter) for augmenter in pipeline.augmenters):
-        pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may contain an evaluation question
+        pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # new rows must not contain evaluation questions
     settings = settings.model_copy(update={"pipeline": pipeline})
     watched = Progress(progress.style)
     run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate, engine=engine)
     arms = Arms(prepared.loaded, settings, out, run, scores)
     experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline, engine=engine)
     if deadline is not None:
-        # Curation is cached piece by piece, so it may be stopped anywhere.
+        # Each step of curation is cached, so it may be interrupted anywhere.
         watched.watch = arms.progress.watch = experiment.stop_in_time
     return experiment
 
 
 def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation, Loaded]:
-    """The rows that the model's own chat template renders too, and settings with one `max_length` for all arms.
+    """The rows that the model's own chat template can render, and settings with one `max_length` for all arms.
 
-    Raises InputError as `curate.tokenization.usable.check_usable` does. What the proxy cannot read is left out arm by
-    arm, as `curate run` does.
+    Raises InputError as `curate.tokenization.usable.check_usable` does. Rows that the proxy cannot read are left out
+    arm by arm, as in `curate run`.
     """
     tuning = with_length(settings.finetuning, loaded.examples, run.context)
     settings = settings.model_copy(update={"finetuning": tuning})
     if choose_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
-        return settings, loaded  # no other refuses anything
+        return settings, loaded  # other templates refuse no rows
     assert isinstance(tuning.max_length, int)
     rows = tokenized(tuning, loaded.examples, run.context).rows
     rules = Rules(loaded.on_bad_row == "drop", tuning.max_length, "--max-length N")
@@ -224,14 +224,14 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
 def _check_recipes(settings: Validation, prepared: Prepared, scores: Scores | None) -> None:
     """Raise InputError for what would fail while an arm is made."""
     examples, pipeline, scored = prepared.loaded.examples, settings.pipeline, scores is not None
-    named = settings.named_arms()
-    sources = examples.sources() if SOURCE_BALANCED in named else None
-    if SOURCE_BALANCED in named and (sources is None or len(set(sources.tolist())) < 2):
+    arms = settings.named_arms()
+    sources = examples.sources() if SOURCE_BALANCED in arms else None
+    if SOURCE_BALANCED in arms and (sources is None or len(set(sources.tolist())) < 2):
         raise InputError(
             f"arm {SOURCE_BALANCED}: the rows name no two sources to balance; say which column does with --columns "
             "source=COLUMN, or leave the arm out"
         )
-    if REDUCIBLE in named:
+    if REDUCIBLE in arms:
         try:
             filtered = of_reducible_rows(pipeline)
             filtered.check(examples, scored=scored)
@@ -258,7 +258,7 @@ RANDOM_WEIGHTS = (
 
 
 def _random_weights(settings: Validation) -> bool:
-    """Whether what is fine-tuned was never trained, as far as that can be told of a folder."""
+    """Whether the model to fine-tune is untrained, as far as its folder tells."""
     model = settings.finetuning.model
     return settings.finetuning.scratch or (expanded(model).is_dir() and has_initial_weights(expanded(model)))
 

@@ -1,6 +1,6 @@
-"""Numbers that are exact fractions where possible, else have a bound on their error.
+"""Numbers that are exact fractions where possible, and otherwise have an error bound.
 
-mpmath's functions are taken to be accurate to the last 4 bits of the precision in use.
+mpmath's functions are assumed to be accurate to the last 4 bits of the precision in use.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 import mpmath
 import sympy
 
-# Fractions are exact up to so many bits in numerator or denominator.
+# Fractions are exact up to this many bits in numerator or denominator.
 _EXACT_BITS = 200_000
-# Numbers beyond 2 to this power, or below its inverse, have no value.
+# Numbers above 2 to this power, or below its inverse, have no value.
 _MOST_MAGNITUDE = 10**9
 
 
 class NoValue(Exception):
-    """An expression has no value here: a pole, a branch cut, an unknown function, or more than fits."""
+    """An expression has no value here: a pole, a branch cut, an unknown function, or a number that is too large."""
 
 
 class Ball(NamedTuple):
-    """A real (mpf) or complex (mpc) number that is no further than `error` from `middle`."""
+    """A real (mpf) or complex (mpc) number with distance at most `error` from `middle`."""
 
     middle: Any
     error: Any
@@ -33,11 +33,11 @@ Number = Fraction | Ball
 
 
 class Arithmetic:
-    """Numbers at a precision of `bits`, each operation with its rule for the error.
+    """Arithmetic at a precision of `bits`, with an error rule for each operation.
 
-    height: the sum of the sizes, in bits, of all numbers met; values that differ at all are expected to differ by more
-        than 2^-height or so.
-    real_roots: whether an odd root of a negative number was met, taken as the real one: (-8)^(1/3) = -2.
+    height: sum of the sizes, in bits, of all numbers seen; different values are expected to differ by more
+        than about 2^-height.
+    real_roots: whether an odd root of a negative number was taken as the real one: (-8)^(1/3) = -2.
     """
 
     def __init__(self, bits: int) -> None:
@@ -50,7 +50,7 @@ class Arithmetic:
 
     @property
     def tiny(self) -> Any:
-        """Far below the size of any number met."""
+        """A bound far below the size of any number seen."""
         return self.mp.ldexp(1, -self.height - 200)
 
     def difference(self, left: Number, right: Number) -> Number:
@@ -61,13 +61,13 @@ class Arithmetic:
         return self.rounded(mine.middle - theirs.middle, mine.error + theirs.error)
 
     def ball(self, value: Number) -> Ball:
-        """The value as a ball."""
+        """A value as a ball."""
         if isinstance(value, Ball):
             return value
         return self.rounded(self.mp.mpf(value.numerator) / value.denominator, self.mp.zero)
 
     def rounded(self, middle: Any, error: Any) -> Ball:
-        """A ball around a result of mpmath, from numbers with errors that amount to `error`."""
+        """A ball around a result of mpmath, computed from numbers whose errors add up to `error`."""
         if not self.mp.isfinite(middle) or not self.mp.isfinite(error):
             raise NoValue("not finite")
         return Ball(middle, error + abs(middle) * self._unit)
@@ -132,11 +132,11 @@ class Arithmetic:
             raise NoValue("too large or too small")
         steepest = abs(exponent) * (high if exponent > 0 else low) ** (exponent - 1)
         middle = ball.middle**exponent
-        # Repeated squaring by mpmath rounds once for each bit of the exponent.
+        # mpmath's repeated squaring rounds once for each bit of the exponent.
         return self.rounded(middle, steepest * ball.error + abs(middle) * self._unit * exponent.bit_length())
 
     def _root(self, base: Fraction, exponent: Fraction) -> Number:
-        """A power of a fraction with an exponent that is no integer."""
+        """A fraction to a non-integer power."""
         if base == 0:
             if exponent < 0:
                 raise NoValue("a pole")
@@ -187,7 +187,7 @@ class Arithmetic:
 
 
 def _exact_logarithm(argument: Number, base: Number) -> int | None:
-    """The integer power of `base` that `argument` is, where there is one."""
+    """The integer k with base ** k == argument, if there is one."""
     if not (isinstance(argument, Fraction) and isinstance(base, Fraction)) or argument <= 0 or base <= 0 or base == 1:
         return None
     sizes = [math.log2(part.numerator) - math.log2(part.denominator) for part in (argument, base)]

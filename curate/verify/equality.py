@@ -1,4 +1,4 @@
-"""Compare SymPy objects: expressions by their values; sets, matrices and relations by their parts."""
+"""Compare SymPy objects: expressions by value; sets, matrices and relations by their parts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from curate.verify.expressions import is_expression, same_expressions
 from curate.verify.verdict import Verdict
 
 RIGHT, WRONG, UNDECIDED = Verdict.right, Verdict.wrong, Verdict.undecided
-# Of a relation that says what is below zero: whether it says so strictly.
+# For each relation in the form "expression below zero": whether it is strict.
 _INEQUALITIES = {sympy.StrictLessThan: True, sympy.LessThan: False}
 
 
 def same(mine: Any, theirs: Any) -> Verdict:
-    """Whether two objects are the same. Those of different kinds, and most relations, are never wrong."""
+    """Whether two objects are the same. Objects of different kinds, and most relations, are never wrong."""
     if is_expression(mine) and is_expression(theirs):
         return same_expressions(mine, theirs)
     if mine == theirs:
@@ -25,14 +25,14 @@ def same(mine: Any, theirs: Any) -> Verdict:
     if isinstance(mine, MatrixBase) and isinstance(theirs, MatrixBase):
         if mine.shape != theirs.shape:
             return UNDECIDED if set(mine.shape) == set(theirs.shape) else WRONG
-        return _all(same(one, two) for one, two in zip(mine.flat(), theirs.flat(), strict=True))
+        return _all(same(part, two) for part, two in zip(mine.flat(), theirs.flat(), strict=True))
     if is_expression(mine) and isinstance(theirs, Eq):
         return same(theirs, mine)
     if isinstance(mine, Eq) and is_expression(theirs):
         return _same_as_assigned(mine, theirs)
     if isinstance(mine, Eq) and isinstance(theirs, Eq):
         return _same_equations(mine, theirs)
-    sets = [_as_set(one, other) for one, other in ((mine, theirs), (theirs, mine))]
+    sets = [_as_set(left, right) for left, right in ((mine, theirs), (theirs, mine))]
     if None not in sets:
         return _same_sets(*sets)
     return _same_inequalities(mine, theirs)
@@ -48,7 +48,7 @@ def _all(verdicts: Iterator[Verdict]) -> Verdict:
 
 
 def _same_as_assigned(equation: Any, expression: Any) -> Verdict:
-    """An equation that ends in a value, as in f(x) = 2x or 3 + 4 = 7, against a value."""
+    """An equation that ends in a value, such as f(x) = 2x or 3 + 4 = 7, compared with a value."""
     left, right = equation.lhs, equation.rhs
     if not (is_expression(left) and is_expression(right)):
         return UNDECIDED
@@ -58,9 +58,9 @@ def _same_as_assigned(equation: Any, expression: Any) -> Verdict:
 
 
 def _same_equations(mine: Any, theirs: Any) -> Verdict:
-    """Equations that give the same variable by their other sides; others are the same if they are multiples.
+    """Equations are the same if they assign the same variable equal values, or if they are multiples.
 
-    Of those that are not, only linear ones are certainly different.
+    Of the others, only linear equations are certainly different.
     """
     sides = [mine.lhs, mine.rhs, theirs.lhs, theirs.rhs]
     if not all(map(is_expression, sides)):
@@ -78,7 +78,7 @@ def _same_equations(mine: Any, theirs: Any) -> Verdict:
 def _multiples(left: Any, right: Any, *, positive: bool = False) -> Verdict:
     """Whether one expression is a constant times the other."""
     names = sorted(left.free_symbols | right.free_symbols, key=str)
-    # Not one of the points at which they are compared: there, the products below are equal.
+    # Not one of the points at which expressions are compared: there, the products below are equal.
     point = {name: sympy.Rational(31 + 8 * place, 19 + 2 * place) for place, name in enumerate(names)}
     factors = left.subs(point), right.subs(point)
     if any(same_expressions(factor, S.Zero) is not WRONG for factor in factors):
@@ -89,7 +89,7 @@ def _multiples(left: Any, right: Any, *, positive: bool = False) -> Verdict:
 
 
 def _same_inequalities(mine: Any, theirs: Any) -> Verdict:
-    """Inequalities are the same if one is a positive multiple of the other; else they may be all the same."""
+    """Inequalities are the same if one is a positive multiple of the other; otherwise this is undecided."""
     left, right = _below_zero(mine), _below_zero(theirs)
     if left is None or right is None or left[1] != right[1]:
         return UNDECIDED
@@ -97,7 +97,7 @@ def _same_inequalities(mine: Any, theirs: Any) -> Verdict:
 
 
 def _below_zero(relation: Any) -> tuple[Any, bool] | None:
-    """What an inequality says is below zero, and whether strictly."""
+    """The expression that an inequality states to be below zero, and whether strictly."""
     if isinstance(relation, sympy.StrictGreaterThan | sympy.GreaterThan):
         relation = relation.reversed
     strict = _INEQUALITIES.get(type(relation))
@@ -108,7 +108,7 @@ def _below_zero(relation: Any) -> tuple[Any, bool] | None:
 
 
 def _as_set(thing: Any, counterpart: Any) -> Any | None:
-    """A set, or the set of numbers for which an inequality of one variable holds; None for anything else."""
+    """A set, or the solution set of an inequality in one variable; None for anything else."""
     if isinstance(thing, Set):
         return thing
     if not isinstance(thing, sympy.core.relational.Relational | sympy.And | sympy.Or):
@@ -136,7 +136,7 @@ def _same_sets(mine: Any, theirs: Any) -> Verdict:
 
 
 def _pieces(thing: Any) -> tuple[list[Any], list[Any]] | None:
-    """Intervals and single elements of a set that consists of them; None for other sets."""
+    """The intervals and single elements that make up a set; None for other sets."""
     parts = thing.args if isinstance(thing, sympy.Union) else () if thing is S.EmptySet else (thing,)
     parts = [Interval(-S.Infinity, S.Infinity) if part is S.Reals else part for part in parts]
     if not all(isinstance(part, Interval) or part.is_FiniteSet for part in parts):
@@ -152,8 +152,8 @@ def _same_spans(first: Any, second: Any) -> Verdict:
 
 
 def _matched(mine: Sequence[Any], theirs: Sequence[Any], match: Callable[[Any, Any], Verdict]) -> Verdict:
-    """Whether each part has its equal on the other side, where some may be the same in another writing."""
-    rows = [[match(one, other) for other in theirs] for one in mine]
+    """Whether each part has an equal on the other side; undecided if some may be equal in another notation."""
+    rows = [[match(part, other_part) for other_part in theirs] for part in mine]
     rows += [[row[place] for row in rows] for place in range(len(theirs))]
     if all(RIGHT in row for row in rows):
         return RIGHT

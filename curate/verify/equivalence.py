@@ -11,7 +11,7 @@ from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 from curate.verify.words import WORDS, compare_words, is_known
 
-# Longer answers are not parsed (characters).
+# Longer answers (in characters) are not parsed.
 _LONGEST_ANSWER = 2_000
 _MOST_ELEMENTS = 50
 
@@ -19,18 +19,18 @@ _MOST_ELEMENTS = 50
 _Symbolic = Callable[[str, str], Verdict]
 
 _CHOICE = re.compile(r"\(?\s*(?:[Oo]ption|[Cc]hoice)?\s*\(?\s*([A-Ja-j])\s*(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL)
-# Alone, a small letter may be a variable.
+# A small letter alone may be a variable.
 _LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?|\(?\s*([a-j])\s*\)")
 _NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
-# x =, x_1 \in, f(x) =, Area =, or a bare sign.
+# x =, x_1 \in, f(x) =, Area =, or a bare equals sign.
 _ASSIGNED = re.compile(
     r"\s*(?:(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z](?:, ?[a-z])*\))?|[A-Za-z][A-Za-z ]{2,40})\s*(?:=|\\in(?![A-Za-z]))|=)"
     r"\s*(?!=)"
 )
-# Spaces that say nothing: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
+# Spaces without meaning: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
 _SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
 _PARTED = re.compile(r"\d \.?\d")
-# A number and letters that may scale it, measure it, or be variables.
+# A number followed by letters that may scale it, be its unit, or be variables.
 _SCALED = re.compile(
     r"(?a)[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|(?<=\s)(?![einxyz]+\Z)[A-Za-z]{2,3}|[bm]n|[ckm]m|kg|ml|hr|ft|oz|lb)"
 )
@@ -80,13 +80,13 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
     candidate, reference = with_factorials(candidate), with_factorials(reference)
     if _TOWER.search(candidate) or _TOWER.search(reference):
         return Verdict.undecided
-    if any(_SCALED.fullmatch(one) and other is not None for one, other in ((candidate, theirs), (reference, mine))):
+    if any(_SCALED.fullmatch(left) and right is not None for left, right in ((candidate, theirs), (reference, mine))):
         return Verdict.undecided
     return _compare_measured(candidate, reference, symbolic)
 
 
 def _compare_rewritten(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
-    """Repeating decimals and combinations by their values; None if there are none."""
+    """Compare repeating decimals and combinations by value; None if there are none."""
     (mine, sure), (theirs, as_sure) = with_fractions(candidate), with_fractions(reference)
     counted = with_counts(mine), with_counts(theirs)
     if counted == (candidate, reference):
@@ -97,7 +97,7 @@ def _compare_rewritten(candidate: str, reference: str, symbolic: _Symbolic, orde
 
 
 def _compare_measured(candidate: str, reference: str, symbolic: _Symbolic) -> Verdict:
-    """Expressions that may have a unit behind them."""
+    """Compare expressions that may be followed by a unit."""
     percent = [text.endswith("%") for text in (candidate, reference)]
     if any(percent):
         return _compare_percent(candidate.rstrip("% "), reference.rstrip("% "), percent, symbolic)
@@ -113,22 +113,23 @@ def _compare_measured(candidate: str, reference: str, symbolic: _Symbolic) -> Ve
 
 
 def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: _Symbolic) -> Verdict:
-    """Expressions of which one or both are followed by %: against a bare one, a share or the number itself."""
+    """Compare expressions if one or both end in %: against a bare number, p% is a share or the number itself."""
     if all(percent):
         return symbolic(candidate, reference)
-    shares = [f"({text})/100" if each else text for text, each in zip((candidate, reference), percent, strict=True)]
+    texts = zip((candidate, reference), percent, strict=True)
+    shares = [f"({text})/100" if is_percent else text for text, is_percent in texts]
     verdicts = {symbolic(candidate, reference), symbolic(*shares)}
     return next((verdict for verdict in (Verdict.right, Verdict.undecided) if verdict in verdicts), Verdict.wrong)
 
 
 def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
-    """Texts that differ in spaces, or words that differ in case, alone; None if there is more to it."""
+    """Compare texts that differ only in spaces, or words that differ only in case; None if they differ in more."""
     mine, theirs = (_SPACE.sub("", text) for text in (candidate, reference))
     if mine == theirs:
         return Verdict.right
     bare = candidate.replace(" ", ""), reference.replace(" ", "")
     if bare[0] == bare[1]:
-        # "3 1" is not 31, and "1, 234" may be a list; within brackets it is one.
+        # "3 1" is not 31, and "1, 234" may be a list, which it is within brackets.
         bracketed = bare[0][0] in "([{" and bare[0][-1] in ")]}" and not _PARTED.search(candidate + "|" + reference)
         return Verdict.right if bracketed else Verdict.undecided
     if WORDS.fullmatch(candidate) and WORDS.fullmatch(reference) and mine.lower() == theirs.lower():
@@ -141,7 +142,7 @@ def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
 
 
 def _compare_choices(candidate: str, reference: str) -> Verdict | None:
-    """Letters and answer1 .. answer9; None if the reference is neither."""
+    """Compare letters and answer1 .. answer9; None if the reference is neither."""
     numbered = _NUMBERED.fullmatch(reference)
     if numbered is not None:
         match = _NUMBERED.match(candidate)
@@ -159,7 +160,7 @@ def _compare_choices(candidate: str, reference: str) -> Verdict | None:
 
 
 def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
-    """A chosen letter against "(B) 18"; and against b, which may be the choice or a variable. None for all else."""
+    """Compare a chosen letter with "(B) 18", or with b, which may be the choice or a variable. None for all else."""
     mine, theirs = _LETTER.fullmatch(candidate), _CHOICE.fullmatch(reference)
     if mine is None or theirs is None:
         return None
@@ -172,16 +173,16 @@ def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
 
 
 def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
-    """Both without "x =" or "(B)" in front, where only one of them has it."""
+    """Both without "x =" or "(B)" in front, if only one of them has it."""
     mine, theirs = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
     if mine is not None and mine[2] and theirs is None:
         return mine[2], reference
     if theirs is not None and theirs[2] and mine is None:
         return candidate, theirs[2]
-    named = [text.count("=") <= 1 and _ASSIGNED.match(text) is not None for text in (candidate, reference)]
-    if named[0] and "=" not in reference and not named[1]:
+    assigns = [text.count("=") <= 1 and _ASSIGNED.match(text) is not None for text in (candidate, reference)]
+    if assigns[0] and "=" not in reference and not assigns[1]:
         return _ASSIGNED.sub("", candidate, count=1), reference
-    if named[1] and "=" not in candidate and not named[0]:
+    if assigns[1] and "=" not in candidate and not assigns[0]:
         return candidate, _ASSIGNED.sub("", reference, count=1)
     return candidate, reference
 
@@ -206,13 +207,13 @@ def _brackets(text: str) -> tuple[str, list[str]] | None:
 
 
 def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
-    """Lists, sets, tuples and intervals, element by element; None if the reference is none of them."""
+    """Compare lists, sets, tuples and intervals element by element; None if the reference is none of these."""
     theirs, mine = _brackets(reference), _brackets(candidate)
     if theirs is None:
         if mine is None or mine[0] not in ("{}", ""):
             return Verdict.wrong if mine is not None and plain_number(reference) is not None else None
         alone = "{" + reference + "}"
-        # Brackets that do not pair up make no set of one element either.
+        # Unbalanced brackets do not make a set of one element either.
         known = mine[0] == "{}" and _brackets(alone) is not None
         return _compare_lists(candidate, alone, symbolic, ordered) if known else None
     if mine is None:
@@ -234,10 +235,10 @@ def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered:
 
 
 def _if_commas_agree(verdict: Verdict, candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict:
-    """The verdict on two lists, if it is the same with the commas of {1,720} read in the other way."""
+    """The verdict on two lists, if it is the same with the commas of {1,720} read the other way."""
 
     def other(text: str) -> str:
-        # 1,720 alone is one number, unless that makes it wrong.
+        # 1,720 alone is one number, unless that would make it wrong.
         return text if verdict is Verdict.right and plain_number(text) is not None else with_other_commas(text)
 
     mine, theirs = other(candidate), other(reference)
@@ -247,12 +248,12 @@ def _if_commas_agree(verdict: Verdict, candidate: str, reference: str, symbolic:
 
 
 def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
-    """Elements without "x =" where only one list has it."""
-    named = [all(_ASSIGNED.match(part) for part in parts) for parts in (mine, theirs)]
-    if named[0] == named[1]:
+    """Elements without "x =" if only one list has it."""
+    assign = [all(_ASSIGNED.match(part) for part in parts) for parts in (mine, theirs)]
+    if assign[0] == assign[1]:
         return mine, theirs
-    bare = [_ASSIGNED.sub("", part, count=1) for part in (mine if named[0] else theirs)]
-    return (bare, theirs) if named[0] else (mine, bare)
+    bare = [_ASSIGNED.sub("", part, count=1) for part in (mine if assign[0] else theirs)]
+    return (bare, theirs) if assign[0] else (mine, bare)
 
 
 def _in_order(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
@@ -265,7 +266,7 @@ def _in_order(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdic
 
 
 def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, distinct: bool) -> Verdict:
-    """Multisets of elements; `distinct`: sets, in which an element that is repeated counts once."""
+    """Compare multisets of elements; `distinct`: sets, in which repeated elements count once."""
     if distinct:
         return _same_elements(list(dict.fromkeys(mine)), list(dict.fromkeys(theirs)), symbolic)
     if len(mine) != len(theirs):
@@ -284,8 +285,8 @@ def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, di
 
 
 def _same_elements(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
-    """Sets: whether each element of either is one of the other's."""
-    table = [[compare(one, other, symbolic) for other in theirs] for one in mine]
+    """Compare sets: each element of one must equal an element of the other."""
+    table = [[compare(element, other_element, symbolic) for other_element in theirs] for element in mine]
     lines = [*table, *(list(column) for column in zip(*table, strict=True))]
     if all(Verdict.right in row for row in lines):
         return Verdict.right

@@ -1,9 +1,9 @@
-"""Compare expressions by values that are exact or have error bounds, never by a tolerance.
+"""Compare expressions by values that are exact or have error bounds, not by a tolerance.
 
 Numbers are different if their values are certainly apart. They are the same if they are equal fractions, or if their
-values agree to so many digits that numbers made of the same parts, were they different, would have shown it: twice the
-digits of everything that occurs in them, and 90 more. With variables that has to hold at points of all kinds; where it
-holds at some of them only, the two are neither.
+values agree to so many digits that different numbers made of the same parts would have shown a difference: twice the
+digits of everything that occurs in them, plus 90. With variables, this must hold at points of all kinds; if it
+holds at only some of them, the expressions are neither the same nor different.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from curate.verify.values import Evaluator
 from curate.verify.verdict import Verdict
 
 RIGHT, WRONG, UNDECIDED = Verdict.right, Verdict.wrong, Verdict.undecided
-# Bits of the first look, bits beyond those that heights account for, and most bits.
+# Bits of the first evaluation, bits added to what heights require, and the maximum.
 _FIRST_BITS = 320
 _SPARE_BITS = 300
 _MOST_BITS = 60_000
 _MOST_VARIABLES = 12
-# Values of the j-th variable by name: of both signs, integers of both parities, near zero.
+# Values of the j-th variable by name: both signs, integers of both parities, near zero.
 _POINTS: tuple[Callable[[int], Fraction], ...] = (
     lambda j: Fraction(7 + 4 * j, 5 + 2 * j),
     lambda j: Fraction(6 + 5 * j),
@@ -35,19 +35,19 @@ _POINTS: tuple[Callable[[int], Fraction], ...] = (
     lambda j: Fraction(2 + j, 11 + 3 * j),
     lambda j: Fraction((-1) ** (j + 1) * (1 + j), 17 + 5 * j),
 )
-# Functions with corners or steps, which points may miss.
+# Functions with corners or steps, which sample points may miss.
 _CORNERED = (sympy.Abs, sympy.sign, sympy.floor, sympy.ceiling, sympy.Mod, sympy.Max, sympy.Min)
 _REACHING = (sympy.Limit, sympy.Sum, sympy.Product, sympy.Integral, sympy.Derivative)
 _INFINITE = (S.Infinity, S.NegativeInfinity, S.ComplexInfinity, S.NaN)
 
 
 def is_expression(thing: Any) -> bool:
-    """Whether a SymPy object is a number or has the values of one."""
+    """Whether a SymPy object is a number or an expression with numeric values."""
     return isinstance(thing, Expr) and not isinstance(thing, Set)
 
 
 def same_expressions(mine: Any, theirs: Any) -> Verdict:
-    """Whether two expressions have the same values, wherever both have any."""
+    """Whether two expressions have the same values wherever both have any."""
     if mine in _INFINITE or theirs in _INFINITE:
         return _same_infinite(mine, theirs)
     if mine.has(*_REACHING) or theirs.has(*_REACHING):
@@ -55,7 +55,7 @@ def same_expressions(mine: Any, theirs: Any) -> Verdict:
             return RIGHT
         done = mine.doit(), theirs.doit()
         unfinished = any(side.has(*_REACHING) for side in done)
-        # How far these reach is a matter of taste.
+        # Their range differs by convention.
         return RIGHT if not unfinished and same_expressions(*done) is RIGHT else UNDECIDED
     names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
     if not names:
@@ -81,7 +81,7 @@ def _same_infinite(mine: Any, theirs: Any) -> Verdict:
 
 
 def _same_at_points(mine: Any, theirs: Any, names: Sequence[Any]) -> Verdict:
-    """Right, or wrong, if that shows at every point where both have values."""
+    """Right or wrong if every point where both have values shows it, else undecided."""
     verdicts = set()
     far = _far_point(mine, theirs)
     for point in (*_POINTS, lambda j: far * (7 + j) / 7, lambda j: -far * (7 + j) / 7):
@@ -93,7 +93,7 @@ def _same_at_points(mine: Any, theirs: Any, names: Sequence[Any]) -> Verdict:
 
 
 def _far_point(mine: Any, theirs: Any) -> Fraction:
-    """Beyond the numbers in two expressions, and with them the places where a root or its like takes another branch."""
+    """A point beyond the numbers in two expressions, and thus beyond places where roots and the like change branch."""
     far = 10
     for part in {*sympy.preorder_traversal(mine), *sympy.preorder_traversal(theirs)}:
         if not part.free_symbols:
@@ -106,7 +106,7 @@ def _far_point(mine: Any, theirs: Any) -> Fraction:
 
 
 def _turned(mine: Any, theirs: Any, names: Sequence[Any]) -> bool:
-    """Whether two families of angles, such as k*pi and pi + k*pi, are a multiple of pi apart."""
+    """Whether two families of angles, such as k*pi and pi + k*pi, differ by a multiple of pi."""
     if not any(str(name) in ("k", "n", "m") for name in names) or not (mine.has(S.Pi) and theirs.has(S.Pi)):
         return False
     return bool(sympy.expand((mine - theirs) / S.Pi).is_Rational)
@@ -127,7 +127,7 @@ def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict:
                 break
             needed = _SPARE_BITS + 2 * at.height
             if needed <= bits:
-                # Both are within the error, and that is far below the size of anything in them.
+                # Both are within the error, which is far below the size of any number in them.
                 same_value = True
                 break
             if needed > _MOST_BITS:
@@ -136,7 +136,7 @@ def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict:
     except NoValue:
         return UNDECIDED
     if same_value:
-        # An error that grew on the way shows nothing.
+        # An accumulated error proves nothing.
         small = isinstance(apart, Fraction) or apart.error < at.tiny
         return RIGHT if small else UNDECIDED
     return UNDECIDED if at.real_roots else WRONG
@@ -154,7 +154,7 @@ def value_near(expression: Any, number: Fraction, distance: Fraction) -> bool:
 
 
 def nearly(mine: Any, theirs: Any) -> bool:
-    """Whether two expressions are, at a point, no further apart than sums of rounded decimals may be."""
+    """Whether two expressions differ at a point by no more than sums of rounded decimals may."""
     if not (is_expression(mine) and is_expression(theirs)):
         return True
     names = sorted(mine.free_symbols | theirs.free_symbols, key=str)

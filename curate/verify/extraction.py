@@ -22,14 +22,14 @@ from curate.verify.turns import own_words
 
 How = Literal["marker", "boxed", "tag", "phrase", "choice", "whole", "number"]
 
-# An answer stands near the end; of a longer text only so many last characters are read.
+# An answer is near the end; of a longer text, only this many last characters are read.
 _LAST_CHARACTERS = 100_000
 _LONGEST_ANSWER = 2_000
 _LONGEST_WHOLE = 200
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[A-Za-z0-9]+|\\[A-Za-z]+(?:\{[^{}]*\})*))?")
 _PLAIN = {0x0: None, 0x2212: "-", 0xFF0D: "-", 0xFE63: "-"}
-# Runs of spaces are cut short first: no pattern below has to try all the ways to share one.
+# Runs of spaces are shortened first, so that no pattern below backtracks over all ways to split one.
 _RUNS = re.compile(r"(\s)\s{6,}")
 _HEADING = re.compile(
     r"(?:step|part|case|problem|question|example|section|stage|phase|method|solution)\b.*|\d{1,2}[.)](?:\s.*)?",
@@ -70,22 +70,22 @@ _CHOSEN = re.compile(
 _SENTENCE_END = re.compile(
     r"</[A-Za-z]|(?<!\d\.)(?<!\.\.)(?<!\bRs)[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))"
 )
-# An exclamation mark that may belong to the answer: 5!, n!, (n+1)!, 5!!.
+# An exclamation mark that may be part of the answer: 5!, n!, (n+1)!, 5!!.
 _FACTORIAL = re.compile(r"(?:[\d)}\]]|(?<![A-Za-z])[A-Za-z])!{1,2}")
 _LEAD = re.compile(
     r"(?:(?:(?:so|thus|hence|therefore|then|finally|and|it['\u2019]s|that['\u2019]s|(?:it|that|this) is)\b"
     r"|ans\.|=>|->|[\u2192\u21d2\u2234])(?:[\s,:]|\.{2,9}|\u2026)*)+",
     re.IGNORECASE,
 )
-# Letters of other scripts, and those with accents: whether such words say more than the answer does not show.
+# Letters of other scripts, and accented ones: such words may say more than the answer.
 _FOREIGN = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0400-\u1fff\u3040-\ufaff]")
 _CLAUSE = re.compile(r"[A-Za-z]{2} (?:is|are|was|were|equals)\b", re.IGNORECASE)
 _REASON = re.compile(r",?\s(?:because|since)\s")
-# Notes for a calculator, as GSM8K has them: 3+4=<<3+4=7>>7.
+# Calculator annotations as in GSM8K: 3+4=<<3+4=7>>7.
 _CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>")
 _LABEL = re.compile(r"#{0,6} ?[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
-# Ends of other relations, and numbers among words: "they earn 3 + 5 = 8".
+# Right sides of other relations, and numbers among words: "they earn 3 + 5 = 8".
 _NO_SIDE = re.compile(r"[<>!:]$|\\[lgn]eq?(?![A-Za-z])|(?<!\\)\b[A-Za-z]{2,} .*\d")
 _TIMES = re.compile(r"(?<=\d) ?x ?(?=[\d$])")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -93,7 +93,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 @dataclass(frozen=True)
 class Found:
-    """An answer found in a text, as it is written there.
+    """An answer extracted from a text, as it is written there.
 
     how: "marker" (####), "boxed", "tag" (<answer>), "phrase" ("the answer is"), "choice" (a letter that is the last
     line, or "B is the correct choice"), "whole" (the text is nothing but an answer), or "number", the last number,
@@ -107,7 +107,7 @@ class Found:
 
     @property
     def readings(self) -> tuple[str, ...]:
-        """The answer; and where it ends in an exclamation mark, which may be that of a sentence, without it."""
+        """The answer; and, if it ends in an exclamation mark that may end the sentence, the answer without the mark."""
         return (self.text, self.text.rstrip("!")) if self.exclaimed else (self.text,)
 
     @property
@@ -134,7 +134,7 @@ def extract(text: str) -> Found | None:
 
 
 def _stated(text: str) -> Found | None:
-    """The answer that a text marks, or says to be one; with an empty text if it stops there."""
+    """The answer that a text marks or declares; with an empty text if the text stops there."""
     box, boxed_at = _last_box(text)
     tag, tagged_at = _last_tag(text)
     if box == "" and boxed_at > tagged_at:
@@ -148,7 +148,7 @@ def _stated(text: str) -> Found | None:
 
 
 def reference_answer(solution: str) -> str | None:
-    """The answer that a dataset's own solution marks as such, or None.
+    """The answer marked in a dataset's own solution, or None.
 
     A marker, a box, a chosen letter, or "the answer is" in the last line; in the middle of a solution, that may be
     the answer of a step. Never the last number, nor a bare equation, nor "the answer is 5!", which may be 5 or 120.
@@ -187,31 +187,31 @@ def _last_box(text: str) -> tuple[str | None, int]:
 
 
 def _last_marker(text: str) -> tuple[str | None, int]:
-    """What follows the last `####` that is no Markdown heading, and its position."""
+    """The text after the last `####` that is not a Markdown heading, and its position."""
     if "####" not in text:
         return None, -1
     end = len(text.rstrip())
-    for found in reversed(list(_MARKER.finditer(text))):
-        if text[found.start() - 1 : found.start()] == "#":
+    for marker in reversed(list(_MARKER.finditer(text))):
+        if text[marker.start() - 1 : marker.start()] == "#":
             continue
-        answer = _CLOSING_TAG.sub("", found[1]).strip()
-        closing = found.end() >= end
+        answer = _CLOSING_TAG.sub("", marker[1]).strip()
+        closing = marker.end() >= end
         if _HEADING.fullmatch(answer) and not (closing and answer[:-1].isdigit()):
             continue
         if "\\boxed" in answer or "\\fbox" in answer:
             continue
         if answer and (closing or plain_number(answer[: _LONGEST_ANSWER + 1]) is not None):
-            return answer, found.start()
+            return answer, marker.start()
     return None, -1
 
 
 def _last_phrase(text: str) -> Found | None:
-    """What follows the last "answer is"; an empty text if nothing does."""
+    """The text after the last "answer is"; empty if nothing follows."""
     last = last_match(_PHRASE, text)
     if last is None:
         return None
     rest = text[last.end() :]
-    if "\n" in last[0] and rest.startswith("- "):  # an item of a list, or a sign
+    if "\n" in last[0] and rest.startswith("- "):  # a list item, or a minus sign
         return Found("", "phrase")
     math = _MATH.match(rest)
     if math is not None:
@@ -223,13 +223,13 @@ def _last_phrase(text: str) -> Found | None:
     answer = (rest[: end.start() + closing] if end else rest).strip().rstrip("*_ ")
     answer = _REASON.split(answer, maxsplit=1)[0]
     if _is_prose(answer):
-        # "The answer is that 5 of them are left" names a number, but not as its answer.
+        # "The answer is that 5 of them are left" contains a number, but not as its answer.
         return _last_number(answer)
     return _exclaimed(answer, "phrase")
 
 
 def _exclaimed(answer: str, how: How) -> Found:
-    """An answer of a sentence, without the exclamation mark that can be nothing but the sentence's."""
+    """An answer in a sentence, without an exclamation mark that can only belong to the sentence."""
     bare = answer.rstrip("!")
     if bare == answer:
         return Found(answer, how)
@@ -247,10 +247,10 @@ def _last_tag(text: str) -> tuple[Found | None, int]:
         return Found("", "tag"), last.start()
     inside = last[2].lower().rpartition("answer>")[2]
     inside = last[2][len(last[2]) - len(inside) :].strip()
-    found = _stated(inside) or _choice(inside) or _whole(inside)
-    if found is None and _is_prose(inside):
-        found = _last_number(inside)
-    return Found((found.text if found else inside)[: _LONGEST_ANSWER + 1], "tag"), last.start()
+    answer = _stated(inside) or _choice(inside) or _whole(inside)
+    if answer is None and _is_prose(inside):
+        answer = _last_number(inside)
+    return Found((answer.text if answer else inside)[: _LONGEST_ANSWER + 1], "tag"), last.start()
 
 
 def _is_prose(text: str) -> bool:
@@ -277,13 +277,13 @@ def _whole(text: str) -> Found | None:
 
 
 def _right_side(line: str) -> str:
-    """The last side of a calculation, "3 + 4 = 7" or "x = 3 + 4 = 7"; an equation in variables as it is."""
+    """The last side of a calculation, "3 + 4 = 7" or "x = 3 + 4 = 7"; an equation in variables unchanged."""
     first, *others = _TIMES.sub("*", line).split("=")
     sides = [first, *others[:-1]]
     if not others or any(_NO_SIDE.search(side) for side in sides):
         return line
-    named = others[1:] and _VARIABLE.fullmatch(first.strip()) is not None
-    if any(_VARIABLE.search(side) for side in (sides[1:] if named else sides)):
+    defines = others[1:] and _VARIABLE.fullmatch(first.strip()) is not None
+    if any(_VARIABLE.search(side) for side in (sides[1:] if defines else sides)):
         return line
     return line.rpartition("=")[2].strip()
 

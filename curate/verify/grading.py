@@ -13,12 +13,12 @@ from curate.verify.sandbox import printed_answer, program_in
 from curate.verify.symbolic import Worker, workers
 from curate.verify.verdict import Verdict
 
-# Longest comparison of two expressions.
+# Maximum seconds for one comparison of two expressions.
 WALL_SECONDS = 5.0
 
 
 class _NeedsAlgebra(Exception):
-    """Comparing two answers takes algebra, which runs in a worker process."""
+    """Comparing two answers requires algebra, which runs in a worker process."""
 
 
 def grade(
@@ -32,12 +32,12 @@ def grade(
 ) -> Verdict:
     """Whether the final answer of `completion` (any string) is `answer`, by the rules in `curate.verify`.
 
-    strong_only: take no answer from a text that marks none (its last number may be anything); undecided then.
-    ordered: the order of a list without brackets counts.
-    run_programs: a completion that is a Python program is run in a sandbox, and its answer is the last line it prints.
-    wall_seconds: longest comparison of expressions; undecided after that.
+    strong_only: ignore a text that marks no answer (its last number may be anything); the verdict is then undecided.
+    ordered: whether the order of a list without brackets counts.
+    run_programs: run a completion that is a Python program in a sandbox; its answer is the last line it prints.
+    wall_seconds: maximum time for one comparison of expressions; undecided after that.
 
-    InputError if expressions have to be compared and math-verify is not installed.
+    InputError if expressions must be compared and math-verify is not installed.
     """
     readings = _readings(completion, answer, strong_only, run_programs)
     return _any_of([_same(reading, answer, ordered, wall_seconds) for reading in readings])
@@ -53,9 +53,9 @@ def grade_many(
     processes: int = 1,
     algebra: bool = True,
 ) -> list[Verdict]:
-    """`grade` of each (completion, answer), in order, by so many worker processes; the same is compared once.
+    """`grade` for each (completion, answer), in order, in `processes` worker processes; duplicates are compared once.
 
-    algebra: False = expressions that would have to be compared are undecided, and math-verify is not needed.
+    algebra: False = comparisons of expressions are undecided, and math-verify is not needed.
     """
     if processes < 1:
         raise InputError(f"processes={processes} cannot grade anything; use 1 or more")
@@ -79,21 +79,21 @@ def grade_many(
 
 
 def same_answer(candidate: str, answer: str, *, ordered: bool = False, wall_seconds: float = WALL_SECONDS) -> Verdict:
-    """Whether two bare answers are the same, as `grade` compares them once it has found the candidate's."""
+    """Whether two bare answers are the same, by the rules of `grade`."""
     return _same(candidate, answer, ordered, wall_seconds)
 
 
 def _readings(completion: str, answer: str, strong_only: bool, run_programs: bool) -> tuple[str, ...]:
-    """The final answer of a completion in each way in which it can be read; nothing if there is none."""
+    """The final answer of a completion in every way it can be read; empty if there is none."""
     program = program_in(completion) if run_programs else None
     if program is not None:
         printed = printed_answer(program)
         return () if printed is None else (printed,)
-    found = extract(completion)
-    # The last number of a text says nothing about an answer that is no number.
-    if found is None or not (found.strong or (not strong_only and plain_number(answer) is not None)):
+    extracted = extract(completion)
+    # The last number of a text says nothing about an answer that is not a number.
+    if extracted is None or not (extracted.strong or (not strong_only and plain_number(answer) is not None)):
         return ()
-    return found.readings
+    return extracted.readings
 
 
 def _any_of(verdicts: list[Verdict]) -> Verdict:
@@ -113,12 +113,12 @@ def _same(candidate: str, answer: str, ordered: bool, seconds: float) -> Verdict
 
 
 def _quick(candidate: str, answer: str, ordered: bool) -> Verdict | None:
-    """The verdict, or None if it takes algebra."""
+    """The verdict, or None if it requires algebra."""
     try:
         return compare(candidate, answer, _ask, ordered=ordered)
     except _NeedsAlgebra:
         return None
-    except RecursionError:  # brackets in brackets, hundreds deep
+    except RecursionError:  # brackets nested hundreds deep
         return Verdict.undecided
 
 

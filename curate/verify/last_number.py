@@ -1,4 +1,4 @@
-"""The last number of a text if it stands by itself: not 3 in 2/3x, 3 + 5, 3 dozen, 3..., (3, 5), "no 3", LaTeX."""
+"""Find the last number of a text if it stands alone: not 3 in 2/3x, 3 + 5, 3 dozen, 3..., (3, 5), "no 3", LaTeX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LAST_NUMBER = re.compile(
     r"(?:\s?\\?%|\s(?:percent|per cent)\b)?",
     re.ASCII,
 )
-# What stands before or after a number that is part of something larger.
+# Context before or after a number that makes it part of something larger.
 _PART_BEFORE = re.compile(
     r"""[A-Za-z\d_^{\[]\Z | \d[,:]$ | [<>!]=[ ]?$ | [+/^<>~|\u00b1\u00d7\u00f7\u00b7\u221a\u2248][ ]?$
       | [\w)\]}]\*{1,2}$ | \d\*{1,2}[ ]$ | [\w)\]}][ ]\*{1,2}[ ]$ | \d[ ]\*$ | [\w)\]}$][ ]-[ ]?$ | [\w)\]}$]-[ ]?$
@@ -52,18 +52,18 @@ _NEXT_WORD = re.compile(r"(?:[ -]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*([^\W\d_
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last of all matches, without holding the others."""
+    """The last of all matches, without storing the others."""
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 def last_number(text: str) -> str | None:
-    """The last number of `text`, or None if there is none, or it is part of something larger."""
+    """The last number of `text`, or None if there is none or it is part of something larger."""
     last = last_match(_LAST_NUMBER, text)
     return last[0].strip() if last is not None and _stands_alone(text, last) else None
 
 
 def _stands_alone(text: str, number: re.Match[str]) -> bool:
-    """Whether a number is one by itself, not a part of a formula, a power, a pair, a date or "5 dozen"."""
+    """Whether a number stands alone: not part of a formula, a power, a pair, a date or "5 dozen"."""
     before, after = text[max(0, number.start() - 40) : number.start()], text[number.end() : number.end() + 40]
     if after[:1] == ")" and before[-1:] == "(":
         before, after = before[:-1], after[1:]

@@ -1,4 +1,4 @@
-"""The process that compares expressions: `python -m curate.verify.math_verify_worker MEMORY_BYTES`.
+"""Worker process that compares expressions: `python -m curate.verify.math_verify_worker MEMORY_BYTES`.
 
 One JSON object per line in, one per line out. The process loads math-verify once and forks a child that serves; a child
 that runs out of time or memory, or is killed, is replaced by the next fork within milliseconds. The time limit
@@ -27,13 +27,13 @@ from curate.verify.verdict import Verdict
 
 # Exit status of a child that answered but wants to be replaced, because it came near its memory limit.
 _WORN = 3
-# Decimals that may have been rounded, to 10 places or more; and logarithms of ten, or of e in some books.
+# Decimals that may be rounded, to 10 places or more; and logarithms to base ten, or to base e in some books.
 _FLOAT = re.compile(r"\.\d{10}")
 _LOGARITHM = re.compile(r"(?:\\|(?<![\\A-Za-z]))log(?![A-Za-z]|\s*_)")
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve requests until the input ends. Runs in the parent process, which forks the children that answer."""
     memory = int(sys.argv[1])
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -56,7 +56,7 @@ def _reply(out: int, message: dict[str, Any]) -> None:
 
 
 def _serve(out: int, memory: int) -> None:
-    """Answer requests until the input ends; never returns."""
+    """Answer requests until the input ends; never returns. Runs in a forked child."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -82,24 +82,24 @@ def _serve(out: int, memory: int) -> None:
 
 
 def _symbolic(candidate: str, reference: str) -> Verdict:
-    """Two cleaned expressions; undecided if either cannot be read or comparing them fails."""
+    """Compare two cleaned expressions; undecided if one cannot be read or the comparison fails."""
     if len(candidate) == len(reference) == 1 and candidate.isalpha() and reference.isalpha():
-        # The parser takes N for n.
+        # The parser reads N as n.
         return Verdict.right if candidate == reference else Verdict.wrong
     mine, theirs = parsed(candidate), parsed(reference)
     if mine is None or theirs is None or both_cases(candidate + " " + reference):
         return Verdict.undecided
     try:
-        found = same(mine, theirs)
-        return Verdict.undecided if found is Verdict.wrong and _may_be_same(candidate, reference) else found
+        verdict = same(mine, theirs)
+        return Verdict.undecided if verdict is Verdict.wrong and _may_be_same(candidate, reference) else verdict
     except (MemoryError, RecursionError):
         raise
-    except Exception:  # SymPy raises anything; what it can't compare is undecided
+    except Exception:  # SymPy may raise anything; what it cannot compare is undecided
         return Verdict.undecided
 
 
 def _may_be_same(candidate: str, reference: str) -> bool:
-    """Whether two values that differ may mean the same: one rounded, printed from floats, or with another logarithm."""
+    """Whether two different values may mean the same: one is rounded, printed from floats, or in another logarithm."""
     mine, theirs = parsed(candidate), parsed(reference)
     if _rounded(candidate, theirs) or _rounded(reference, mine):
         return True
@@ -117,7 +117,7 @@ def _rounded(text: str, expression: Any) -> bool:
     if number is None or number.decimals < 2 or not isinstance(expression, Expr) or expression.free_symbols:
         return False
     half = Fraction(1, 2 * 10**number.decimals)
-    # Rounded, or cut short: towards zero.
+    # Rounded, or truncated towards zero.
     middles = (number.value, number.value + half * (-1) ** (number.value < 0))
     return any(value_near(expression, middle, half) for middle in middles)
 

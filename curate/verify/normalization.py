@@ -1,4 +1,4 @@
-"""The dressing that answers wear: LaTeX spacing, Markdown, Unicode look-alikes, delimiters, trailing full stops."""
+"""Normalize the notation of answers: LaTeX spacing, Markdown, Unicode look-alikes, delimiters, trailing full stops."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOOK_ALIKES = str.maketrans(
         "\uff05": "%",
     }
 )
-# What is left of a LaTeX command that only changes how things look.
+# What remains of LaTeX commands that only change the appearance.
 _PLAINER = [
     (re.compile(r"\\(?:left|right|displaystyle|textstyle|bf|rm|it|limits|big|Big|bigg|Bigg)(?![A-Za-z])"), ""),
     (re.compile(r"\\(?:text)?color\s*\{[A-Za-z]+\}"), ""),
@@ -66,7 +66,7 @@ _PLAINER = [
 _OF_TWO = re.compile(r"\\(?:frac|binom)(?![A-Za-z])")
 _ARGUMENT = re.compile(r"\s*([{0-9A-Za-z]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-# Thousands, separated.
+# Thousands with separators.
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _MAYBE_GROUPS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
 _SEPARATOR = re.compile(r", |;| and ")
@@ -75,7 +75,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 def clean(text: str) -> str:
-    """`text` without what does not change its meaning; one line, single spaces."""
+    """`text` without everything that does not change its meaning; one line, single spaces."""
     text = text.strip()
     if text.isascii() and text.isalnum():
         return text
@@ -109,14 +109,14 @@ def _with_braces(text: str) -> str:
 
 
 def unwrap(text: str) -> str:
-    """`text` without Markdown emphasis, math delimiters and a full stop around the whole of it."""
+    """`text` without enclosing Markdown emphasis, math delimiters and full stop."""
     while True:
         before = text
         text = text.strip()
-        # Two full stops or more leave something out.
+        # Two or more full stops are an ellipsis.
         if text.endswith((".", ",", ";", ":")) and not text.endswith(".."):
             text = text[:-1].rstrip()
-        if text.endswith("\\"):  # of a LaTeX space or line break
+        if text.endswith("\\"):  # it belongs to a LaTeX space or line break
             text = text.rstrip("\\ ")
         for mark in ("**", "__", "`", "*", "_"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
@@ -133,7 +133,7 @@ def unwrap(text: str) -> str:
 
 
 def braced(text: str, start: int) -> tuple[str, int] | None:
-    """What stands between the brace at `start` and its partner, and the place after that; None if it has none."""
+    """The text between the brace at `start` and its partner, and the position after that; None if it is unbalanced."""
     depth = 0
     place = start
     while place < len(text):
@@ -152,9 +152,9 @@ def braced(text: str, start: int) -> tuple[str, int] | None:
 
 
 def split_top(text: str) -> list[str] | None:
-    """The parts of a list: `text` cut at commas, semicolons and the word "and" that are in no bracket.
+    """The parts of a list: `text` split at commas, semicolons and the word "and" outside of brackets.
 
-    Brackets close in any shape, as those of half-open intervals do. None if they do not pair up.
+    Brackets close in any shape, as in half-open intervals. None if they are unbalanced.
     """
     depth, parts, begun, place = 0, [], 0, 0
     groups = [match.span() for match in _GROUPS.finditer(text)]
@@ -188,10 +188,10 @@ def join_thousands(text: str) -> str:
 
 
 def with_other_commas(text: str) -> str:
-    """A list with its commas read in the other way, where they may be meant so.
+    """A list with its commas read the other way, if they may be meant so.
 
-    In {1,720} it is not seen whether they separate thousands or elements, though the first is taken. Where there are
-    other separators, as in {10,000, 20,000}, they are of thousands, though some are taken for elements.
+    In {1,720} the comma may separate thousands (the default reading) or elements. With
+    other separators, as in {10,000, 20,000}, commas separate thousands, though some are read as separating elements.
     """
     new = "" if _SEPARATOR.search(text) else ", "
     return _MAYBE_GROUPS.sub(lambda match: match[0].replace(",", new), text)

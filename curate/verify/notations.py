@@ -32,12 +32,12 @@ _COUNTS = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-# A multiple of one. Of 5C_2^2 it is not known, since 5C_2 is one by itself; 2C_5 is none.
+# A multiple of one. 5C_2^2 is ambiguous, since 5C_2 is one by itself; 2C_5 is none.
 _MULTIPLE = re.compile(
     rf"(?<![\w.^_}}{{\\])(?P<factor>\d{{1,4}})\s*(?=[CPA]\s*(?:_\s*(?P<below>{_DIGITS})\s*\^|\^\s*{_DIGITS}\s*_)|[CP]\s*\()",
     re.ASCII,
 )
-# The same of variables, in other letters, or without the braces it needs: C_n^k, nC2, P(n, r), 5c2, V_5^2, \binom 10 4.
+# The same with variables, other letters, or missing braces: C_n^k, nC2, P(n, r), 5c2, V_5^2, \binom 10 4.
 _MAYBE = re.compile(
     r"""[CPAV]\s*(?:_[^=+]{1,12}\^|\^[^=+]{1,12}_|_\s*\{[^{},]{1,8},|\(\s*\w{1,4}\s*,)
       | (?<![A-Za-z\\])\w{1,4}\s*[CPcp]r?\s*_?\{?\d | \\binom\s*\{\d\}\s*\{\d\}\s*\d""",
@@ -59,12 +59,12 @@ _REPEATING = re.compile(
 
 
 def has_ellipsis(text: str) -> bool:
-    """Whether something is left out, as in 0.999... and in 1, 2, 3, and so on."""
+    """Whether something is left out, as in 0.999... or 1, 2, 3, and so on."""
     return _ELLIPSIS.search(text) is not None
 
 
 def may_count(text: str) -> bool:
-    """Whether `text` may hold combinations or permutations that are not read."""
+    """Whether `text` may contain combinations or permutations that are not parsed."""
     return _MAYBE.search(text) is not None
 
 
@@ -93,12 +93,12 @@ def _count(match: re.Match[str]) -> str:
 
 
 def with_factorials(text: str) -> str:
-    """`text` with (6)! for (3!)!: factorials of factorials, which may be of any size, are not compared."""
+    """`text` with (6)! for (3!)!; factorials of factorials of any size are not computed."""
     return _OF_FACTORIALS.sub(lambda match: f"({math.factorial(int(match[1]))})", text)
 
 
 def with_fractions(text: str) -> tuple[str, bool]:
-    r"""`text` with repeating decimals, such as 0.\overline{3} and 0.(3), as fractions; and whether all are certain."""
+    r"""Rewrite repeating decimals, such as 0.\overline{3} and 0.(3), as fractions; and whether all are unambiguous."""
     certain = all(not match["round"] or not match["before"] for match in _REPEATING.finditer(text))
     return _REPEATING.sub(_fraction, text), certain
 

@@ -1,4 +1,4 @@
-"""Read and compare plain numbers exactly.
+"""Parse and compare plain numbers exactly.
 
 A plain number is an integer, decimal, fraction, mixed number or number in scientific notation, with a sign, thousands
 separators, a currency sign, a percent sign or a unit. Its value is a `Fraction`: no float is involved.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from curate.verify.normalization import clean
 from curate.verify.verdict import Verdict
 
-# A number may not take more room than this, however short it is written.
+# Maximum size of a number, however short its notation.
 _MAX_DIGITS = 1_000
 _MAX_EXPONENT = 5_000
 
@@ -33,10 +33,10 @@ _NUMBER = re.compile(
     (?P<rest>.*)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-# What most answers are, read without the rest.
+# A fast path for most answers.
 _SIMPLE = re.compile(r"(-?)(\$?)(\d{1,18}|\d{1,3}(?:,\d{3}){1,5})(?:\.(\d{1,18}))?", re.ASCII)
 _BASE = re.compile(r"_\s*(?:\{\s*(\d{1,2}|[a-z]+)\s*\}|(\d))", re.ASCII)
-# Digits are an exponent after ^, or straight after a unit of length; else they are another number: "2 out of 3".
+# Digits are an exponent after ^ or directly after a unit of length; elsewhere they are another number: "2 out of 3".
 _WORD = r"[A-Za-z]+(?:\s?\^\s?(?:[23]|\{[23]\}))?"
 _LENGTH = "(?:[ckm]?m|ft|feet|foot|in|inch|inches|yd|yards?|miles?|meters?|metres?|centimeters?|centimetres?)"
 _WORDS = re.compile(rf"(?:{_WORD}[ ./-]+)*(?:{_LENGTH}[23]|{_WORD})\.?", re.ASCII)
@@ -58,7 +58,7 @@ _SHORT_UNITS = {*(word for word in _SAME_UNIT if len(word) == 2), "sq", "cu", "h
 # Other single letters may be variables.
 _SHORT_UNITS |= {"m", "g", "s", "L"}
 _FILLERS = {"a", "an", "of", "in", "on", "at", "A"}
-# Words after a number that change its value, or make it something else than a number with a unit.
+# Words after a number that change its value, or make it something other than a number with a unit.
 _NOT_UNITS = frozenset(
     re.findall(
         r"\w+",
@@ -72,7 +72,7 @@ _NOT_UNITS = frozenset(
         """,
     )
 )
-# Words that make another number of the one before them, in languages of which the letters are often met: 3 dozen,
+# Words that change the value of the number before them, in languages whose letters are common: 3 dozen,
 # 2 fifths, 5 millones, 2 lakh, 7 squared.
 _SCALE = re.compile(
     r"""half|halves|thirds?|quarters?|dozens?|scores?|gross|grand|hundreds?|tens|thousands?|myriads?
@@ -89,8 +89,8 @@ _SCALE = re.compile(
 class Plain(NamedTuple):
     """A plain number.
 
-    decimals: digits written after the point, 0 where there is none; a number so written may have been rounded.
-    unit: what it counts, in a common spelling; "" where none is written, "%" for percent (`value` is as written).
+    decimals: number of digits after the point, 0 if there is none; a number with such digits may be rounded.
+    unit: what it counts, in a common spelling; "" if none is written, "%" for percent (`value` is as written).
     """
 
     value: Fraction
@@ -100,7 +100,7 @@ class Plain(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def plain_number(text: str) -> Plain | None:
-    """The plain number that `text` is, or None if it is something else, or too large to write out."""
+    """Parse `text` as a plain number; None if it is something else, or too large to write out."""
     if len(text) > _MAX_DIGITS:
         return None
     simple = _SIMPLE.fullmatch(text)
@@ -130,7 +130,7 @@ def plain_number(text: str) -> Plain | None:
 
 
 def _value(match: re.Match[str]) -> tuple[Fraction, int] | None:
-    """Value without its sign, and digits after the point."""
+    """The value without its sign, and the number of digits after the point."""
     if match["decimal"] is not None:
         decimal = match["decimal"].replace(",", "")
         power = int(match["e"] or match["p"] or match["q"] or match["r"] or 0)
@@ -157,7 +157,7 @@ def _parts(match: re.Match[str]) -> tuple[str, str]:
 
 @lru_cache(maxsize=4096)
 def _unit(rest: str) -> tuple[int | None, str | None]:
-    """What follows a number: the power of ten it stands for, and the unit; None as a unit if it is neither."""
+    """What follows a number: the power of ten it stands for, and the unit; unit None if it is neither."""
     rest, spaced = rest.strip(), rest[:1] == " "
     if rest.startswith("(") and rest.endswith(")"):
         rest = rest[1:-1]
@@ -181,7 +181,7 @@ def _unit(rest: str) -> tuple[int | None, str | None]:
     known = _SHORT_UNITS | _FILLERS | ({"h"} if "/h" in rest else set())
     if not known.issuperset(short):
         return None, None
-    # "3 in every box" is no inches; "3 a" may be a product.
+    # "3 in every box" is not inches; "3 a" may be a product.
     if words and words != ["in"] and (words[0] in _FILLERS or words[-1] in _FILLERS - {"in"}):
         return None, None
     if words and (not words[0].isalpha() or (not spaced and (len(words[0]) == 1 or words[0] not in _SHORT_UNITS))):
@@ -195,12 +195,12 @@ def _no_unit(word: str) -> bool:
 
 
 def scales(word: str) -> bool:
-    """Whether a word after a number makes another number of it, as in 3 dozen, 2 fifths or 7 squared."""
+    """Whether a word after a number changes its value, as in 3 dozen, 2 fifths or 7 squared."""
     return _SCALE.fullmatch(word.lower()) is not None
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """An expression and the unit after it; "" where none is, or what follows may be variables."""
+    """An expression and the unit after it; "" if there is none, or what follows may be variables."""
     match = _MEASURED.fullmatch(text)
     if match is None or min(len(word) for word in re.findall(r"[A-Za-z]+", match[2])) < 2:
         return text, ""
@@ -217,7 +217,7 @@ def _common(word: str) -> str:
 
 
 def compare_numbers(candidate: Plain, reference: Plain) -> Verdict:
-    """Whether two plain numbers are the same answer; the rules are in `curate.verify`."""
+    """Whether two plain numbers are the same answer, by the rules in `curate.verify`."""
     mine, theirs = candidate.unit, reference.unit
     if mine != theirs:
         based = candidate if mine.startswith("base ") else reference
@@ -231,13 +231,13 @@ def compare_numbers(candidate: Plain, reference: Plain) -> Verdict:
 
 
 def _compare_based(based: Plain, bare: Plain) -> Verdict:
-    """A number in a base against one that may be in the same base, or in ten."""
+    """Compare a number in a base with one that may be in the same base, or in base ten."""
     if based.value == bare.value:
         return Verdict.right
     base = based.unit.removeprefix("base ")
     try:
         in_ten = int(str(based.value), int(base))
-    except ValueError:  # a base in words, or digits that it does not have
+    except ValueError:  # a base in words, or digits that do not exist in the base
         return Verdict.undecided
     return Verdict.undecided if in_ten == bare.value else Verdict.wrong
 
@@ -247,7 +247,7 @@ def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:
     if percent.value / 100 == bare.value:
         return Verdict.right
     if percent.value == bare.value:
-        # "1" may be one percent or a whole; from 1 on, a bare number can't be a proportion.
+        # "1" may be one percent or a whole; a bare number of 1 or more cannot be a proportion.
         return Verdict.right if abs(bare.value) > 1 else Verdict.undecided
     as_share = Plain(percent.value / 100, percent.decimals + 2 if percent.decimals else 0, "")
     verdict = _compare_values(as_share, bare)
@@ -255,7 +255,7 @@ def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:
 
 
 def _cut_short(decimal: Plain, exact: Fraction) -> bool:
-    """Whether a decimal may be the beginning of a fraction that has no end as one: 0.66 of 2/3."""
+    """Whether a decimal may be a truncated repeating fraction: 0.66 for 2/3."""
     rest = (exact - decimal.value) * (1 if exact > 0 else -1)
     bottom = exact.denominator
     for prime in (2, 5):
@@ -268,7 +268,7 @@ def _compare_values(candidate: Plain, reference: Plain) -> Verdict:
     if candidate.value == reference.value:
         return Verdict.right
     for rounded, exact in ((candidate, reference), (reference, candidate)):
-        # Half a unit of the last place, either way of rounding a half included.
+        # Half a unit of the last place, inclusive, since halves are rounded either way.
         if rounded.decimals >= 2 and abs(rounded.value - exact.value) * 2 * 10**rounded.decimals <= 1:
             return Verdict.undecided
         if rounded.decimals >= 2 and _cut_short(rounded, exact.value):

@@ -1,6 +1,6 @@
-"""Parse answers into SymPy objects with math-verify; what can be read in two ways is not parsed.
+"""Parse answers into SymPy objects with math-verify; ambiguous notation is not parsed.
 
-Only `curate.verify.math_verify_worker` uses this: reading may take any amount of time.
+Only `curate.verify.math_verify_worker` uses this, since parsing may take any amount of time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from curate.verify.normalization import braced, join_thousands
 
-# Words: they are no products of variables, even the short ones.
+# Words, which are not products of variables, even short ones.
 _PROSE = re.compile(
     r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|(?:to|of|is|at|by|if|or|in|st|nd|rd|th|ft|km|cm|mm|kg|hr|lb|oz)(?![A-Za-z]))"
 )
@@ -21,10 +21,10 @@ _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]+\*?\}")
 _BASED = re.compile(r"\d\s*_\s*\{?\d")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _BRACED = r"\{(?:[^{}]|\{[^{}]*\})*\}"
-# What the parser reads in one of two ways, or not as it is meant: numbers side by side, 2 x 3, primes, ratios and
+# Notation that the parser reads in one of two ways, or wrongly: numbers side by side, 2 x 3, primes, ratios and
 # times, 2e5, 5 r 1, double factorials, indices of brackets, powers of powers, lines above (which may be conjugates),
 # inverse functions; a slash or a sign of multiplication behind factors without one, as in 2/3\pi and \sin x \cdot y;
-# numbers in braces or square brackets beside others.
+# numbers in braces or square brackets next to others.
 _AMBIGUOUS = re.compile(
     rf"""\d\ \.?\d | \d\ ?x\ ?\d | (?<![\\A-Za-z])[A-Za-z]\ \d | ' | \\prime | :
       | \d\ ?[eE]\ ?[-+]?\ ?\d | \d\ ?[rR]\ ?\d | !\ ?! | (?<![\w)}}\]])!\ ?\d
@@ -41,7 +41,7 @@ _AMBIGUOUS = re.compile(
 )
 _MIXED = re.compile(r"(?<![\d.^_{/])(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![\\A-Za-z])[A-Za-z]) degrees")
-# The parser adds what stands side by side, as in a mixed number, and it takes \pi for a function: 2(3), \pi(3).
+# The parser adds adjacent terms, as in mixed numbers, and reads \pi as a function: 2(3), \pi(3).
 _FACTORS = re.compile(
     r"((?<![\d.^_])\d+(?:\.\d+)?|\)|\\pi) ?(?=\()|(\)) ?(?=[\d.]|\\(?:frac|sqrt|binom|Gamma|pi)(?![A-Za-z]))"
 )
@@ -52,7 +52,7 @@ _INEXACT = re.compile(r"\\(?:approx|sim)(?![A-Za-z])|\?")
 
 
 def both_cases(text: str) -> bool:
-    """Whether a letter, or a command such as \\Pi, stands there in both cases, which the parser takes for one."""
+    """Whether a letter, or a command such as \\Pi, occurs in both cases, which the parser does not distinguish."""
     bare = _NAMES.sub(" ", _ENVIRONMENT.sub(" ", text))
     names = {*_COMMAND.findall(bare), *re.findall("[A-Za-z]", _COMMAND.sub(" ", bare))}
     return len({name.lower() for name in names}) < len(names)
@@ -60,7 +60,7 @@ def both_cases(text: str) -> bool:
 
 @lru_cache(maxsize=512)
 def parsed(text: str) -> Any:
-    """The SymPy object that an expression stands for, decimals as exact fractions; None if it can't be read."""
+    """Parse an expression into a SymPy object, with decimals as exact fractions; None if it cannot be parsed."""
     from math_verify import parse
     from sympy import Basic, Float, I, MatrixBase, Rational, Symbol
 
@@ -73,7 +73,7 @@ def parsed(text: str) -> Any:
     expression = readings[0]
     if not isinstance(expression, Basic | MatrixBase):
         return expression
-    # The parser takes i for a variable, and variables for real or complex ones depending on what stands beside them.
+    # The parser reads i as a variable, and variables as real or complex depending on their neighbors.
     exact: dict[Any, Any] = {number: Rational(str(number)) for number in expression.atoms(Float)}
     for name in expression.atoms(Symbol):
         real = I if name.name == "i" else Symbol(name.name, real=True)
@@ -84,9 +84,9 @@ def parsed(text: str) -> Any:
 
 @cache
 def _extraction() -> Any:
-    """Options of the parser: units stay, because the letters s, m or h after a term may be variables.
+    """Options of the parser: units are kept, because the letters s, m or h after a term may be variables.
 
-    Nor is malformed LaTeX fixed: the patterns of math-verify would read \\frac{1}{2}+\\log_{2} 16 as
+    Malformed LaTeX is not repaired: the patterns of math-verify would read \\frac{1}{2}+\\log_{2} 16 as
     \\frac{1}{2}+\\log_{2}{1}6.
     """
     from dataclasses import replace
@@ -99,7 +99,7 @@ def _extraction() -> Any:
 
 
 def _as_latex(text: str) -> str | None:
-    """`text` (LaTeX, or the notation of calculators and Python) as LaTeX; None for prose and what is left open."""
+    """Convert `text` (LaTeX, or notation of calculators and Python) to LaTeX; None for prose and incomplete text."""
     if "$" in text or _BASED.search(text) or _INEXACT.search(text):
         return None
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", join_thousands(text.replace("**", "^")))
@@ -125,7 +125,7 @@ def _as_latex(text: str) -> str | None:
 
 
 def _round(text: str, start: int) -> tuple[str, int] | None:
-    """What stands in the parentheses that open at `start`, and the place after them."""
+    """The text in the parentheses that open at `start`, and the position after them."""
     depth = 0
     for place in range(start, len(text)):
         depth += (text[place] == "(") - (text[place] == ")")

@@ -40,7 +40,7 @@ _GET_DUMPABLE, _SET_DUMPABLE = 3, 4
 
 
 def program_in(completion: str) -> str | None:
-    """The Python program that a completion is: its last ```python fence, or all of it if it looks like one."""
+    """The Python program in a completion: its last ```python fence, or all of it if it looks like a program."""
     fences = _FENCE.findall(completion)
     if fences:
         return str(fences[-1])
@@ -48,9 +48,9 @@ def program_in(completion: str) -> str | None:
 
 
 def printed_answer(program: str) -> str | None:
-    """The last line that a program prints; None where it fails or prints nothing.
+    """The last line that a program prints; None if it fails or prints nothing.
 
-    Raises InputError where no program can be run.
+    Raises InputError if no program can be run.
     """
     result = run_program(program)
     if not result.layers:
@@ -60,15 +60,15 @@ def printed_answer(program: str) -> str | None:
 
 
 def check_sandbox() -> None:
-    """Raise InputError, with what to do, where no program can be run."""
+    """Raise InputError, with the remedy, if no program can be run."""
     result = run_program("")
     if not result.layers:
         raise _refusal(result)
 
 
 def sandbox_layers() -> tuple[str, ...]:
-    """The layers that a program is run in here (those of `curate.verify.sandbox_child.LAYERS`); none where none is
-    run."""
+    """The sandbox layers available on this machine, out of `curate.verify.sandbox_child.LAYERS`; empty if no program
+    can be run."""
     return _layers(_Weak.count > 0)
 
 
@@ -82,7 +82,7 @@ def _refusal(result: ProgramResult) -> InputError:
 
 
 class _Weak:
-    """How many callers allow programs to reach files, and the value of PR_GET_DUMPABLE before."""
+    """How many callers currently allow programs to reach files, and the previous value of PR_GET_DUMPABLE."""
 
     count = 0
     dumpable = 1
@@ -91,15 +91,15 @@ class _Weak:
 
 @contextmanager
 def weak_sandbox() -> Iterator[None]:
-    """Within it programs are run also where the kernel cannot keep the files of this user from them (--weak-sandbox).
+    """Within this context, programs are run even if the kernel cannot keep the user's files from them (--weak-sandbox).
 
-    A program can then read and change what this user can, but for the memory of this process, in which keys may be.
+    A program can then read and change what this user can, except the memory of this process, which may hold keys.
     """
     with _Weak.lock:
         if _Weak.count == 0 and sys.platform == "linux":
             libc = ctypes.CDLL(None)
             _Weak.dumpable = libc.prctl(_GET_DUMPABLE, 0, 0, 0, 0)
-            libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)  # else its environment and memory are files in /proc
+            libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)  # otherwise its environment and memory are files in /proc
         _Weak.count += 1
     try:
         yield
@@ -111,16 +111,16 @@ def weak_sandbox() -> Iterator[None]:
 
 
 def run_program(code: str, limits: ProgramLimits | None = None) -> ProgramResult:
-    """Run `code` in a new folder that holds nothing else, and return what it printed; what it does raises nothing here.
+    """Run `code` in a new folder that holds nothing else, and return what it printed; its errors do not raise.
 
-    Without Linux, or where the kernel closes network or files in no way, nothing is run and `failure` says so. Raises
-    ExternalError where this machine has no room or no process left.
+    Without Linux, or if the kernel can isolate neither network nor files, nothing is run and `failure` says so. Raises
+    ExternalError if this machine has no disk space or no processes left.
     """
     return _run(code, limits or ProgramLimits())
 
 
 def _run(code: str, limits: ProgramLimits, off: tuple[str, ...] = ()) -> ProgramResult:
-    """off: layers of the sandbox that are left out, for its tests."""
+    """Run a program. off: sandbox layers to leave out, for tests."""
     if sys.platform != "linux":
         return ProgramResult(None, f"programs run on Linux only: no sandbox is known for {sys.platform}")
     try:
@@ -150,7 +150,7 @@ def _run_in(folder: str, code: str, limits: ProgramLimits, off: tuple[str, ...])
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
-            # One thread each: the numerical libraries would start one per core and fail.
+            # One thread each: numerical libraries would start one per core and fail.
             env=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
             start_new_session=True,
             pass_fds=(report_end,),

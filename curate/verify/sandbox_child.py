@@ -1,12 +1,12 @@
 """Lock this process in, then run one Python program: `python -I sandbox_child.py PROGRAM SETTINGS` (JSON).
 
 Standard library only, and no import of this package: the process starts in isolated mode and must be small. The
-layers, each of which holds without the others: namespaces (no network, no other IPC), a root of its own (a file system
+layers, each of which works without the others: namespaces (no network, no other IPC), a root of its own (a file system
 in which the Python installation is read-only and nothing else is), no capabilities, Landlock, a system-call filter.
-Nothing is run unless the network is closed and, but for a setting that allows it, the files of the user are.
+Nothing is run unless the network is closed and (unless a setting allows otherwise) the user's files are.
 
-SETTINGS: the fields of ProgramLimits; weak: whether files may be open; off: layers to leave out, for tests; report:
-descriptor on which the layers that are in place are told before the program begins.
+SETTINGS: the fields of ProgramLimits; weak: whether files may be reachable; off: layers to leave out, for tests;
+report: descriptor to which the active layers are written before the program starts.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ import struct
 import sys
 from typing import Any
 
-# Exit status when the sandbox cannot be had; the reason is on standard error. OPEN_FILES: it is one that the setting
-# `weak` overrules.
+# Exit status if the sandbox is not available; the reason is on standard error. OPEN_FILES: a reason that the setting
+# `weak` overrides.
 REFUSED, OPEN_FILES = 125, 124
-# users: a user namespace; scopes: Landlock keeps signals and abstract sockets from others, too.
+# users: a user namespace; scopes: Landlock also blocks signals and abstract sockets to other processes.
 LAYERS = ("users", "namespaces", "root", "capabilities", "landlock", "scopes", "filter")
 
 _NEWUSER, _NEWNET, _NEWIPC, _NEWNS = 0x10000000, 0x40000000, 0x08000000, 0x00020000
 _NO_NEW_PRIVS, _SET_SECCOMP, _SET_DUMPABLE, _FILTER, _PARENT_DEATH = 38, 22, 4, 2, 1
 _DROP_BOUNDING, _AMBIENT, _AMBIENT_CLEAR, _SECUREBITS = 24, 47, 4, 28
-# Root means nothing, changing to a user nothing, keeping or raising nothing; all of it locked.
+# Root gets no privileges, changing the user grants none, and none can be kept or raised; all of it locked.
 _ROOT_IS_NOBODY = 0b11101111
 _NOSUID, _NODEV, _BIND, _REC, _PRIVATE, _DETACH = 2, 4, 4096, 16384, 1 << 18, 2
 _MOUNT_SETATTR, _RECURSIVE, _READ_ONLY = 442, 0x8000, 1
 _ALLOW, _DENY, _MISSING = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38  # EPERM, ENOSYS
 _THREAD = 0x00010000
 _LANDLOCK = (444, 445, 446)
-_PLACE = "/sandbox"  # the program's folder in a root of its own
+_PLACE = "/sandbox"  # the program's folder in the new root
 
-# Denied by number. In this order: sockets and messages, whose addresses a filter cannot see; processes, signals,
-# tracing and priorities; mounts, keys and kernel services; shared memory, queues and files in memory; owners, modes,
-# times and attributes of files, which Landlock leaves alone; users, limits of the machine, clocks, modules and watches.
+# System calls denied by number. In this order: sockets and messages, whose addresses a filter cannot see;
+# processes, signals, tracing and priorities; mounts, keys and kernel services; shared memory, queues and files in
+# memory; owners, modes, times and attributes of files, which Landlock leaves alone; users, limits of the machine,
+# clocks, modules and watches.
 _MACHINES: dict[str, dict[str, Any]] = {
     "x86_64": {
         "architecture": 0xC000003E,
@@ -91,16 +92,16 @@ _ANYWHERE = (
     *(424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438, 440, 442, 443, 447, 448, 452, 457, 458, 459, 460),
     *(463, 466, 467, 468, 469),
 )
-_NEWER = 470  # what is unknown here is reported as missing, as is clone3, which hides its flags from a filter
+_NEWER = 470  # system calls from here on are reported as missing, as is clone3, which hides its flags from a filter
 _CLONE3 = 435
-# Commands that send signals to other processes: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP. And those that
-# type on a terminal, TIOCSTI and TIOCLINUX, or set attributes of files.
+# Commands that send signals to other processes: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP. And commands
+# that type on a terminal, TIOCSTI and TIOCLINUX, or set attributes of files.
 _FCNTL = (8, 10, 15)
 _IOCTL = (0x8901, 0x8902, 0x5412, 0x541C, 0x40086602, 0x401C5820)
 
 
 def main() -> None:
-    """Lock in, run, and leave with the program's exit status."""
+    """Set up the sandbox, run the program, and exit with its status."""
     program, settings = sys.argv[1], json.loads(sys.argv[2])
     with open(program, "rb") as file:
         code = file.read()
@@ -122,7 +123,7 @@ def main() -> None:
     if "root" in real:
         with open(program, "wb") as file:
             file.write(code)
-    _set_limit(resource.RLIMIT_FSIZE, settings["file_bytes"])  # of what it writes; it may be longer itself
+    _set_limit(resource.RLIMIT_FSIZE, settings["file_bytes"])  # of files written; the program may be longer
     sys.argv = [program]
     sys.path.insert(0, "")
     runpy.run_path(program, run_name="__main__")
@@ -134,7 +135,7 @@ def _refuse(reason: str, status: int = REFUSED) -> None:
 
 
 def _lock_in(libc: ctypes.CDLL, folder: str, settings: dict[str, Any], off: frozenset[str]) -> set[str]:
-    """Put the layers in place one after the other; the names of those that are."""
+    """Set up the layers one after the other; returns the names of the active ones."""
     real = _namespaces(libc, off)
     if "namespaces" in real and "root" not in off and _own_root(libc, folder, settings):
         real.add("root")
@@ -143,7 +144,7 @@ def _lock_in(libc: ctypes.CDLL, folder: str, settings: dict[str, Any], off: froz
         _refuse("the kernel cannot forbid new privileges")
     if "capabilities" not in off and _drop_capabilities(libc):
         real.add("capabilities")
-    # After the above, which resets both: nobody reads its memory, and it ends with the process that started it.
+    # After the steps above, which reset both: nobody can read its memory, and it ends with the process that started it.
     libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
     if "landlock" not in off:
@@ -168,7 +169,7 @@ def _limit(settings: dict[str, int]) -> None:
 
 def _set_limit(kind: int, value: int) -> None:
     hard = resource.getrlimit(kind)[1]
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # what the user has is not more
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # not more than the user's own limit
     resource.setrlimit(kind, (value, value))
 
 
@@ -176,7 +177,7 @@ def _set_limit(kind: int, value: int) -> None:
 
 
 def _namespaces(libc: ctypes.CDLL, off: frozenset[str]) -> set[str]:
-    """Network and IPC namespaces of its own, in a user namespace or, as root, without."""
+    """Network and IPC namespaces, in a user namespace or, as root, without one."""
     if "namespaces" in off:
         return set()
     user, group = os.getuid(), os.getgid()
@@ -187,7 +188,7 @@ def _namespaces(libc: ctypes.CDLL, off: frozenset[str]) -> set[str]:
 
 
 def _map_users(user: int, group: int) -> None:
-    """The user is itself in there, and nobody else is anybody. Where this fails, files cannot be made in a new root."""
+    """Map only the user itself into the namespace. If this fails, no files can be created in a new root."""
     for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         try:
             with open(f"/proc/self/{name}", "w") as file:
@@ -197,13 +198,13 @@ def _map_users(user: int, group: int) -> None:
 
 
 def _readable() -> list[str]:
-    """What Python itself needs."""
+    """Paths that Python itself needs."""
     places = {sys.prefix, sys.base_prefix, sys.exec_prefix, "/usr", "/lib", "/lib64", "/etc/ld.so.cache"}
     return sorted(places - {"", "/"})
 
 
 def _own_root(libc: ctypes.CDLL, folder: str, settings: dict[str, Any]) -> bool:
-    """A new root with what Python needs, and `_PLACE` of bounded size for the program; `folder` is where it is made."""
+    """A new root with what Python needs, and `_PLACE` of bounded size for the program; it is mounted at `folder`."""
     machine = _MACHINES.get(platform.machine())
     if machine is None or libc.unshare(_NEWNS) != 0 or libc.mount(None, b"/", None, _REC | _PRIVATE, None) != 0:
         return False
@@ -219,7 +220,7 @@ def _own_root(libc: ctypes.CDLL, folder: str, settings: dict[str, Any]) -> bool:
     except OSError:
         done = False
     if done:
-        done = libc.umount2(b".", _DETACH) == 0  # the old root, which lies over the new one
+        done = libc.umount2(b".", _DETACH) == 0  # the old root, which is mounted over the new one
         os.chdir(_PLACE)
         return done
     os.chdir("/")
@@ -241,10 +242,10 @@ def _set_read_only(libc: ctypes.CDLL, place: str, recursive: int) -> bool:
 
 
 def _furnish(libc: ctypes.CDLL, root: str) -> None:
-    """Mount what is readable into a new root. Raises OSError where that fails."""
-    there: list[str] = []
-    for place in [*sorted({os.path.realpath(each) for each in _readable()}), "/dev/null", "/dev/urandom"]:
-        if not os.path.exists(place) or any(place.startswith(each + "/") for each in there):
+    """Mount readable paths into a new root. Raises OSError on failure."""
+    bound: list[str] = []
+    for place in [*sorted({os.path.realpath(path) for path in _readable()}), "/dev/null", "/dev/urandom"]:
+        if not os.path.exists(place) or any(place.startswith(parent + "/") for parent in bound):
             continue
         target = root + place
         if os.path.isdir(place):
@@ -256,10 +257,10 @@ def _furnish(libc: ctypes.CDLL, root: str) -> None:
             raise OSError(ctypes.get_errno(), place)
         if not _set_read_only(libc, target, _RECURSIVE):
             raise OSError(ctypes.get_errno(), place)
-        there.append(place)
-    for place in _readable():  # the names that are links, such as /lib
+        bound.append(place)
+    for place in _readable():  # symbolic links, such as /lib
         real = os.path.realpath(place)
-        if real != place and not os.path.lexists(root + place) and not any(place.startswith(e + "/") for e in there):
+        if real != place and not os.path.lexists(root + place) and not any(place.startswith(e + "/") for e in bound):
             os.makedirs(os.path.dirname(root + place), exist_ok=True)
             os.symlink(real, root + place)
 
@@ -268,7 +269,7 @@ def _furnish(libc: ctypes.CDLL, root: str) -> None:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> bool:
-    """No capability in any set, and none to be had again."""
+    """Drop all capabilities from every set, permanently."""
     for number in range(64):
         if libc.prctl(_DROP_BOUNDING, number, 0, 0, 0) != 0 and number > 40:
             break
@@ -280,7 +281,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> bool:
 
 
 def _close_files(libc: ctypes.CDLL, folder: str, *, scoped: bool) -> set[str]:
-    """Landlock: read what Python itself needs, write in `folder` only. Empty if the kernel has none."""
+    """Landlock: read only what Python itself needs, write only in `folder`. Empty if the kernel lacks it."""
     create, add, restrict = _LANDLOCK
     abi = libc.syscall(create, None, ctypes.c_size_t(0), 1)
     if abi < 1:
@@ -301,7 +302,7 @@ def _close_files(libc: ctypes.CDLL, folder: str, *, scoped: bool) -> set[str]:
             continue
         if not os.path.isdir(place):
             allowed &= 0b110 | (1 << 14 if bits > 14 else 0)
-        # The kernel's structure is packed: 8 bytes of rights and 4 of the handle.
+        # The kernel's structure is packed: 8 bytes of rights and 4 bytes of the descriptor.
         libc.syscall(add, rules, 1, struct.pack("=Qi", allowed, handle), 0)
         os.close(handle)
     done: bool = libc.syscall(restrict, rules, 0) == 0
@@ -321,7 +322,7 @@ def _argument(number: int, *, high: bool = False) -> tuple[int, int, int, int]:
 
 
 def _denied_values(call: int, argument: int, values: tuple[int, ...]) -> _Steps:
-    """The call is allowed unless the argument, of 32 bits, is one of the values."""
+    """Allow the call unless its argument (32 bits) is one of the values."""
     steps = [_argument(argument)]
     for value in values:
         steps += [(_EQUAL, 0, 1, value), (_LEAVE, 0, 0, _DENY)]
@@ -330,7 +331,7 @@ def _denied_values(call: int, argument: int, values: tuple[int, ...]) -> _Steps:
 
 
 def _allowed_value(call: int, argument: int, value: int) -> _Steps:
-    """The call is allowed if the argument, of 32 bits, is the value."""
+    """Allow the call if its argument (32 bits) is the value."""
     steps = [_argument(argument), (_EQUAL, 0, 1, value), (_LEAVE, 0, 0, _ALLOW), (_LEAVE, 0, 0, _DENY)]
     return [(_EQUAL, 0, len(steps), call), *steps]
 
@@ -341,7 +342,7 @@ def _filter_steps(machine: dict[str, Any]) -> _Steps:
         (_EQUAL, 1, 0, machine["architecture"]),
         (_LEAVE, 0, 0, _DENY),
         (_LOAD, 0, 0, 0),
-        (_AT_LEAST, 0, 1, 0x40000000),  # the x32 numbers, another door to the same calls
+        (_AT_LEAST, 0, 1, 0x40000000),  # x32 numbers, an alias for the same calls
         (_LEAVE, 0, 0, _DENY),
         (_AT_LEAST, 1, 0, _NEWER),
         (_EQUAL, 0, 1, _CLONE3),
@@ -350,12 +351,12 @@ def _filter_steps(machine: dict[str, Any]) -> _Steps:
     for number in (*machine["denied"], *_ANYWHERE):
         code += [(_EQUAL, 0, 1, number), (_LEAVE, 0, 0, _DENY)]
     code += _denied_values(machine["fcntl"], 1, _FCNTL) + _denied_values(machine["ioctl"], 1, _IOCTL)
-    code += _denied_values(machine["prctl"], 0, (_PARENT_DEATH,))  # or it would outlive who watches it
-    code += _allowed_value(machine["socketpair"], 0, 1)  # of the family unix, so that an event loop can wake itself
+    code += _denied_values(machine["prctl"], 0, (_PARENT_DEATH,))  # otherwise it could outlive its supervisor
+    code += _allowed_value(machine["socketpair"], 0, 1)  # of family unix only, which event loops use to wake themselves
     code += _allowed_value(machine["prlimit"], 0, 0)  # limits of this process only
     return [
         *code,
-        (_EQUAL, 0, 6, machine["sendto"]),  # to whom the socket is connected, and to no address
+        (_EQUAL, 0, 6, machine["sendto"]),  # only to the connected peer, not to an address
         _argument(4),
         (_EQUAL, 0, 3, 0),
         _argument(4, high=True),
@@ -371,7 +372,7 @@ def _filter_steps(machine: dict[str, Any]) -> _Steps:
 
 
 def _filter_calls(libc: ctypes.CDLL) -> bool:
-    """A system-call filter; False if the kernel or the machine has none."""
+    """Install the system-call filter; False if the kernel or the machine has none."""
     machine = _MACHINES.get(platform.machine())
     if machine is None or sys.byteorder != "little":
         return False

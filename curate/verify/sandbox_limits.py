@@ -1,4 +1,4 @@
-"""Limits of a program in the sandbox: enforced while it runs, and its folder measured and removed."""
+"""Limits of a sandboxed program: enforce them while it runs, and measure and remove its folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from curate.verify.sandbox_child import OPEN_FILES
 
 _ERROR_BYTES = 4_096
-_LOOK_EVERY = 0.1  # seconds, at what the kernel may not bound
+_LOOK_EVERY = 0.1  # seconds between checks of limits that the kernel may not enforce
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class ProgramLimits:
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What a program printed, or why there is nothing: exactly one of `output` and `failure` is None.
+    """What a program printed, or why there is no output: exactly one of `output` and `failure` is None.
 
-    layers: of the sandbox that were in place, see `curate.verify.sandbox_child`; empty where nothing was run.
+    layers: active layers of the sandbox, see `curate.verify.sandbox_child`; empty if nothing was run.
     """
 
     output: str | None
@@ -44,7 +44,9 @@ class ProgramResult:
 
 
 class Watch:
-    """Reads the output of a program until it ends or breaks a limit. report: where the sandbox names its layers."""
+    """Reads the output of a program until it ends or breaks a limit. report: descriptor on which the sandbox names its
+    layers.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], report: int, folder: str, limits: ProgramLimits) -> None:
         self.process, self.report, self.folder, self.limits = process, report, folder, limits
@@ -70,7 +72,7 @@ class Watch:
         return f"took longer than {self.limits.wall_seconds:g} s"
 
     def _broken_limit(self) -> str | None:
-        """Read to the end of all pipes; the limit that was broken before that."""
+        """Read all pipes to their end; returns the limit that was broken before that."""
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         out, err = self.process.stdout.fileno(), self.process.stderr.fileno()
@@ -99,7 +101,7 @@ class Watch:
         return None
 
     def _unbounded(self) -> str | None:
-        """What the kernel may not bound: threads of root's, and files but in a root of its own."""
+        """Check what the kernel may not limit: threads of root, and files unless the program has its own root."""
         if time.monotonic() < self.look_at:
             return None
         self.look_at = time.monotonic() + _LOOK_EVERY
@@ -109,7 +111,7 @@ class Watch:
 
     def _failure(self, status: int) -> str | None:
         last = (self.errors.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
-        if not self.layers:  # it says so before the program begins
+        if not self.layers:  # it reports them before the program starts
             remedy = "; pass --weak-sandbox to run programs all the same" if status == OPEN_FILES else ""
             return f"not run: {last or f'exit status {status}'}{remedy}"
         if status < 0:
@@ -120,14 +122,14 @@ class Watch:
 def _threads(process: int) -> int:
     try:
         return len(os.listdir(f"/proc/{process}/task"))
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return 0
 
 
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # most of the real-time signals have no name
+    except ValueError:  # most real-time signals have no name
         return f"signal {number}"
 
 
@@ -135,9 +137,9 @@ def _signal_name(number: int) -> str:
 
 
 def _too_much_in(folder: str, limits: ProgramLimits) -> str | None:
-    """The limit that the files in a folder break, if any; looks at no more of them than the limit allows.
+    """The limit that the files in a folder break, if any; stops counting at the limit.
 
-    What cannot be looked into (folders without permission, or nested beyond what a path can name) breaks one, too.
+    Paths that cannot be inspected (without permission, or nested too deeply for a path name) break one too.
     """
     files = size = 0
     pending = [folder]
@@ -162,9 +164,9 @@ def _too_much_in(folder: str, limits: ProgramLimits) -> str | None:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder and all in it, however deep it is nested and whatever its modes; never raises.
+    """Remove a folder and everything in it, however deeply nested and whatever its modes; never raises.
 
-    What belongs to somebody else, or is marked as immutable, stays.
+    Files owned by others or marked as immutable stay.
     """
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -176,9 +178,9 @@ def remove_folder(folder: str) -> None:
 
 
 def _empty(folder: int) -> None:
-    """Remove what is in an open folder: of each folder in it the files, while folders move up beside it.
+    """Empty an open folder: remove the files of each folder in it, and move subfolders up next to it.
 
-    So there is no recursion, no path longer than a name, and never more than two open folders.
+    This needs no recursion, no path longer than a name, and at most two open folders.
     """
     stuck: set[str] = set()
     prefix, moved = os.urandom(8).hex(), 0
@@ -192,7 +194,7 @@ def _empty(folder: int) -> None:
 
 
 def _unlinked(name: str, folder: int) -> bool:
-    """Whether `name` was no folder, and is gone."""
+    """Whether `name` was not a folder, and is removed."""
     try:
         os.unlink(name, dir_fd=folder)
     except IsADirectoryError:
@@ -203,13 +205,13 @@ def _unlinked(name: str, folder: int) -> bool:
 
 
 def _dissolve(name: str, folder: int, prefix: str, moved: int) -> int:
-    """Remove the folder `name` in `folder`, into which its own folders are moved; the number of those moved so far."""
+    """Remove the folder `name` in `folder` after moving its subfolders to `folder`; returns the number moved so far."""
     os.chmod(name, 0o700, dir_fd=folder)
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
     try:
         for entry in os.listdir(inner):
             if not _unlinked(entry, inner):
-                os.chmod(entry, 0o700, dir_fd=inner)  # to be moved is to be written to
+                os.chmod(entry, 0o700, dir_fd=inner)  # moving a folder requires write permission on it
                 os.rename(entry, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=folder)
                 moved += 1
     finally:

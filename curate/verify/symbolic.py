@@ -1,7 +1,7 @@
-"""Worker processes for comparisons that need algebra: they may hang, run out of memory or crash without harm.
+"""Worker processes for comparisons that need algebra, isolated because they may hang, run out of memory or crash.
 
-Each process that grades has its own workers: started with a fresh interpreter when the first is needed, reused,
-closed at exit. Any thread may ask. After a fork the child starts its own.
+Each grading process has its own workers: started with a fresh interpreter when first needed, reused,
+and closed at exit. Any thread may use them. After a fork, the child starts its own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 from curate.errors import ExternalError, InputError
 from curate.verify.verdict import Verdict
 
-# Address space of a worker's child.
+# Address space of a worker's child process.
 MEMORY_BYTES = 2 * 2**30
-# How long a new worker may take to load math-verify, on a machine that is busy with other things.
+# Seconds in which a new worker must load math-verify, on a busy machine.
 _START_SECONDS = 120.0
-# The child's own alarm ends it on time; one that does not react is killed from here, this much later.
+# The child's own alarm ends it on time; one that does not react is killed from here, this many seconds later.
 _GRACE_SECONDS = 2.0
 
 
@@ -37,7 +37,7 @@ def algebra_is_here() -> bool:
 
 
 class Worker:
-    """One worker process, started when first asked."""
+    """One worker process, started on first use."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._memory = memory_bytes
@@ -52,7 +52,7 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     def compare(self, candidate: str, reference: str, *, ordered: bool, seconds: float) -> Verdict:
-        """Verdict on two answers; undecided if it takes longer than `seconds`, or the process does not survive it.
+        """Verdict on two answers; undecided if it takes longer than `seconds`, or the process crashes.
 
         InputError if math-verify is not installed; ExternalError if no worker can be started.
         """
@@ -69,7 +69,7 @@ class Worker:
             except OSError:
                 reply = None
             except BaseException:
-                # An interrupted exchange leaves its reply behind; the next one must not find it.
+                # An interrupted exchange leaves its reply behind, which the next one must not read.
                 self._stop()
                 raise
             if reply is None:
@@ -77,12 +77,12 @@ class Worker:
             return Verdict(reply["verdict"]) if reply is not None and "verdict" in reply else Verdict.undecided
 
     def close(self) -> None:
-        """End the process; the next comparison starts another."""
+        """End the process; the next comparison starts a new one."""
         with self._lock:
             self._stop()
 
     def abandon(self) -> None:
-        """Drop a process that belongs to the parent of this one, without ending it."""
+        """Forget a process that belongs to the parent of this one, without ending it."""
         process, self._process = self._process, None
         if process is not None:
             for pipe in (process.stdin, process.stdout):
@@ -96,7 +96,7 @@ class Worker:
         self._stop()
         if not algebra_is_here():
             raise InputError("comparing expressions needs math-verify; run: pip install 'curate-lm[math]'")
-        # Nothing of the environment but where the code is: a worker needs no keys.
+        # The environment holds only the path of the code: a worker needs no keys.
         environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "0"}
         command = [sys.executable, "-P", "-m", "curate.verify.math_verify_worker", str(self._memory)]
         try:
@@ -121,19 +121,19 @@ class Worker:
         return self._process
 
     def _reply(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any] | None:
-        """The message about the last request: its verdict, or that the child died over it; None if none came."""
+        """The reply to the last request: its verdict, or that the child died; None if none came."""
         while (message := self._message(process, deadline)) is not None:
             if message.get("id", self._asked) == self._asked:
                 return message
         return None
 
     def _skip_old(self, process: subprocess.Popen[bytes]) -> None:
-        """Drop messages about children that died between two requests."""
+        """Discard messages about children that died between two requests."""
         while self._message(process, 0.0) is not None:
             pass
 
     def _message(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any] | None:
-        """The next message, or None if none comes until then (monotonic seconds), or the process has ended."""
+        """The next message, or None if none comes by then (monotonic seconds), or the process has ended."""
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -165,7 +165,7 @@ _LOCK = threading.Lock()
 
 
 def workers(count: int) -> list[Worker]:
-    """The first `count` workers of this process; none is started yet by this."""
+    """The first `count` workers of this process; does not start them."""
     with _LOCK:
         while len(_WORKERS) < count:
             _WORKERS.append(Worker())

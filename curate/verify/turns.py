@@ -1,4 +1,4 @@
-"""Remove chat markup from a text: marks of the end, roles, and the turns of others."""
+"""Remove chat markup from a text: end marks, roles, and turns of other speakers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARK = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# Marks at which a turn or a text ends or begins; others, such as those of tools, stand inside one.
+# Marks that begin or end a turn or a text; others, such as those of tools, occur inside one.
 _BORDER = re.compile(
     r"""im_(?:end|start|sep) | end_?of_?(?:text|turn|prompt|user|system|chunk|document)
       | end_of_(?:utterance|message|solution) | fim_pad | startoftext | reserved_ | dummy_ | unused_token | \[/s\]
@@ -25,12 +25,12 @@ _BORDER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# Where the answer begins in formats that mark what was thought before it.
+# Where the answer begins in formats that mark the reasoning before it.
 _FINAL = re.compile(
     r"<\|channel\|>\s*final\s*<\|message\|>|<\|(?:begin_of_solution|end_of_thought|/think|end_think)\|>|\u25c1/think\u25b7"
 )
 _BOX = re.compile(r"<\|begin_of_box\|>(.{0,2000}?)<\|end_of_box\|>", re.DOTALL)
-# A text does not begin with more marks than this.
+# Maximum number of marks at the beginning of a text.
 _MOST_OPENINGS = 100
 _ROLE = re.compile(r"\s*(assistant|model|ai|user|system|tool|developer|human)\b[ \t]*:?", re.IGNORECASE)
 _OTHERS = re.compile(r"user|system|tool|developer|human|\[INST|<<SYS", re.IGNORECASE)
@@ -40,7 +40,7 @@ _HEADER_END = re.compile(r"\s*(?:<\|end_header_id\|>|<\|message\|>)")
 
 
 def own_words(text: str) -> str:
-    """`text` up to the first mark that ends it, without the marks, roles and turns of others before it."""
+    """`text` up to the first mark that ends it, without preceding marks, roles and turns of others."""
     if not _may_be_marked(text):
         return text
     final = list(_FINAL.finditer(text))
@@ -54,12 +54,12 @@ def own_words(text: str) -> str:
 
 
 def without_marks(text: str) -> str:
-    """`text`, an answer alone, without marks around it."""
+    """`text`, an answer alone, without surrounding marks."""
     return _MARK.sub(" ", text).strip() if _may_be_marked(text) else text
 
 
 def _may_be_marked(text: str) -> bool:
-    """A cheap test first, because most texts hold no marks."""
+    """A cheap test first, because most texts contain no marks."""
     return ("<" in text and ">" in text) or "\u25c1" in text or _SQUARE.search(text) is not None
 
 
@@ -68,7 +68,7 @@ def _first_border(text: str) -> re.Match[str] | None:
 
 
 def _after_opening(mark: str, rest: str) -> str:
-    """What follows a mark at the start of a text, without the role it names, or the whole turn if it is another's."""
+    """The text after an opening mark, without the role it names, or without the whole turn of another speaker."""
     speaker = mark
     if _OPENING.search(mark) is not None:
         role = _ROLE.match(rest)

@@ -1,6 +1,6 @@
 """Evaluate SymPy expressions by a rule for each function; expressions with other functions have no value.
 
-Only `curate.verify.math_verify_worker` uses this: values may take any amount of time.
+Only `curate.verify.math_verify_worker` uses this, since evaluation may take any amount of time.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sympy import S
 
 from curate.verify.arithmetic import Arithmetic, Ball, NoValue, Number
 
-# Larger arguments of factorials are left to the gamma function.
+# Factorials of larger arguments use the gamma function.
 _EXACT_FACTORIAL = 10_000
 _MOST_FACTORS = 1_000
-# Complex angles are not further from the real axis than this.
+# Maximum distance of complex angles from the real axis.
 _MOST_IMAGINARY = 10**9
 
 
@@ -77,7 +77,7 @@ class Evaluator(Arithmetic):
         return self.multiply(Fraction(1, 2), self.add(rising, self.multiply(Fraction(sign), falling)))
 
     def inverse(self, name: str, argument: Number) -> Number:
-        """asin, acos, asinh, acosh or atanh, where real arguments have real values; atan anywhere."""
+        """asin, acos, asinh, acosh or atanh for arguments with real values; atan for any argument."""
         plus = name in ("atan", "asinh")
         if isinstance(argument, Fraction) and (argument in (0, 1, -1)):
             if (name, abs(argument)) == ("atanh", 1):
@@ -90,7 +90,7 @@ class Evaluator(Arithmetic):
         outside = low >= 1 if name == "acosh" else abs(ball.middle) + ball.error < 1
         if not plus and not (outside and (name != "acosh" or ball.middle > 0)):
             raise NoValue("a branch cut")
-        # The derivative is the inverse of the distance (or of its root) of the square from 1 or -1.
+        # The derivative is the inverse of the distance (or its root) of the square from 1 or -1.
         square = (
             max(low, 0) ** 2 + 1
             if plus

@@ -10,7 +10,7 @@ Decision = Literal["in the band", "too easy", "too hard", "cannot be graded"]
 
 
 class Verdict(StrEnum):
-    """Outcome of grading. `undecided` is neither: nothing was found, understood, or finished in time."""
+    """Outcome of grading. `undecided`: no answer, an answer that is not understood, or a comparison that timed out."""
 
     right = "right"
     wrong = "wrong"
@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 class PassRateBand:
     """A problem is kept if low..high (inclusive) of `samples` solutions are right (SvS: 1..5 of 8).
 
-    A solution that could not be graded is never guessed at: whether it was right or wrong must not matter.
+    The decision never depends on whether an ungraded solution is right or wrong.
     """
 
     low: int
@@ -29,8 +29,8 @@ class PassRateBand:
     samples: int
 
     def decide(self, right: int, undecided: int, drawn: int) -> Decision | None:
-        """What is certain after `drawn` samples, whatever the others would be; None = nothing yet."""
-        most = right + undecided + self.samples - drawn  # right ones there can still be
+        """The decision that is certain after `drawn` samples, whatever the remaining ones would be; None = none yet."""
+        most = right + undecided + self.samples - drawn  # maximum number of right ones
         if right > self.high:
             return "too easy"
         if most < self.low:
@@ -40,7 +40,7 @@ class PassRateBand:
         return "cannot be graded" if drawn == self.samples else None
 
     def next_samples(self, right: int, undecided: int, drawn: int) -> int:
-        """The fewest further samples that could decide; 0 once it is decided."""
+        """The smallest number of further samples that could decide; 0 once it is decided."""
         if self.decide(right, undecided, drawn) is not None:
             return 0
         most = right + undecided + self.samples - drawn

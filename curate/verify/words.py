@@ -1,4 +1,4 @@
-"""Compare answers that are words."""
+"""Compare answers that consist of words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"po
 
 
 def compare_words(candidate: str, reference: str) -> Verdict | None:
-    """Words: equal, known to exclude each other, or undecided. None if either is no text of words."""
+    """Whether words are equal, known to exclude each other, or undecided. None if either text is not words."""
     words = [WORDS.fullmatch(text) is not None and _is_text(text) for text in (candidate, reference)]
     if not any(words):
         return None
@@ -22,7 +22,7 @@ def compare_words(candidate: str, reference: str) -> Verdict | None:
 
 
 def is_known(words: str) -> bool:
-    """Whether the text is one of those that exclude others."""
+    """Whether the text is one of those known to exclude others."""
     return any(words.lower() in group for group in _OPPOSITES)
 
 

@@ -19,7 +19,7 @@ from curate.word_problems.wording import ITEMS, NAMES
 
 def shopping(draw: Draw, level: int) -> Problem:
     """Totals, change, discounts."""
-    name, other = draw.distinct(NAMES, 2)
+    name, friend = draw.distinct(NAMES, 2)
     first, second = draw.distinct(ITEMS, 2)
     low, high, cheap, dear = {
         1: (2, 9, 2, 7),
@@ -38,7 +38,7 @@ def shopping(draw: Draw, level: int) -> Problem:
         )
     ]
     distractor = draw.one_of(
-        f"{other} has ${draw.integer(low, dear)} to spend but buys nothing.",
+        f"{friend} has ${draw.integer(low, dear)} to spend but buys nothing.",
         f"The shop opened {draw.integer(low, high)} weeks ago.",
         f"There are {draw.integer(low, high)} other people in the shop.",
     )
@@ -52,7 +52,7 @@ def shopping(draw: Draw, level: int) -> Problem:
     facts.append(
         draw.one_of(
             f"There are also {more} {second} in the basket, at ${dearer} each.",
-            f"For {other}, {name} adds {more} {second} at ${dearer} apiece.",
+            f"For {friend}, {name} adds {more} {second} at ${dearer} apiece.",
         )
     )
     if level == 2:
@@ -81,15 +81,15 @@ def mixtures(draw: Draw, level: int) -> Problem:
     drink = draw.one_of("lemonade", "punch", "squash", "iced tea", "cordial", "fruit soup")
     solution = Solution()
     if level == 1:
-        cups, each = draw.integer(2, 9), draw.integer(2, 7)
+        cups, cups_each = draw.integer(2, 9), draw.integer(2, 7)
         facts = [
             draw.one_of(
-                f"For {drink}, {name} mixes {each} cups of water with every cup of syrup.",
-                f"{name} makes {drink} from {each} cups of water to each cup of syrup.",
+                f"For {drink}, {name} mixes {cups_each} cups of water with every cup of syrup.",
+                f"{name} makes {drink} from {cups_each} cups of water to each cup of syrup.",
             ),
             draw.one_of(f"There are {cups} cups of syrup.", f"{name} uses up {cups} cups of syrup."),
         ]
-        water = solution.multiply("water", "cups", cups, each)
+        water = solution.multiply("water", "cups", cups, cups_each)
         if draw.chance(0.5):
             return Problem(facts, "How many cups of water are needed?", "", solution.steps)
         solution.add("mixture", "cups", water, cups)
@@ -138,29 +138,29 @@ def mixtures(draw: Draw, level: int) -> Problem:
 
 def ages(draw: Draw, level: int) -> Problem:
     """Ages of children, then of buildings."""
-    name, other = draw.distinct(NAMES, 2)
+    name, friend = draw.distinct(NAMES, 2)
     solution = Solution()
     if level == 1:
         age, gap = draw.integer(2, 9), draw.integer(2, 7)
         facts = [
             draw.one_of(f"{name} is {age} years old.", f"{name} has just turned {age}."),
-            draw.one_of(f"{other} is {gap} years older than {name}.", f"{name} is {gap} years younger than {other}."),
+            draw.one_of(f"{friend} is {gap} years older than {name}.", f"{name} is {gap} years younger than {friend}."),
         ]
         older = solution.add("age", "years", age, gap)
         if draw.chance(0.5):
-            return Problem(facts, f"How old is {other}?", "", solution.steps)
+            return Problem(facts, f"How old is {friend}?", "", solution.steps)
         solution.add("sum", "years", older, age)
-        return Problem(facts, f"How old are {name} and {other} together?", "", solution.steps)
+        return Problem(facts, f"How old are {name} and {friend} together?", "", solution.steps)
     if level == 2:
         age, factor, later = draw.integer(4, 15), draw.integer(2, 5), draw.integer(3, 15)
         facts = [
             draw.one_of(f"{name} is {age} years old.", f"{name} has just turned {age}."),
-            f"{other} is {factor} times as old as {name}.",
+            f"{friend} is {factor} times as old as {name}.",
         ]
         older = solution.multiply("age", "years", age, factor)
         both = solution.add("sum", "years", older, age)
         solution.add("sum later", "years", both, later, later)
-        return Problem(facts, f"How old will {name} and {other} be together in {later} years?", "", solution.steps)
+        return Problem(facts, f"How old will {name} and {friend} be together in {later} years?", "", solution.steps)
     place, second, third = draw.distinct(("castle", "bridge", "mill", "tower", "church", "town hall", "harbour"), 3)
     factor, more, less = draw.integer(2, 4), draw.integer(43, 98), draw.integer(13, 79)
     distractor = f"The {third} was painted {draw.integer(12, 98)} years ago."
@@ -191,8 +191,8 @@ def percentages(draw: Draw, level: int) -> Problem:
     solution = Solution()
     if level == 1:
         bottom, word = draw.one_of((2, "half"), (3, "a third"), (4, "a quarter"), (5, "a fifth"))
-        each, new = draw.integer(3, 9), draw.integer(2, 9)
-        number, lost = bottom * each, draw.integer(1, each - 1)
+        part, new = draw.integer(3, 9), draw.integer(2, 9)
+        number, lost = bottom * part, draw.integer(1, part - 1)
         facts = [
             draw.one_of(f"{name} has {number} {item}.", f"There are {number} {item} on {name}'s shelf."),
             draw.one_of(f"Of these, {word} are red.", f"{name} finds that {word} of them are red."),

@@ -10,7 +10,7 @@ from curate.word_problems.wording import ITEMS, NAMES
 
 def travel(draw: Draw, level: int) -> Problem:
     """Speed, time, distance; hours and minutes at level 4."""
-    name, other = draw.distinct(NAMES, 2)
+    name, friend = draw.distinct(NAMES, 2)
     slow, fast, short, long = {1: (2, 9, 2, 7), 2: (4, 15, 3, 9), 3: (43, 97, 4, 19), 4: (52, 118, 3, 19)}[level]
     speed, faster = draw.integer(slow, fast), draw.integer(slow, fast)
     hours, later = draw.integer(short, long), draw.integer(short, long)
@@ -19,7 +19,7 @@ def travel(draw: Draw, level: int) -> Problem:
     )
     solution = Solution()
     distractor = draw.one_of(
-        f"{other} set off {draw.integer(12, 89)} minutes before.",
+        f"{friend} set off {draw.integer(12, 89)} minutes before.",
         f"The luggage weighs {draw.integer(12, 89)} kilograms.",
     )
     if level < 4:
@@ -141,7 +141,7 @@ def geometry(draw: Draw, level: int) -> Problem:
 
 def work(draw: Draw, level: int) -> Problem:
     """Work rates; at level 4 fractions of a job."""
-    name, other = draw.distinct(NAMES, 2)
+    name, friend = draw.distinct(NAMES, 2)
     item = draw.one_of(*ITEMS)
     verb = draw.one_of("makes", "paints", "packs", "cleans", "wraps")
     solution = Solution()
@@ -161,8 +161,8 @@ def work(draw: Draw, level: int) -> Problem:
         order = (rate + second) * hours + draw.integer(5, 40)
         facts = [
             draw.one_of(
-                f"{name} {verb} {rate} {item} an hour, and {other} {second}.",
-                f"While {name} {verb} {rate} {item} an hour, {other} manages {second}.",
+                f"{name} {verb} {rate} {item} an hour, and {friend} {second}.",
+                f"While {name} {verb} {rate} {item} an hour, {friend} manages {second}.",
             ),
             f"They work side by side for {hours} hours, and {order} {item} are wanted.",
         ]
@@ -170,13 +170,13 @@ def work(draw: Draw, level: int) -> Problem:
         done = solution.multiply("number done", item, both, hours)
         solution.subtract("rest", item, order, done)
         return Problem(facts, f"How many {item} are still missing?", "", solution.steps)
-    distractor = f"{other} has worked there for {draw.integer(12, 39)} years."
+    distractor = f"{friend} has worked there for {draw.integer(12, 39)} years."
     if level == 3:
         rate, second, hours = draw.integer(23, 89), draw.integer(23, 89), draw.integer(7, 29)
         alone = draw.integer(13, 59)
         order = (rate + second) * hours + rate * alone
         facts = [
-            f"{name} {verb} {rate} {item} an hour and {other} {second}.",
+            f"{name} {verb} {rate} {item} an hour and {friend} {second}.",
             f"Of {order} {item} they do what they can in {hours} hours together, then {name} goes on alone.",
         ]
         both = solution.add("number an hour", item, rate, second)
@@ -187,7 +187,7 @@ def work(draw: Draw, level: int) -> Problem:
     lots = draw.integer(2, 9)
     order, wage = days * second * lots, draw.integer(13, 98)
     facts = [
-        f"Alone, {name} would need {days} days for an order of {order} {item}, and {other} {second} days.",
+        f"Alone, {name} would need {days} days for an order of {order} {item}, and {friend} {second} days.",
         f"After {together} days together they give the rest to a machine, at {wage} cents for each.",
     ]
     both = solution.add("part a day", "of the order", Fraction(1, days), Fraction(1, second))
@@ -236,18 +236,18 @@ def patterns(draw: Draw, level: int) -> Problem:
         ends = solution.add("sum of first and last day", item, start, last)
         solution.multiply("sum", item, ends, days, Fraction(1, 2))
         return Problem(facts, f"How many {item} are sold in {days} days?", distractor, solution.steps)
-    crates, each, size = draw.integer(113, 489), draw.integer(43, 98), draw.integer(17, 39)
+    crates, per_crate, size = draw.integer(113, 489), draw.integer(43, 98), draw.integer(17, 39)
     price, fee = draw.integer(113, 489), draw.integer(13, 98)
-    boxes = crates * each // size
+    boxes = crates * per_crate // size
     facts = [
         draw.one_of(
-            f"{name} gets {crates} crates of {each} {item} and packs them into boxes of {size}.",
-            f"Boxes of {size} are packed by {name} from {crates} crates with {each} {item} each.",
+            f"{name} gets {crates} crates of {per_crate} {item} and packs them into boxes of {size}.",
+            f"Boxes of {size} are packed by {name} from {crates} crates with {per_crate} {item} each.",
         ),
         f"A full box earns ${price}, and every one of the {item} left over costs ${fee}.",
     ]
     distractor = f"A crate weighs {draw.integer(12, 89)} kilograms."
-    total = solution.multiply("total", item, crates, each)
+    total = solution.multiply("total", item, crates, per_crate)
     rest = solution.combine("rest", item, (total,), less=[(boxes, size)])
     solution.combine("gain", "dollars", (boxes, price), less=[(rest, fee)])
     return Problem(facts, "How many dollars does that bring in the end?", distractor, solution.steps)

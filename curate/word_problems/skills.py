@@ -73,11 +73,11 @@ class Skills:
         generator = np.random.default_rng(derive_seed(self.seed, "skills", "rows", part, skill))
         rows = list[tuple[str, str, str]]()
         while len(rows) < count:
-            asked = generator.integers(0, len(SYMBOLS), LENGTH)  # (6,)
-            prompt = f"{skill} : {_spelled(asked)}"
+            symbols = generator.integers(0, len(SYMBOLS), LENGTH)  # (6,)
+            prompt = f"{skill} : {_spelled(symbols)}"
             if prompt not in taken:
                 taken.add(prompt)
-                rows.append((prompt, _spelled(substitution[asked]), skill))
+                rows.append((prompt, _spelled(substitution[symbols]), skill))
         return rows
 
 

@@ -124,19 +124,19 @@ def _families(families: Sequence[str] | None) -> list[str]:
 
 
 def _weights(levels: Sequence[int] | None, mixture: Mapping[int, float] | None) -> dict[int, float]:
-    given = MIXTURE if mixture is None else mixture
-    wanted = list(given if levels is None else levels)
+    weights = MIXTURE if mixture is None else mixture
+    wanted = list(weights if levels is None else levels)
     if not wanted or len(set(wanted)) < len(wanted):
         raise InputError(f"levels is {wanted}; name at least one, each once")
-    for level in [*wanted, *given]:
+    for level in [*wanted, *weights]:
         if level not in LEVELS:
             raise InputError(f"level {level!r} is unknown; use some of 1, 2, 3, 4")
     if mixture is not None and set(mixture) != set(wanted):
         raise InputError(f"mixture has levels {sorted(mixture)} but levels is {sorted(wanted)}; give one of them")
     for level in wanted:
-        if not (math.isfinite(given[level]) and given[level] > 0):
-            raise InputError(f"mixture of level {level} is {given[level]}; weights must be positive numbers")
-    return {level: given[level] for level in sorted(wanted)}
+        if not (math.isfinite(weights[level]) and weights[level] > 0):
+            raise InputError(f"mixture of level {level} is {weights[level]}; weights must be positive numbers")
+    return {level: weights[level] for level in sorted(wanted)}
 
 
 def _shares(n: int, weights: Sequence[float], first: int = 0) -> list[int]:

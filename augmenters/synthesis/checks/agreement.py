@@ -22,8 +22,8 @@ def fault(right: int, wrong: Sequence[str]) -> str | None:
 
 def _answer(text: str) -> str | None:
     """What stands for the answer of a solution: its value where it is a plain number."""
-    found = extract(text)
-    if found is None or not found.strong:
+    answer = extract(text)
+    if answer is None or not answer.strong:
         return None
-    number = plain_number(found.text)
-    return str(number.value) if number is not None else "".join(found.text.split()).lower()
+    number = plain_number(answer.text)
+    return str(number.value) if number is not None else "".join(answer.text.split()).lower()

@@ -25,9 +25,9 @@ def fault(problem: str, answer: str, parent: str) -> str | None:
         return marker[0]
     if _LETTER.fullmatch(answer.strip()):
         return None
-    found = _numbers(answer)
-    if len(found) == 1 and _NUMBER.fullmatch(_bare(answer)):
-        (number,) = found
+    stated = _numbers(answer)
+    if len(stated) == 1 and _NUMBER.fullmatch(_bare(answer)):
+        (number,) = stated
         return answer if number in _numbers(problem) and number not in _numbers(parent) else None
     wanted = _squeezed(answer)
     told = len(wanted) >= 3 and wanted in _squeezed(problem) and wanted not in _squeezed(parent)
@@ -35,7 +35,7 @@ def fault(problem: str, answer: str, parent: str) -> str | None:
 
 
 def solution_told(task: str, solution: str) -> str | None:
-    """A line of the solution that stands in the task, or a whole tool call; None where there is none."""
+    """A line of the solution that stands in the task, or a whole tool call; None if there is none."""
     if (call := re.search(r"<tool_call>|\{\s*\"name\"\s*:", task)) is not None:
         return call[0]
     lines = (line.strip() for line in solution.splitlines())

@@ -35,14 +35,14 @@ def fault(problem: str, right: Sequence[str]) -> str | None:
 
 
 def _used(text: str) -> set[Fraction]:
-    found = {value for equation in equations(text) for operand in equation.operands for value in operand.readings}
+    used = {value for equation in equations(text) for operand in equation.operands for value in operand.readings}
     for sentence in sentences(text):
         said = [*numbers(sentence), *number_words(sentence)]
         for a, b in combinations(said, 2):
-            made = {a + b, a - b, b - a, a * b, *([a / b] if b else ()), *([b / a] if a else ())}
-            if made & (set(said) - {a, b}):
-                found |= {a, b}
-    return found
+            results = {a + b, a - b, b - a, a * b, *([a / b] if b else ()), *([b / a] if a else ())}
+            if results & (set(said) - {a, b}):
+                used |= {a, b}
+    return used
 
 
 def _forms(number: Fraction) -> tuple[Fraction, ...]:

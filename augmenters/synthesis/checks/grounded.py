@@ -26,19 +26,19 @@ def fault(problem: str, right: Sequence[str], least: int) -> str | None:
     minutes of an hour, and its equations hold. One without readable equations says nothing and counts for either.
     """
     faults = [solution_fault(problem, text) for text in right]
-    grounded = sum(each is None for each in faults)
+    grounded = sum(problem_found is None for problem_found in faults)
     if grounded >= min(least, len(right)):
         return None
-    return next(each for each in faults if each is not None)
+    return next(problem_found for problem_found in faults if problem_found is not None)
 
 
 def solution_fault(problem: str, solution: str) -> str | None:
-    """The first number of a solution from nowhere, or its first false equation; None where there is none."""
+    """The first number of a solution from nowhere, or its first false equation; None if there is none."""
     known = set(numbers(problem)) | number_words(problem) | constants(problem + solution)
     for sentence in sentences(solution):
         for equation in equations(sentence):
-            if (found := _equation_fault(equation, known)) is not None:
-                return found
+            if (fault := _equation_fault(equation, known)) is not None:
+                return fault
             known.add(equation.result.value)
             known.update(equation.result.readings)
         known |= _derived(numbers(sentence), known)
@@ -70,8 +70,8 @@ def _forms(value: Fraction) -> tuple[Fraction, ...]:
 def _derived(said: Sequence[Fraction], known: set[Fraction]) -> set[Fraction]:
     """The numbers of a sentence that two known ones in it make: "3 packs of 4, so 12 in all"."""
     old = [number for number in said if number in known]
-    made = {value for a in old for b in old for value in (a + b, a - b, a * b, a / b if b else a)}
-    return {number for number in said if number in made}
+    derivable = {value for a in old for b in old for value in (a + b, a - b, a * b, a / b if b else a)}
+    return {number for number in said if number in derivable}
 
 
 def _shown(value: Fraction) -> str:

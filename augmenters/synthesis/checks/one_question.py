@@ -38,6 +38,6 @@ def fault(problem: str, answer: str) -> str | None:
 
 def _is_question(sentence: str) -> bool:
     """Whether a sentence asks for a quantity; "Can you help?" does not."""
-    asked = sentence.rstrip().endswith("?")
+    asks = sentence.rstrip().endswith("?")
     starts = re.match(r"\s*(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b", sentence, re.I)
-    return bool((asked and _ASKS.search(sentence)) or starts)
+    return bool((asks and _ASKS.search(sentence)) or starts)

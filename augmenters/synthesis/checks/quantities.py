@@ -89,7 +89,7 @@ class _Unreadable(Exception):
 def numbers(text: str) -> list[Fraction]:
     """The numbers that stand in digits, in order; no times of day, ordinals or marks of lists."""
     plain = _BULLET.sub(" ", rewritten(text))
-    return [_fraction(found[0]) for found in _NUMBER.finditer(plain)]
+    return [_fraction(number[0]) for number in _NUMBER.finditer(plain)]
 
 
 def number_words(text: str) -> set[Fraction]:
@@ -100,8 +100,8 @@ def number_words(text: str) -> set[Fraction]:
 def constants(text: str) -> set[Fraction]:
     """What a reader knows without being told: 60 where minutes are spoken of, 7 with weeks, 0, 1, 2 and 100 always."""
     low = text.lower()
-    return {Fraction(each) for word, given in _CONSTANTS.items() if word in low for each in given} | {
-        Fraction(each) for each in _ALWAYS
+    return {Fraction(number) for word, numbers_of in _CONSTANTS.items() if word in low for number in numbers_of} | {
+        Fraction(number) for number in _ALWAYS
     }
 
 
@@ -133,39 +133,39 @@ def _equations(plain: str) -> Iterator[Equation]:
             first, second = _longest(left, suffix=True), _longest(right, suffix=False)
             if first is None or second is None:
                 continue
-            (value, operands, words), (other, others, _) = first, second
+            (value, operands, words), (second_result, others, _) = first, second
             if len(operands) + len(others) < 3:
                 continue  # "1 hour = 60 minutes" calculates nothing
             if len(others) == 1:
                 yield Equation(tuple(operands), others[0], _same(value, others[0]), words)
             else:
-                yield Equation((*operands, *others), Operand(other), value == other, words)
+                yield Equation((*operands, *others), Operand(second_result), value == second_result, words)
 
 
-def _same(value: Fraction, shown: Operand) -> bool:
-    """Whether a calculated value is shown rightly, rounded or as a percentage."""
-    slack = Fraction(1, 2 * 10**shown.decimals) if shown.decimals else Fraction(0)
-    if value.denominator > 1 and not shown.decimals:
+def _same(value: Fraction, stated: Operand) -> bool:
+    """Whether a calculated value is stated rightly, rounded or as a percentage."""
+    slack = Fraction(1, 2 * 10**stated.decimals) if stated.decimals else Fraction(0)
+    if value.denominator > 1 and not stated.decimals:
         slack = Fraction(1, 2)  # rounded to a whole number
-    return any(abs(value - each) <= slack for each in (*shown.readings, shown.value / 100, shown.value * 100))
+    return any(abs(value - reading) <= slack for reading in (*stated.readings, stated.value / 100, stated.value * 100))
 
 
 Token = tuple[str, str, bool]  # kind "n", "o", "w" or "x"; text; percent
 
 
 def _tokens(side: str) -> list[Token]:
-    found: list[Token] = []
+    tokens: list[Token] = []
     end = 0
     for match in _TOKEN.finditer(side):
         kind = str(match.lastgroup if match.lastgroup != "p" else "n")
         word = match["w"]
         if word and len(word) == 1 and word.lower() != "a":
             # A single letter is a variable, unless it is a unit that stands right behind a number.
-            kind = "w" if match.start() == end and word in _UNIT_LETTERS and found and found[-1][0] == "n" else "x"
+            kind = "w" if match.start() == end and word in _UNIT_LETTERS and tokens and tokens[-1][0] == "n" else "x"
         text = match["n"] or match[0]
-        found.append((kind, text, bool(match["p"])))
+        tokens.append((kind, text, bool(match["p"])))
         end = match.end()
-    return found
+    return tokens
 
 
 def _longest(tokens: list[Token], *, suffix: bool) -> tuple[Fraction, list[Operand], tuple[str, ...]] | None:
@@ -179,7 +179,7 @@ def _longest(tokens: list[Token], *, suffix: bool) -> tuple[Fraction, list[Opera
             continue
         if suffix and edge[:2] == ("o", "-") and len(part) > 2:
             continue  # a dash before the first number is no sign
-        plain = [each for each in part if each[0] != "w"]
+        plain = [token for token in part if token[0] != "w"]
         try:
             value, operands = _evaluated(plain)
         except _Unreadable:
@@ -199,8 +199,8 @@ def _evaluated(tokens: list[Token]) -> tuple[Fraction, list[Operand]]:
         value = product()
         while peek() in ("+", "-") and peek():
             sign, place = peek(), place + 1
-            other = product()
-            value = value + other if sign == "+" else value - other
+            right = product()
+            value = value + right if sign == "+" else value - right
         return value
 
     def product() -> Fraction:
@@ -208,10 +208,10 @@ def _evaluated(tokens: list[Token]) -> tuple[Fraction, list[Operand]]:
         value = atom()
         while peek() in ("*", "/") and peek():
             sign, place = peek(), place + 1
-            other = atom()
-            if sign == "/" and not other:
+            right = atom()
+            if sign == "/" and not right:
                 raise _Unreadable
-            value = value * other if sign == "*" else value / other
+            value = value * right if sign == "*" else value / right
         return value
 
     def atom() -> Fraction:

@@ -40,12 +40,12 @@ def problem_faults(
     problem: str, answer: str, parent: str, least_difference: float, checks: frozenset[Check]
 ) -> dict[Check, str]:
     """Check -> what it found, for the checks of problems among `checks`."""
-    found = {
+    checkers = {
         "answer_hidden": lambda: answer_hidden.fault(problem, answer, parent),
         "one_question": lambda: one_question.fault(problem, answer),
         "different": lambda: difference.fault(problem, parent, least_difference),
     }
-    faults = {name: found[name]() for name in OF_PROBLEMS if name in checks}
+    faults = {name: checkers[name]() for name in OF_PROBLEMS if name in checks}
     return {name: fault for name, fault in faults.items() if fault is not None}
 
 
@@ -53,11 +53,11 @@ def task_faults(
     task: str, solution: str, parent: str, least_difference: float, checks: frozenset[Check]
 ) -> dict[Check, str]:
     """As `problem_faults`, for a task whose solution is no number: the solution itself must not stand in it."""
-    found = {
+    checkers = {
         "answer_hidden": lambda: answer_hidden.solution_told(task, solution),
         "different": lambda: difference.fault(task, parent, least_difference),
     }
-    faults = {name: found[name]() for name in OF_TASKS if name in checks}
+    faults = {name: checkers[name]() for name in OF_TASKS if name in checks}
     return {name: fault for name, fault in faults.items() if fault is not None}
 
 
@@ -65,11 +65,11 @@ def solution_faults(
     problem: str, right: list[str], wrong: list[str], least_right: int, checks: frozenset[Check]
 ) -> dict[Check, str]:
     """Check -> what it found, for the checks of solutions among `checks`. right, wrong: texts of the solutions."""
-    found = {
+    checkers = {
         "agreement": lambda: agreement.fault(len(right), wrong),
         "givens_used": lambda: givens_used.fault(problem, right),
         "grounded": lambda: grounded.fault(problem, right, least_right),
         "units": lambda: units.fault(problem, right),
     }
-    faults = {name: found[name]() for name in OF_SOLUTIONS if name in checks}
+    faults = {name: checkers[name]() for name in OF_SOLUTIONS if name in checks}
     return {name: fault for name, fault in faults.items() if fault is not None}

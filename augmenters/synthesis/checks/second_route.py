@@ -32,14 +32,14 @@ def fault(verdicts: Sequence[Verdict], answers: Sequence[str | None]) -> str | N
 
 def text_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
     """The marked final answer of a solution, numbers by value."""
-    found = extract(text)
-    if found is None or not found.strong:
+    answer = extract(text)
+    if answer is None or not answer.strong:
         return None
-    number = plain_number(found.text)
-    return str(number.value) if number is not None else "".join(found.text.split()).lower()
+    number = plain_number(answer.text)
+    return str(number.value) if number is not None else "".join(answer.text.split()).lower()
 
 
 def program_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
-    """What the program in a completion prints last; None where there is none, or it fails."""
+    """What the program in a completion prints last; None if there is none, or it fails."""
     program = program_in(text)
     return None if program is None else printed_answer(program)

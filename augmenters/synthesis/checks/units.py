@@ -35,20 +35,20 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 def fault(problem: str, right: Sequence[str]) -> str | None:
     """Both units, where most solutions that name a unit name another than the problem asks for; or None."""
-    asked = asked_unit(problem)
-    if asked is None:
+    wanted = asked_unit(problem)
+    if wanted is None:
         return None
-    named = Counter(unit for text in right if (unit := _answer_unit(text)) is not None)
-    if not named:
+    units = Counter(unit for text in right if (unit := _answer_unit(text)) is not None)
+    if not units:
         return None
-    found, _ = named.most_common(1)[0]
-    return f"asked in {asked}, answered in {found}" if found != asked and named[asked] < named[found] else None
+    most, _ = units.most_common(1)[0]
+    return f"asked in {wanted}, answered in {most}" if most != wanted and units[wanted] < units[most] else None
 
 
 def asked_unit(problem: str) -> str | None:
     """The unit that the last question asks for, where it is a common one: "How many minutes .." or "in minutes"."""
-    asked = list(_ASKED.finditer(problem))
-    return _unit_of(asked[-1][1]) if asked else None
+    questions = list(_ASKED.finditer(problem))
+    return _unit_of(questions[-1][1]) if questions else None
 
 
 def _answer_unit(text: str) -> str | None:
