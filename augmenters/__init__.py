@@ -1,6 +1,6 @@
-"""Augmenters: components that change which rows a dataset holds, and how often."""
+"""Augmenters: components that change which rows a dataset contains, and how often."""
 
 import lazy_loader
 
-# Loaded when first used; the names are in __init__.pyi, a line each.
+# Loaded on first use; __init__.pyi lists the names, one per line.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

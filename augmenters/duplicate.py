@@ -71,11 +71,11 @@ class Duplicate(Component):
         return self.only is not None
 
     def with_copies(self, extra: int) -> Duplicate:
-        """With so many extra copies in place of "auto"; 0 copies nothing."""
+        """The same with `times` extra copies in place of "auto"; 0 copies nothing."""
         return self.model_copy(update={"times": extra})
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
-        """Raises InputError if `only`, the noise guard or a control needs what was not measured."""
+        """Raises InputError if `only`, the noise guard or a control needs values that were not measured."""
         plan.check_one_epoch("Duplicate")
         if self.times == "auto":
             raise InputError(
@@ -96,5 +96,5 @@ class Duplicate(Component):
             rng = np.random.default_rng(derive_seed(seed, "control", self.draw))
             rows = stand_ins(self.of, rows, split, plan.planned & split.allowed(self.only), rng)
         counts = plan.counts.copy()
-        np.add.at(counts, rows, self.times)  # a small pool may have to serve twice
+        np.add.at(counts, rows, self.times)  # rows may repeat, if the pool is small
         return plan.with_counts(counts)

@@ -1,4 +1,4 @@
-"""Mix in rows of another dataset, against forgetting."""
+"""Mix in rows of another dataset to reduce forgetting."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Replay(Reading):
     added: ClassVar[frozenset[str]] = Reading.added | {"limit"}
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
-        """Only the share is planned; which rows is decided when the final number is known."""
+        """Plan only the share; the rows are chosen when the final number is known."""
         return plan.demand(Demand(self, "replay", seed, share=self.share))
 
     def check_examples(self, examples: Examples) -> None:
@@ -47,7 +47,7 @@ class Replay(Reading):
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
         """Raises InputError if the other dataset cannot be read, is too small, or does not fit the input.
 
-        Its unusable rows are among the rejected ones where `on_bad_row` is "drop".
+        Its unusable rows are added to the rejected ones if `on_bad_row` is "drop".
         """
         (demand,) = plan.demands
         wanted = demand.count or 0
@@ -69,7 +69,7 @@ class Replay(Reading):
         return f"Replay data {name_of(self.data)}"
 
     def _read(self, examples: Examples) -> Loaded:
-        """The other dataset, if it is of the shape of the input."""
+        """The other dataset, if it has the shape of the input."""
         loaded = read_for("Replay", "data", self.data, **self.reading, on_bad_row=self.on_bad_row)
         if loaded.examples.shape != examples.shape:
             raise InputError(
@@ -89,7 +89,7 @@ class Replay(Reading):
 def _as_input(sample: Examples, examples: Examples, name: str) -> pa.Table:
     """The sample's roles under the input's column names and types. name: of the sample's data, for messages."""
     columns = []
-    # A column may be the completion and the final answer: the role that is trained on comes first.
+    # A column may be both completion and final answer: the role that is trained on comes first.
     order = [*examples.content_roles, *(role for role in examples.columns if role not in examples.content_roles)]
     for field in examples.table.schema:
         roles = [role for role in order if examples.columns[role] == field.name and role != "id"]

@@ -109,7 +109,7 @@ class Subset(Component):
         return plan if self.epochs == 1 else self._in_epochs(plan, kept, per_epoch, generator)
 
     def _in_epochs(self, plan: Plan, kept: np.ndarray, per_epoch: int, generator: np.random.Generator) -> Plan:
-        """Each kept row counted once for every epoch that it is in, as evenly as `per_epoch` rows of each allow."""
+        """Count each kept row once for every epoch that contains it, as evenly as `per_epoch` rows of each allow."""
         if plan.counts.max(initial=0) > 1:
             raise InputError("Subset(epochs=...) draws rows anew for every epoch, copies too; leave out Duplicate")
         counts = np.zeros_like(plan.counts)
@@ -132,14 +132,14 @@ class Subset(Component):
 
 
 def _groups(labels: np.ndarray) -> list[np.ndarray]:
-    """Positions of the rows of each label, in the order of the labels as text; last those without a label."""
+    """Positions of the rows of each label, in alphabetical order of the labels; rows without a label come last."""
     codes, names = source_codes(labels, len(labels))
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.searchsorted(codes[order], np.arange(1, len(names))))
 
 
 def _balanced(groups: list[np.ndarray], wanted: int) -> list[tuple[np.ndarray, int]]:
-    """The groups and how many to take from each: from the smallest up, an equal share of what is still wanted."""
+    """The groups and how many rows to take from each: smallest group first, an equal share of the remaining rows."""
     shares, left = [], wanted
     for visited, rows in enumerate(sorted(groups, key=len)):
         share = min(len(rows), round(left / (len(groups) - visited)))

@@ -163,7 +163,7 @@ class Synthesize(Component):
         return self
 
     def _variation_text(self) -> str:
-        """The prompt of proposals: that of the strategy, unless there is one of its own."""
+        """The prompt of proposals: the strategy's, unless there is a custom one."""
         own = self.variation_prompt != DEFAULT_VARIATION_PROMPT or self.strategy == "variation"
         return self.variation_prompt if own else prompt_file(self.strategy)
 
@@ -196,19 +196,19 @@ class Synthesize(Component):
         check_examples(examples, domain, run_programs=self.run_programs)
 
     def check_ready(self) -> None:
-        """Raise if the generator can tell that it will fail."""
+        """Raise an error if the generator can tell that it will fail."""
         call_hook(self.generator, "check_ready")
         if self.second_generator is not None and "second_route" in self.checks:
             call_hook(self.second_generator, "check_ready")
 
     def check_engine(self, engine: Engine | None) -> None:
-        """Raise InputError if a generator needs an engine, and there is none."""
+        """Raise InputError if a generator needs an engine and there is none."""
         call_hook(self.generator, "check_engine", engine)
         if self.second_generator is not None and "second_route" in self.checks:
             call_hook(self.second_generator, "check_engine", engine)
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
-        """What realizing this plan would still ask of the generator; asks nothing."""
+        """What realizing this plan would still request from the generator; makes no requests."""
         (demand,) = plan.demands
         _, sources, queue = self._begin(demand, examples, run)
         queue.replay()
@@ -228,7 +228,7 @@ class Synthesize(Component):
         )
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
-        """Write, screen, solve and grade. Interrupted, the same call resumes from the request store in the cache."""
+        """Write, screen, solve and grade. If interrupted, the same call resumes from the request store in the cache."""
         (demand,) = plan.demands
         settings, sources, queue = self._begin(demand, examples, run)
         self._serve(queue, run)
@@ -242,9 +242,9 @@ class Synthesize(Component):
         )
 
     def preview(self, plan: Plan, examples: Examples, run: Run, proposals: int) -> Summary:
-        """What becomes of the first so many proposals of this plan (of whole rows).
+        """The outcome of the first `count` proposals of this plan (of whole rows).
 
-        They are asked and stored as `realize` would, which then pays for the others only.
+        They are requested and stored as by `realize`, which then pays only for the others.
         """
         (demand,) = plan.demands
         settings, sources, queue = self._begin(demand, examples, run, most=-(-proposals // self.variants))
@@ -252,7 +252,7 @@ class Synthesize(Component):
         return self._summarize(settings, demand, sources, queue)(Screened())
 
     def _serve(self, queue: SynthesisQueue, run: Run) -> None:
-        """Have everything answered that the store, the budget and the yield leave to be asked."""
+        """Serve all requests that the store, the budget and the yield leave open."""
         with run.progress.stage("synthesize", len(queue.groups), "rows") as stage:
             queue.on_finished = lambda _: stage.advance(1)
             queue.replay()
@@ -276,9 +276,9 @@ class Synthesize(Component):
     def _begin(
         self, demand: Demand, examples: Examples, run: Run, most: int | None = None
     ) -> tuple[SynthesisSettings, SourceRows, SynthesisQueue]:
-        """How variants are made, the rows that can have some, and the queue of requests, none of them asked yet.
+        """The settings of variants, the rows that can have some, and the queue of requests, none of them made yet.
 
-        most: rows, the first of those that are asked about; None = all.
+        most: maximum number of rows, the first ones in request order; None = all.
         """
         assert demand.rows is not None
         check_shape(examples)
@@ -291,7 +291,7 @@ class Synthesize(Component):
             )
         settings = self._settings(run.gate_index(examples), domain)
         groups = [VariantGroup(source, settings, demand.seed, demand.number) for source in sources.rows]
-        # Which rows are reached before a budget ends must not depend on how the file is sorted.
+        # The rows that are reached before a budget ends must not depend on the order of the file.
         order = np.random.default_rng(demand.seed).permutation(len(groups))
         second = self.second_generator if settings.second is not None else None
         queue = SynthesisQueue(
@@ -306,7 +306,7 @@ class Synthesize(Component):
         return settings, sources, queue
 
     def _domain(self, examples: Examples) -> Domain:
-        """How the rows are graded. InputError if a strategy needs final answers and they have none."""
+        """How the rows are graded. InputError if a strategy needs final answers and there are none."""
         domain = find_domain(examples, self.grader, run_programs=self.run_programs)
         if not domain.of_answers and self.strategy != "variation":
             raise InputError(
@@ -357,7 +357,7 @@ class Synthesize(Component):
 
 
 def _label(generator: Generator, identity: str) -> str:
-    """Name of the model, and what tells its versions apart."""
+    """Name of the model, and what distinguishes its versions."""
     model = getattr(generator, "model", None)
     if not isinstance(model, str) or model in identity:
         return identity
@@ -365,9 +365,9 @@ def _label(generator: Generator, identity: str) -> str:
 
 
 def _reject_near_duplicates(groups: Sequence[VariantGroup], run: Run) -> None:
-    """Of kept problems that are near-duplicates of each other keep the first, in the order of the groups."""
+    """Among kept problems that are near-duplicates of each other, keep the first, in the order of the groups."""
     kept = kept_variants(groups)
-    # Only against each other: what each collides with in the input was seen before it was solved.
+    # Only against each other: matches with the input were checked before solving.
     index = run.new_rows_index()
     hits = index.admit([v.problem or "" for _, v in kept], [new_id(group, v) for group, v in kept])
     for (_, variant), collisions in zip(kept, hits, strict=True):

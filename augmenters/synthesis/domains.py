@@ -1,4 +1,4 @@
-"""What synthesis asks and how it grades, by the grader of the rows: final answers, programs with tests, tool calls."""
+"""Prompts and grading of synthesis for each kind of grader: final answers, programs with tests, tool calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from curate.evaluation.grading import fitting, references, verdicts
 from curate.graders import JSON, Math, Tests
 from curate.verify import Verdict
 
-_LOOKED_AT = 200  # rows, to find the grader that fits
+_LOOKED_AT = 200  # rows used to find the grader that fits
 _TESTED_BY = (
     *("test", "tests", "test_code", "test_list", "unit_tests", "assertions"),
     *("test_setup_code", "test_imports", "test_setup", "entry_point", "entry", "function_name"),
@@ -40,14 +40,14 @@ class Domain:
 
     @property
     def of_answers(self) -> bool:
-        """Whether problems have a final answer, by which strategies and checks go."""
+        """Whether problems have a final answer, which strategies and checks depend on."""
         return self.grader is None
 
     def prompt(self, number: int) -> str:
         return prompt_file(self.prompts[number])
 
     def references(self, examples: Examples, pairs: Sequence[tuple[str, str] | None]) -> list[str | None]:
-        """(n,) what the grader grades each row by. pairs: (problem, solution), or None for a row that cannot serve."""
+        """(n,) reference of each row for grading. pairs: (problem, solution), or None for a row that cannot be used."""
         finals: list[str | None] = [None] * len(examples)
         if "final_answer" in examples.columns:
             finals = [None if answer is None else str(answer) for answer in examples.column("final_answer").to_pylist()]
@@ -60,7 +60,7 @@ class Domain:
         return verdict
 
     def answer(self, text: str, verdict: Verdict) -> str | None:
-        """What a completion of the second route arrives at, to be told from others; None = nothing."""
+        """The answer of a second-route completion, for comparison with others; None if there is none."""
         if verdict == Verdict.right:
             return None
         if UNSOLVABLE in text.lower() and "```" not in text and "<tool_call>" not in text:
@@ -75,9 +75,10 @@ MATHS = Domain()
 
 
 def domain_of(examples: Examples, grader: Any, pairs_of: Any, *, run_programs: bool) -> Domain:
-    """The domain of the examples. grader: that which is named; None = what fits.
+    """The domain of the examples. grader: the one that was named; None = the one that fits.
 
-    pairs_of: examples -> their (problem, solution) pairs, tools or not. InputError for programs without consent.
+    pairs_of: returns the (problem, solution) pairs of examples, also those with tools. InputError for programs without
+    consent.
     """
     if isinstance(grader, Math):
         return MATHS
@@ -101,7 +102,7 @@ def domain_of(examples: Examples, grader: Any, pairs_of: Any, *, run_programs: b
 
 
 def _fitting(examples: Examples, pairs_of: Any) -> Any:
-    """Tests or JSON where the rows are graded by them; else None, and final answers are looked for."""
+    """Tests or JSON if the rows are graded by them; else None, which means final answers."""
     if examples.shape == "text":
         return None
     places = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
@@ -113,5 +114,5 @@ def _fitting(examples: Examples, pairs_of: Any) -> Any:
 
 
 def tools_text(tools: Any) -> str:
-    """The tools of a row as one JSON object a line."""
+    """The tools of a row, one JSON object per line."""
     return "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools or ())

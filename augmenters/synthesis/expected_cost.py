@@ -1,14 +1,14 @@
-"""Tokens that variants are expected to cost before anything is asked, for `curate plan`."""
+"""Expected token cost of variants before any request is made, for `curate plan`."""
 
 from __future__ import annotations
 
 from augmenters.synthesis.variant_group import VariantGroup
 
-CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; the generator's own tokenizer is not asked
+CHARACTERS_PER_TOKEN = 3.5  # for English with numbers; the generator's own tokenizer is not used
 
 
 def expected_tokens(group: VariantGroup) -> tuple[float, float]:
-    """Tokens (generated, of prompts) still to come, if texts are about as long as the source row's."""
+    """Tokens (generated, in prompts) still to come, if texts are about as long as the source row's."""
     settings = group.settings
     problem = len(group.source.problem) / CHARACTERS_PER_TOKEN
     solution = len(group.source.solution) / CHARACTERS_PER_TOKEN

@@ -1,4 +1,4 @@
-"""How sampled solutions and second routes are graded, by the domain of the rows."""
+"""Grading of sampled solutions and second routes, by the domain of the rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from curate.verify import Verdict, grade, same_answer
 
 
 def grading(domain: Domain, *, run_programs: bool) -> Callable[[str, SourceRow], Verdict]:
-    """(completion, source) -> Verdict."""
+    """A function (completion, source) -> Verdict."""
     return partial(_by_answer, run_programs=run_programs) if domain.of_answers else partial(_by_grader, domain)
 
 
 def second_route_of(
     domain: Domain, samples: int, sampling: Sampling, *, program: bool, run_programs: bool
 ) -> SecondRoute:
-    """program: whether the answer is what a program prints, where there are final answers."""
+    """The second route. program: whether the answer is what a program prints, if there are final answers."""
     grades = grading(domain, run_programs=run_programs)
     if not domain.of_answers:
         return SecondRoute(samples, domain.prompt(2), sampling, domain.answer, grades)
@@ -31,7 +31,7 @@ def second_route_of(
 
 
 def _by_answer(text: str, source: SourceRow, *, run_programs: bool) -> Verdict:
-    # The prompt asks for a marked answer; a mere last number may be anything.
+    # The prompt asks for a marked answer; an unmarked last number may be anything.
     return grade(text, source.answer, strong_only=True, run_programs=run_programs)
 
 
@@ -40,6 +40,6 @@ def _by_grader(domain: Domain, text: str, source: SourceRow) -> Verdict:
 
 
 def _by_program(text: str, source: SourceRow) -> Verdict:
-    """By what its program prints; a text without one that runs arrives nowhere."""
+    """The answer printed by a completion's program; None if no program in it runs."""
     printed = program_answer(text)
     return Verdict.undecided if printed is None else same_answer(printed, source.answer)

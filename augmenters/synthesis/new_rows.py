@@ -24,13 +24,13 @@ ORIGIN = "synthetic"
 
 
 def new_id(group: VariantGroup, variant: Variant) -> str:
-    """Id of the row that a variant becomes."""
+    """Id of the row made from a variant."""
     demand = "" if group.demand == 0 else f"{group.demand + 1}."
     return f"{group.source.example_id}~{demand}{variant.number + 1}"
 
 
 def check_schema(examples: Examples, copied: Sequence[str] = ()) -> None:
-    """Raise InputError if a column would be null in new rows that is declared as never null. copied: as below."""
+    """Raise InputError if a non-nullable column would be null in new rows. copied: as in `new_rows`."""
     columns = examples.columns
     roles = [*examples.content_roles, "source", "final_answer"]
     written_columns = {columns[role] for role in roles if role in columns} | set(copied)
@@ -54,10 +54,10 @@ def new_rows(
 ) -> NewRows:
     """The kept variants as rows of the input's columns.
 
-    Problem and solution are new; source and final answer are those of the row they were written from.
-    model: identity of the generator, part of the keys of requests; name: as the rows call it.
-    copied: columns with the values of that row too. Every other column of the input is null: what it says of the source
-    row need not hold for its variant.
+    Problem and solution are new; source and final answer are those of the parent row.
+    model: identity of the generator, part of the keys of requests; name: the generator's name in rows.
+    copied: columns whose values are also copied from the parent. All other input columns are null: values of the
+    parent need not hold for its variant.
     """
     kept = kept_variants(groups)
     sources = examples.take(np.array(sorted({group.source.row for group, _ in kept}), np.int64))
@@ -126,7 +126,7 @@ def _cells(
 def _array(
     values: list[Any] | None, column: pa.Field, count: int, given: pa.ChunkedArray, keys: MessageKeys
 ) -> pa.Array:
-    """given: the column of the input, whose messages say how those of new rows are written."""
+    """One column of new rows. given: the column of the input, whose messages define the format of new ones."""
     if values is None:
         return pa.nulls(count, column.type)
     if pa.types.is_dictionary(column.type):

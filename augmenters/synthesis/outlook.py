@@ -1,4 +1,4 @@
-"""The outlook of a synthesis while it runs: what the first proposals say of the generator, and when to stop."""
+"""Early assessment of a running synthesis: report on its first proposals, and decide when to stop."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from augmenters.synthesis.variant_group import VariantGroup
 from augmenters.synthesis.variants import KEPT
 from curate.verify import Verdict
 
-FIRST = 20  # proposals after which something is said
-_WEAK = 0.1  # share of right solutions of its own problems
+FIRST = 20  # proposals before the first report
+_WEAK = 0.1  # share of right solutions of the generator's own problems
 _Z = 1.96
 
 
 class Outlook:
-    """Counts over the proposals of finished groups. Told once, when the first 20 are finished."""
+    """Counts over the proposals of finished groups. Reported once, when the first 20 are finished."""
 
     def __init__(self) -> None:
         self.proposals = self.kept = self.with_problem = self.solved = self.drawn = self.right = 0
         self._told = False
 
     def count(self, group: VariantGroup) -> str | None:
-        """Take in a finished group; what the first proposals say, once there are enough of them."""
+        """Count a finished group; returns the report on the first proposals, once there are enough of them."""
         for variant in group.variants:
             if variant.proposal is None:
                 continue
@@ -37,13 +37,13 @@ class Outlook:
         return self.said()
 
     def said(self) -> str:
-        """What the proposals so far say, in one line, with the remedy where there is need of one."""
+        """One line on the proposals so far, with a remedy if one is needed."""
         line = f"after {self.proposals:,} proposals: {self.kept:,} kept"
         advice = self.advice()
         return f"{line}; {advice}" if advice else line
 
     def advice(self) -> str | None:
-        """What is wrong with the generator, and what to do; None if nothing stands out."""
+        """What is wrong with the generator, and the remedy; None if nothing stands out."""
         if not self.proposals:
             return None
         if self.with_problem < 0.5 * self.proposals:
@@ -62,7 +62,7 @@ class Outlook:
         return None
 
     def hopeless(self, least_yield: float) -> bool:
-        """Whether fewer proposals than `least_yield` are kept, with 97.5 % confidence (Wilson's upper bound)."""
+        """Whether the share of kept proposals is below `least_yield` with 97.5 % confidence (Wilson's upper bound)."""
         n = self.proposals
         if not least_yield or n < FIRST:
             return False
@@ -71,7 +71,7 @@ class Outlook:
         return upper < least_yield
 
     def why_stopped(self, least_yield: float) -> str:
-        """One line on the end of a hopeless run."""
+        """One line on why a hopeless run ended."""
         return (
             f"stopped: {self.kept:,} of {self.proposals:,} proposals are kept, fewer than the {least_yield:.0%} asked "
             "for; all completions are stored, and --least-yield 0 goes on from here"

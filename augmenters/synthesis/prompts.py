@@ -1,4 +1,4 @@
-"""Prompts of synthesis, and parsing of the problems in their completions."""
+"""Prompts of synthesis, and parsing of the problems in completions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEADING = re.compile(
     r"(?:\*\*)?[ \t]*:[ \t]*(?:\*\*)?",
     re.IGNORECASE | re.MULTILINE,
 )
-# What makes a text a problem: a question mark, or a task, whose verb begins a sentence or a part of one.
+# What makes a text a problem: a question mark, or a task whose verb begins a sentence or clause.
 _ASKS = re.compile(
     r"\?|(?:^|[.!:;,$\n]\s*|\b(?:and|then|please|to|must|should)\s+)"
     r"(?:find|compute|calculate|determine|evaluate|simplify|solve|prove|show|express|factor|expand|give|state|list|write|"
@@ -27,7 +27,7 @@ _ASKS = re.compile(
 )
 _WORKED = re.compile(r"^[ \t]*(?:#+[ \t]*)?(?:\*\*)?(?:solution|answer|explanation)(?:\*\*)?[ \t]*:", re.I | re.M)
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_SHORTEST = 20  # characters of anything that asks a question
+_SHORTEST = 20  # minimum length of a question in characters
 
 
 DEFAULT_VARIATION_PROMPT = prompt_file("variation")
@@ -35,7 +35,7 @@ DEFAULT_SOLUTION_PROMPT = prompt_file("solution")
 
 
 def check_prompt(text: str, *places: str) -> str:
-    """`text` if it has each of the places {{place}} exactly once."""
+    """`text`, if it contains each of the placeholders {{place}} exactly once."""
     for place in places:
         if text.count("{{" + place + "}}") != 1:
             raise InputError(
@@ -46,7 +46,7 @@ def check_prompt(text: str, *places: str) -> str:
 
 
 def chat(text: str, values: Mapping[str, str]) -> Prompt:
-    """The prompt as one user message. Values are put in as they are: nothing inside them is ever interpreted."""
+    """The prompt as one user message. Values are inserted verbatim and never interpreted."""
     parts = _PLACE.split(text)  # text, name, text, name, ..
     return ({"role": "user", "content": "".join(_filled(parts, values))},)
 
@@ -57,10 +57,10 @@ def _filled(parts: list[str], values: Mapping[str, str]) -> Iterator[str]:
 
 
 def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
-    """The problem in a completion: inside the first ```text block, else the first block of any kind, else behind a
-    heading such as "Problem:", else the whole of a reply that is but one question. None if there is none.
+    """The problem in a completion: inside the first ```text block, else the first block of any kind, else after a
+    heading such as "Problem:", else a whole reply that is a single question. None if there is none.
 
-    cut_off: whether the model would have gone on. Else a last block that was not closed ends where the text does.
+    cut_off: whether the completion was truncated. Otherwise an unclosed last block ends where the text does.
     """
     text = completion.rpartition(_THOUGHT)[2]
     if not cut_off and text.count("```") % 2:
@@ -76,23 +76,23 @@ def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
         problem = text[heading.end() :] if heading else text
         if heading is None and not _is_question(text):
             return None
-    worked = _WORKED.search(problem)  # some models go on to solve what they wrote
+    worked = _WORKED.search(problem)  # some models continue with a solution
     return problem[: worked.start() if worked else None].strip() or None
 
 
 def _is_question(text: str) -> bool:
-    """Whether a reply without any form is a question and nothing else: one paragraph that ends in its mark."""
+    """Whether a reply without any format is only a question: one paragraph that ends in a question mark."""
     text = text.strip()
     return text.endswith("?") and "\n\n" not in text
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether there are characters that are no text: controls other than line ends and tabs, and half characters."""
+    """Whether there are characters that are not text: controls other than line breaks and tabs, and lone surrogates."""
     return any(unicodedata.category(mark) in ("Cc", "Cs") and mark not in "\n\t\r" for mark in text)
 
 
 def problem_fault(problem: str, longest: int) -> str | None:
-    """Why a text cannot serve as a problem, or None. longest: characters."""
+    """Why a text cannot be used as a problem, or None. longest: maximum number of characters."""
     if has_control_characters(problem):
         return "control characters in the problem"
     if len(problem) > longest:

@@ -1,4 +1,4 @@
-"""Rates of a synthesis: steps of the funnel behind the band, checks, and kept problems per request and per token."""
+"""Rates of a synthesis: steps of the funnel, results of checks, and kept problems per request and per token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curate.generators.requests import Completion
 
 
 def funnel(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[list[Any]]:
-    """[step, variants that came so far], up to the last step that the settings have."""
+    """[step, number of variants that reached it], up to the last step that the settings have."""
     in_band = sum(bool(variant.drawn) and settings.decide(variant) == "in the band" for variant in variants)
     steps: list[list[Any]] = [
         ["proposals asked for", len(variants)],
@@ -30,7 +30,7 @@ def funnel(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[lis
 
 
 def costs(queue: SynthesisQueue) -> dict[str, Any]:
-    """Requests, tokens, time and budget, of both generators where there are two."""
+    """Requests, tokens, time and budget, of both generators if there are two."""
     queues = [one_queue for one_queue in (queue, queue.second) if one_queue is not None]
     refused = queue.refused_parameters
     return {
@@ -52,7 +52,7 @@ def costs(queue: SynthesisQueue) -> dict[str, Any]:
 
 
 def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dict[str, dict[str, int]]:
-    """Check -> problems that it was made of, and that it found a fault in, whatever other checks found."""
+    """Check -> number of problems checked, and number in which it found a fault, whatever other checks found."""
     return {
         check: {
             "made": sum(check in variant.checked for variant in variants),
@@ -64,7 +64,7 @@ def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dic
 
 
 def yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dict[str, Any]:
-    """Kept problems per request and per 1,000 generated tokens, and where requests and tokens went."""
+    """Kept problems per request and per 1,000 generated tokens, and requests and tokens by step."""
     stages = {
         "solving parents": [solution.completion for group in queue.groups for solution in group.parent],
         "proposing": [variant.proposal for variant in variants if variant.proposal is not None],

@@ -1,4 +1,4 @@
-"""Record of a synthesis: counts, settings, cost and warnings, and a table with every variant that was tried."""
+"""Record of a synthesis: counts, settings, cost and warnings, and a table of all variants."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ATTEMPTS = pa.schema(
         ("second_verdicts", pa.list_(pa.string())),
         ("failed_checks", pa.list_(pa.string())),
         ("difference", pa.float32()),  # from the parent, beyond names and numbers
-        ("parent_right", pa.int32()),  # of the parent's solutions by the generator; null where none was drawn
+        ("parent_right", pa.int32()),  # of the generator's solutions of the parent; null if none was drawn
         ("completion_tokens", pa.int64()),
         ("generator", pa.string()),
         ("prompt_digest", pa.string()),
@@ -65,10 +65,10 @@ def summarize(
     sandbox: list[str] | None,
     screened: Screened,
 ) -> Summary:
-    """What run.json and tables/synthesis.parquet hold of a finished synthesis.
+    """The content of run.json and tables/synthesis.parquet for a finished synthesis.
 
     name: of the generator. sandbox: layers around programs, see `curate.verify.sandbox_child`; None if none was run.
-    screened: what became of the new rows afterwards.
+    screened: outcome of the new rows afterwards.
     """
     record = _record(settings, demand, sources, queue, name, sandbox, screened)
     attempts = [
@@ -144,7 +144,7 @@ def _record(
 
 
 def _histogram(solved: Sequence[Variant]) -> list[list[int]]:
-    """[right, drawn, variants] for every pair that occurs."""
+    """[right, drawn, number of variants] for every pair that occurs."""
     pairs = Counter((variant.count(Verdict.right), len(variant.drawn)) for variant in solved)
     return [[right, sampled, count] for (right, sampled), count in sorted(pairs.items())]
 

@@ -17,8 +17,8 @@ from curate.generators.requests import Completion, Request
 
 @dataclass(frozen=True)
 class Workload:
-    """What is left to ask, at most. requests; completion_tokens: if every completion used all it may; second: how many
-    of the requests are for second routes."""
+    """Upper bounds of what is left to do: requests; completion_tokens, if every completion uses all it may; second:
+    number of requests for second routes among them."""
 
     requests: int
     completion_tokens: int
@@ -26,7 +26,7 @@ class Workload:
 
 
 class SecondQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
-    """The requests of second routes where another model takes them; its completions go to the queue of the groups."""
+    """The second-route requests if another model serves them; its completions go to the queue of the groups."""
 
     def __init__(self, first: SynthesisQueue, store: RequestStore, model: str) -> None:
         super().__init__(model, store, note=first.note)
@@ -37,7 +37,7 @@ class SecondQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
 
 
 class SynthesisQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
-    """The requests of groups of variants; a ticket is the group and the group's own.
+    """The requests of groups of variants; a ticket is the group and the group's own ticket.
 
     Everything the store holds is replayed first, so that a run that was interrupted, or whose budget or number of
     variants was raised, pays only for what is new, and so that the result is a function of the store. What follows
@@ -69,12 +69,12 @@ class SynthesisQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
         self._started: float | None = None
 
     def replay(self) -> None:
-        """Let every group take from the store what is there."""
+        """Let every group take its stored completions from the store."""
         for group in self.groups:
             self._enter(group, group.begin())
 
     def _enter(self, group: VariantGroup, requests: Sequence[tuple[Request, Ticket]]) -> None:
-        """Answer requests of a group from the store as far as it goes; the others wait for their generator."""
+        """Answer a group's requests from the store as far as possible; the others wait for their generator."""
         open_requests = deque(requests)
         while open_requests:
             request, ticket = open_requests.popleft()
@@ -105,17 +105,17 @@ class SynthesisQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
         self.seconds = time.monotonic() - self._started
 
     def receive(self, ticket: tuple[VariantGroup, Ticket], request: Request, completion: Completion) -> None:
-        """Hand the completion to its group, and put what follows from it in line."""
+        """Pass the completion to its group, and enqueue the requests that follow from it."""
         group, own = ticket
         self._enter(group, group.receive(own, request, completion))
 
     @property
     def stopped(self) -> bool:
-        """Whether the budget left requests that were not asked."""
+        """Whether the budget left requests that were not made."""
         return (self.waiting or (self.second is not None and self.second.waiting)) and not self.hopeless
 
     def open_second(self) -> SecondQueue | None:
-        """The requests of second routes for another generator, within what is left of the budget; None without any."""
+        """The second-route requests for another generator, within the rest of the budget; None if there are none."""
         if self.second is None or not self.second.waiting:
             return None
         if self.budget is not None:
@@ -123,14 +123,14 @@ class SynthesisQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
         return self.second
 
     def close(self) -> None:
-        """Mark what the budget, or a hopeless yield, left open."""
+        """Mark what the budget, or a hopeless yield, left unfinished."""
         for group in self.groups:
             for variant in group.variants:
                 if variant.outcome is None:
                     variant.reject(GIVEN_UP if self.hopeless else UNFINISHED)
 
     def left(self) -> Workload:
-        """What would still be asked at most, if nothing were stopped early by the band."""
+        """Upper bound of what is still to be requested, if the band stops nothing early."""
         requests = tokens = routes = 0
         for group in self.groups:
             settings = group.settings

@@ -1,4 +1,4 @@
-"""What the numbers of a finished synthesis say about its settings, each with the remedy."""
+"""Warnings from the numbers of a finished synthesis about its settings, each with a remedy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from curate.errors import RunWarning
 from curate.generators.sampling_parameters import refused_parameters_warning
 
-# From here on the generator's own form, not the difficulty of the problems, decides what comes out.
+# From here on the generator's format, not the difficulty of problems, decides which ones are kept.
 _MOST_WITHOUT_PROBLEM = 0.5
-# Of the solved problems; beyond it the generator is the wrong one for these rows, or the band for the generator.
+# Of the solved problems; above it, the generator does not suit these rows, or the band does not suit the generator.
 _MOST_OUT_OF_BAND = 0.8
 _MOST_UNGRADED = 0.2
 
 
 def run_warnings(record: dict[str, Any]) -> list[RunWarning]:
-    """What the numbers say about the settings, with the remedy."""
+    """Warnings about the settings, each with a remedy."""
     funnel, outcomes = dict(record["funnel"]), record["outcomes"]
     proposals, solved = funnel["proposals written"], funnel["past checks and gate"]
     warnings = []
@@ -66,7 +66,7 @@ def _of_grading(record: dict[str, Any], solved: int) -> list[RunWarning]:
 
 
 def _of_ends(record: dict[str, Any], proposals: int) -> list[RunWarning]:
-    """Why it ended before everything was asked."""
+    """Why it ended before all requests were made."""
     outcomes, warnings = record["outcomes"], []
     if record.get("given_up"):
         warnings.append(

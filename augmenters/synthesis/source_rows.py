@@ -1,4 +1,4 @@
-"""Select the rows that can have variants: one problem, one solution and a verifiable answer."""
+"""Select the rows that can have variants: those with one problem, one solution and a verifiable answer."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class SourceRows:
-    """rows: to start from, in row order; skipped: rows that cannot serve, by reason."""
+    """rows: rows to start from, in row order; skipped: number of rows that cannot be used, by reason."""
 
     rows: list[SourceRow]
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property
     def reasons(self) -> str:
-        """What was skipped, in words."""
+        """The skipped rows in words."""
         return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.skipped.items()))
 
 
@@ -57,7 +57,7 @@ def check_shape(examples: Examples) -> None:
 
 
 def find_domain(examples: Examples, grader: Any, *, run_programs: bool) -> Domain:
-    """How the rows are graded: by `grader`, or what fits them."""
+    """The domain of the rows: graded by `grader`, or the one that fits them."""
     return domain_of(examples, grader, lambda some: _pairs(some, with_tools=True), run_programs=run_programs)
 
 
@@ -71,7 +71,7 @@ def check_examples(examples: Examples, domain: Domain, *, run_programs: bool) ->
     skipped: Counter[str] = Counter()
     for part in np.array_split(np.random.default_rng(0).permutation(rows), -(-len(rows) // _AT_ONCE)):
         sample = source_rows(examples, np.sort(part), domain, run_programs=run_programs)
-        if sample.rows:  # one row is enough: programs take their time
+        if sample.rows:  # one row is enough: running programs takes time
             return
         skipped += sample.skipped
     raise InputError(
@@ -84,7 +84,7 @@ def check_examples(examples: Examples, domain: Domain, *, run_programs: bool) ->
 def source_rows(
     examples: Examples, rows: IntArray, domain: Domain = MATHS, *, run_programs: bool = False
 ) -> SourceRows:
-    """The rows at the given positions that can have variants; in domains of a grader, those it has a reference for.
+    """The rows at the given positions that can have variants; in domains of a grader, those with a reference.
 
     The final answer is the cell of the column with that role, else the one that the solution marks as final (a mere
     last number is not enough to grade by); with `run_programs`, what a solution that is a Python program prints.
@@ -120,7 +120,7 @@ def source_rows(
 def _graded_rows(
     block: Examples, rows: IntArray, domain: Domain, usable: list[SourceRow], skipped: Counter[str]
 ) -> None:
-    """Add the rows of a block that the domain's grader can grade, and whose own solutions it calls right."""
+    """Add the rows of a block that the domain's grader can grade, and whose own solutions it finds right."""
     pairs = _pairs(block, with_tools=True)
     references = domain.references(block, pairs)
     cells, around = block.table.to_pylist(), block.surroundings(0, len(block))
@@ -183,5 +183,5 @@ def _answer(solution: str, cell: Any, run_programs: bool) -> str | None:
 
 
 def _contradicts(solution: str, answer: str) -> bool:
-    """Whether the solution marks a final answer of its own, and it is another one."""
+    """Whether the solution marks a final answer that differs from the row's."""
     return reference_answer(solution) is not None and grade(solution, answer) == Verdict.wrong

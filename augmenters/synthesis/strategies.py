@@ -1,11 +1,11 @@
-"""How a new problem is asked for: the prompt file of each strategy, and what is put into its places.
+"""Strategies for proposing problems: the prompt file of each, and the values of its placeholders.
 
-variation: the solution alone is shown, and the problem it answers asked for (SvS, arXiv 2508.14029).
-skeleton: only the operations of the solution are shown, so that the setting has to be a new one.
-back_translation: the solution is shown as a program, and the word problem that it computes asked for (as in
+variation: only the solution is shown, and the model writes the problem it answers (SvS, arXiv 2508.14029).
+skeleton: only the operations of the solution are shown, so that the setting must be new.
+back_translation: the solution is shown as a program, and the model writes the word problem that it computes (as in
     MathGenie, arXiv 2402.16352, and program-based back-translation).
-one_step_more: problem and solution are shown; one number that the problem gives is to be replaced by something from
-    which it has to be worked out, so that the answer stays and one step more leads to it (in the way of Evol-Instruct,
+one_step_more: problem and solution are shown; one given number is to be replaced by something from
+    which it must be worked out, so that the answer stays the same and one more step leads to it (like Evol-Instruct,
     arXiv 2304.12244, with the answer kept).
 """
 
@@ -32,12 +32,12 @@ _OPERATOR = re.compile(r"[-+*/^()]")
 
 
 def prompt_file(name: str) -> str:
-    """The text of a prompt that is shipped."""
+    """The text of a prompt shipped with this package."""
     return (resources.files("augmenters.synthesis.texts") / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
 
 
 def shown(strategy: Strategy, problem: str, solution: str) -> dict[str, str] | None:
-    """Place -> text for the prompt of a strategy; None if the solution holds nothing that it can show."""
+    """Placeholder -> text for the prompt of a strategy; None if the solution holds nothing that it can show."""
     if strategy == "skeleton":
         lines = [f"{' '.join(equation.left)} = {_text(equation.result.value)}" for equation in _held(solution)]
         return {"operations": "\n".join(lines)} if lines else None
@@ -53,7 +53,7 @@ def _held(solution: str) -> list[Equation]:
 
 
 def _as_program(steps: list[Equation]) -> str | None:
-    """A program that makes the steps: each result has a name, by which later steps refer to it."""
+    """A program of the steps: each result is a variable that later steps refer to."""
     names: dict[Fraction, str] = {}
     lines = []
     for number, step in enumerate(steps, 1):

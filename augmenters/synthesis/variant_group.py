@@ -1,4 +1,4 @@
-"""All variants of a source row: the requests for them, one after the other, and what their completions decide."""
+"""All variants of a source row: their requests in sequence, and the decisions based on completions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_RIGHT_SOLUTION = "no right solution of the parent"
 
 
 class Ticket(NamedTuple):
-    """By which a completion finds its place. variant: -1 for the solutions of the parent."""
+    """Identifies where a completion belongs. variant: -1 for the solutions of the parent."""
 
     variant: int
     kind: Literal["parent", "proposal", "solution", "second"]
@@ -44,12 +44,12 @@ Asked = list[tuple[Request, Ticket]]
 class VariantGroup:
     """All variants of one source row.
 
-    `begin` says what to ask first; `receive` takes a completion and says what to ask next. Proposals are looked at
-    when all of them are there, and samples when a whole round is, so that what is asked never depends on the order
+    `begin` returns the first requests; `receive` takes a completion and returns the next ones. Proposals are judged
+    when all of them have arrived, and samples when a whole round has, so that requests never depend on the order
     in which completions arrive.
 
-    demand: number of earlier demands for synthetic rows, which the ids of new rows tell apart.
-    parent: solutions of the source row by the generator, where the settings ask for them.
+    demand: index of the demand for synthetic rows, which makes the ids of new rows distinct.
+    parent: the generator's solutions of the source row, if the settings require them.
     """
 
     def __init__(self, source: SourceRow, settings: SynthesisSettings, seed: int, demand: int = 0) -> None:
@@ -68,12 +68,12 @@ class VariantGroup:
 
     @property
     def untouched(self) -> bool:
-        """Whether no completion of the group is there yet."""
+        """Whether no completion of the group has arrived yet."""
         arrived = self.parent or any(self._round.values())
         return not arrived and all(variant.proposal is None for variant in self.variants)
 
     def begin(self) -> Asked:
-        """The first requests, each with the ticket to hand back with its completion."""
+        """The first requests, each with the ticket to return with its completion."""
         if not self.settings.solves_parents:
             return self._proposals()
         return self._solutions(self.source.problem, -1, "parent", range(self.settings.band.samples))
@@ -117,7 +117,7 @@ class VariantGroup:
     # -- proposals -------------------------------------------------------------------------------------------------
 
     def _write(self, contexts: list[str]) -> None:
-        """Settle the request of each variant: it is shown one of the solutions, in turn."""
+        """Set the request of each variant, which is shown one of the solutions in turn."""
         settings = self.settings
         seed = derive_seed(self.seed, "variation", self.source.example_id)
         for variant in self.variants:
@@ -173,7 +173,7 @@ class VariantGroup:
         return self._note(variant, OF_TASKS, faults)
 
     def _note(self, variant: Variant, checks: tuple[Check, ...], faults: dict[Check, str]) -> None:
-        """Record the checks that were made and what they found; the first fault is the outcome."""
+        """Record the checks that ran and the faults they found; the first fault is the outcome."""
         variant.checked += [check for check in checks if check in self.settings.checks]
         variant.faults |= faults
         first = next((check for check in CHECKS if check in faults), None)
@@ -265,7 +265,7 @@ class VariantGroup:
         route = self.settings.second if second else self.settings
         assert route is not None
         return [
-            # A solution that was cut off is none, whatever number its last line happens to hold.
+            # A solution that was cut off does not count, whatever number its last line contains.
             SampledSolution(
                 request,
                 completion,
@@ -276,14 +276,14 @@ class VariantGroup:
         ]
 
     def _refusal(self, number: int) -> str | None:
-        """What a server said of the first request of a round that it refused; None if it refused none."""
+        """The server's reason for refusing the first refused request of a round; None if it refused none."""
         completions = (completion for _, completion in self._round[number].values())
         first = next((completion for completion in completions if completion.finish_reason == "refused"), None)
         return None if first is None else first.refusal or ""
 
 
 def _first_grounded(variant: Variant) -> SampledSolution | None:
-    """The first right solution in plain text that calculates with nothing but what the problem states."""
+    """The first right solution in plain text that calculates only with what the problem states."""
     for solution in variant.drawn:
         text = solution.completion.text
         plain = solution.verdict == Verdict.right and not has_control_characters(text)

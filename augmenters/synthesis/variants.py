@@ -1,4 +1,4 @@
-"""Variants of source rows: what they are made of, how they are made, and the outcome of each."""
+"""Variants of source rows: their source, their settings, and their outcome."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ GIVEN_UP = "given up"
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row of the input to write variants of. row: its position; answer: its final answer, or what else it is graded
-    by; cells: what a grader may look at, by column; tools: those that a solution may call, as text."""
+    """A row of the input to write variants of. row: its position; answer: its final answer or other reference;
+    cells: columns that a grader may read, by name; tools: that a solution may call, as text."""
 
     row: int
     example_id: str
@@ -35,9 +35,9 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class SecondRoute:
-    """The second route to an answer: samples drawn with a prompt of its own, that is shown the problem alone.
+    """The second route to an answer: samples drawn with a prompt of its own, which shows only the problem.
 
-    answer: (completion, its verdict) -> what it arrives at, None = nothing. grade: (completion, source) -> Verdict.
+    answer: (completion, its verdict) -> its answer, None = none. grade: (completion, source) -> Verdict.
     """
 
     samples: int
@@ -51,9 +51,9 @@ class SecondRoute:
 class SynthesisSettings:
     """How variants are made; see `augmenters.Synthesize` for the meaning of each.
 
-    grade: (completion, source) -> Verdict. screen: problems -> for each (reason, what it collides with), or None.
-    second: None = there is no second route. of_answers: whether problems have final answers, which most checks are
-    about. parents: (low, high) of the solutions of a parent that must be right.
+    grade: (completion, source) -> Verdict. screen: problems -> (reason, what it collides with) for each, or None.
+    second: None = no second route. of_answers: whether problems have final answers, which most checks require.
+    parents: (low, high) number of the parent's solutions that must be right.
     """
 
     variants: int
@@ -74,7 +74,7 @@ class SynthesisSettings:
     of_answers: bool = True
 
     def decide(self, variant: Variant) -> Decision | None:
-        """What the solutions drawn so far say of a variant; None = nothing yet."""
+        """The decision on a variant by the solutions drawn so far; None = none yet."""
         return self.band.decide(variant.count(Verdict.right), variant.count(Verdict.undecided), len(variant.drawn))
 
     @property
@@ -85,7 +85,7 @@ class SynthesisSettings:
 
 @dataclass(frozen=True)
 class SampledSolution:
-    """One sampled solution and how its final answer compares with the original one."""
+    """A sampled solution and its verdict against the original answer."""
 
     request: Request
     completion: Completion
@@ -96,12 +96,12 @@ class SampledSolution:
 class Variant:
     """A proposed problem.
 
-    request: None until it is known from which solution it is to be written.
+    request: None until the solution to write it from is known.
     screened: whether the problem passed the checks and the gate, so that it is worth solving.
     confirmed: whether the checks of its solutions passed too.
     second: completions of the second route.
-    faults: check -> what it found; of those that were made together, all.
-    checked: the checks that were made.
+    faults: check -> fault it found; all of those that were checked together.
+    checked: the checks that ran.
     difference: from its parent, see `checks.difference`.
     outcome: None while open; "kept", or the reason why it was rejected; detail: what it collided with, and the like.
     """
@@ -136,7 +136,7 @@ class Variant:
 
     @property
     def completion_tokens(self) -> int:
-        """Generated for this variant: proposal, solutions and second route together."""
+        """Tokens generated for this variant: proposal, solutions and second route together."""
         every = [self.proposal, *(solution.completion for solution in (*self.drawn, *self.second))]
         return sum(completion.completion_tokens for completion in every if completion is not None)
 

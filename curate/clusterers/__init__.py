@@ -1,6 +1,6 @@
-"""Clusterers: scikit-learn's `fit_predict`, at millions of rows and within each source."""
+"""Clusterers with scikit-learn's `fit_predict`, for millions of rows and per source."""
 
 import lazy_loader
 
-# Loaded when first used; the names are in __init__.pyi, a line each.
+# Loaded on first use; __init__.pyi lists the names, one per line.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

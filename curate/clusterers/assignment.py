@@ -1,4 +1,4 @@
-"""Assign new rows to existing clusters, by each clusterer's own rule; nothing is clustered again."""
+"""Assign new rows to existing clusters by each clusterer's own rule, without clustering again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.types import BoolArray
 
 @dataclass(frozen=True)
 class Assignment:
-    """cluster: (m,) int32, labels among the existing ones, -1 = noise.
+    """cluster: (m,) int32, existing labels, -1 = noise.
     rule: name of the rule that decided.
     unknown_source: (m,) bool, rows of a source that no clustered row has: they take the cluster of the nearest row of
         any source.
@@ -29,9 +29,9 @@ class Assignment:
 def assign(
     clusterer: Any, X: Array, labels: Labels, new: Array, *, sources: Any = None, new_sources: Any = None
 ) -> Assignment:
-    """Clusters of the rows of `new` (m, f), given the rows of X (n, f) that `clusterer` labeled `labels` (n,).
+    """Clusters of the rows of `new` (m, f), given the labels (n,) that `clusterer` gave the rows of X (n, f).
 
-    sources, new_sources: (n,) and (m,) labels where it worked per source; a row then joins a cluster of its source.
+    sources, new_sources: (n,) and (m,) labels if it works per source; a row then joins a cluster of its source.
     KMeans: the cluster of nearest mean, features scaled as it scaled them. Given its own rows this returns their
         labels, up to those on a border that k-means stopped at before the last of them had settled.
     Quantile: the upper cluster above the largest mean feature of the lower one; Threshold: above its value.

@@ -1,4 +1,4 @@
-"""Allowlist of the scikit-learn clusterers and mixtures, with their parameters, that a recipe may use.
+"""Allowlist of scikit-learn clusterers and mixtures, with the parameters that a recipe may set.
 
 Some parameters of scikit-learn take a path that is read as a pickle (`memory`), a function or another estimator, so a
 recipe may set only those listed here, to values that are checked. In Python any object can be passed.
@@ -151,12 +151,12 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "precisions_init": _Row | _Matrix | list[_Matrix] | None,
     },
 }
-# The module that a class is written in is private, and what `encode` writes: sklearn.cluster._kmeans.KMeans.
+# `encode` writes a class's private module: sklearn.cluster._kmeans.KMeans.
 _NAME = re.compile(r"sklearn\.(cluster|mixture)(?:\.\w+)*\.(\w+)")
 
 
 def estimator(name: str) -> str | None:
-    """`cluster.KMeans` for sklearn.cluster.KMeans; None for what is not listed."""
+    """`cluster.KMeans` for sklearn.cluster.KMeans; None for classes not listed."""
     match = _NAME.fullmatch(name)
     key = None if match is None else f"{match[1]}.{match[2]}"
     return key if key in _PARAMETERS else None
@@ -168,9 +168,9 @@ def estimators() -> str:
 
 
 def checked(key: str, fields: dict[str, Any], path: str) -> Any:
-    """The class that `key` stands for, if a recipe may make it with these fields. key: what `estimator` returned.
+    """The class that `key` stands for, if a recipe may create it with these fields. key: result of `estimator`.
 
-    path: where the recipe names it, for messages. Raises InputError that names the parameter.
+    path: its place in the recipe, for messages. Raises InputError that names the parameter.
     """
     import sklearn.cluster
     import sklearn.mixture

@@ -1,4 +1,4 @@
-"""Feature matrices and source codes, checked and converted for clusterers."""
+"""Check feature matrices and source labels, and convert them for clusterers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def source_labels(sources: Any, n: int) -> Any:
 
 
 def shared_labels(labels: Any) -> npt.NDArray[Any]:
-    """(n,) Arrow strings as Python's, one object for all that are equal."""
+    """(n,) Arrow strings as Python strings, with one object for all equal ones."""
     import pyarrow.compute as pc
 
     encoded = labels.dictionary_encode()
@@ -45,7 +45,7 @@ def shared_labels(labels: Any) -> npt.NDArray[Any]:
 
 
 def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
-    """Codes (n,) int32 into the sorted distinct source labels; rows without a source share a last one, None.
+    """Codes (n,) int32 into the sorted distinct source labels; rows without a source share the last code, None.
 
     `sources` is an Arrow array, a NumPy array or a sequence of n labels.
     """
@@ -58,7 +58,7 @@ def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
 
 
 def feature_matrix(X: Any) -> Array:
-    """X as a finite (n, f) array, or an InputError that names the row at fault."""
+    """X as a finite (n, f) array, or an InputError that names the invalid row."""
     array = np.asarray(X)
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"features have shape {array.shape}; a clusterer needs (n, f) with n, f > 0")

@@ -1,4 +1,4 @@
-"""HDBSCAN: density clustering with noise, on a sample where there are many rows."""
+"""HDBSCAN: density clustering with noise, on a sample of large datasets."""
 
 from __future__ import annotations
 

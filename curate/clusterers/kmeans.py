@@ -1,4 +1,4 @@
-"""k-means (Lloyd) on every row, in threads, with sums that do not depend on the number of threads."""
+"""k-means (Lloyd) on every row, in threads, with sums independent of the number of threads."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from curate.component import Component
 from curate.errors import DataWarning
 from curate.types import Float64Array, FloatArray
 
-# Starts are compared on at most this many points: a start only chooses the basin, and the centroids of a sample this
+# Starts are compared on at most this many points: a start only selects the basin, and the centroids of a sample this
 # large are already within a fraction of a percent of the final ones.
 START_ROWS = 100_000
-# Centroids are at rest when none moves by more than this share of the data's spread: enough to compare starts,
+# Centroids are settled when none moves by more than this share of the data's spread: enough to compare starts,
 START_TOLERANCE = 1e-2
-# and for the final ones, where with two clusters of millions of points hardly one point in 10,000 still changes.
+# and for the final ones, at which with two clusters of millions of points hardly one point in 10,000 still changes.
 FINAL_TOLERANCE = 1e-4
 # Up to this many clusters loops over them, and sums by matrix product, are faster than argmax and bincount.
 FEW_CLUSTERS = 8
@@ -81,7 +81,7 @@ class KMeans(Component):
         return labels
 
     def assign(self, X: Array, labels: Labels, new: Array) -> Labels:
-        """Labels (m,) of the rows of `new` (m, f): the cluster of nearest mean, features scaled as X's are."""
+        """Labels (m,) of the rows of `new` (m, f): the cluster with the nearest mean, features scaled like X."""
         X, new = X.astype(np.float64), new.astype(np.float64)
         if self.standardize:
             deviations = np.where(X.max(axis=0) > X.min(axis=0), X.std(axis=0), np.inf)  # a constant counts for nothing
@@ -114,7 +114,7 @@ def _centered_columns(matrix: Array, standardize: bool) -> FloatArray:
 
 
 def _lloyd(columns: FloatArray, k: int, n_init: int, max_iter: int, rng: np.random.Generator) -> tuple[Labels, bool]:
-    """Labels (n,) int32 of the points (f, n) by k-means, and whether the centroids came to rest.
+    """Labels (n,) int32 of the points (f, n) by k-means, and whether the centroids settled.
 
     n_init k-means++ starts run until nearly at rest on the points, or on START_ROWS of them where there are
     more; the one of lowest inertia then continues over all points until at rest. Fewer than k labels are used
@@ -137,11 +137,11 @@ def _lloyd(columns: FloatArray, k: int, n_init: int, max_iter: int, rng: np.rand
 def _descend(
     centroids: Float64Array, tolerance: float, max_iter: int, one_pass: _Pass
 ) -> tuple[Float64Array, float, bool]:
-    """Lloyd iterations from `centroids` (k, f): the final centroids, their inertia, and whether they are at rest."""
+    """Lloyd iterations from `centroids` (k, f): the final centroids, their inertia, and whether they settled."""
     inertia = math.inf
     for _ in range(max_iter):
         sums, counts, inertia = one_pass(centroids)
-        # A cluster that lost its last point keeps its centroid: it may win points back.
+        # A cluster that lost its last point keeps its centroid: it may regain points.
         moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
         shift = math.sqrt(((moved - centroids) ** 2).sum(axis=1).max())
         centroids = moved
@@ -153,8 +153,8 @@ def _descend(
 def _plus_plus(columns: FloatArray, k: int, rng: np.random.Generator) -> Float64Array:
     """k-means++ start (Arthur and Vassilvitskii 2007): at most k of the points, as (k, f).
 
-    Each is drawn with probability proportional to its squared distance from those already drawn; fewer than k
-    where no distinct point is left.
+    Each is drawn with probability proportional to its squared distance to those already drawn; fewer than k
+    if no distinct point is left.
     """
     n = columns.shape[1]
     chosen = [columns[:, rng.integers(n)]]
@@ -171,9 +171,9 @@ def _plus_plus(columns: FloatArray, k: int, rng: np.random.Generator) -> Float64
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass over points (f, n) in fixed chunks, summed in their order whichever thread was first.
+    """One pass over points (f, n) in fixed chunks, whose sums are added in order regardless of thread timing.
 
-    `chunk` runs in the threads of `pool` (in the calling thread if None); each writes its own slice of `labels`.
+    `chunk` runs in the threads of `pool` (in the calling thread if None); each call writes its own slice of `labels`.
 
     square: sum of squared distances from the origin.
     """
@@ -241,7 +241,7 @@ def _totals(points: FloatArray, nearest: Labels, k: int) -> tuple[Float64Array, 
 
 @contextmanager
 def _passes(columns: FloatArray) -> Iterator[_Pass]:
-    """A _Pass with one thread per core while it lasts; small inputs get none: starting them costs more."""
+    """A _Pass with one thread per core while it lasts; small inputs get no threads, which would cost more."""
     square = sum(float(np.dot(column, column)) for column in columns)
     threads = os.cpu_count() or 1
     if columns.shape[1] <= FEW_CHUNK or threads == 1:

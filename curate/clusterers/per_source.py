@@ -1,4 +1,4 @@
-"""Run any clusterer over all rows, or within each source."""
+"""Run any clusterer on all rows, or within each source."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from curate.types import BoolArray
 class Clusterer(Protocol):
     """scikit-learn's clustering interface; -1 is noise. Optional attributes and methods:
 
-    per: "source" where it works within each source by itself (`PerSource` makes any clusterer do so): a copy of it
+    per: "source" if it works within each source (`PerSource` makes any clusterer do so): a copy of it
         with per = None is run over the rows of each source.
-    small_sources: what becomes of small sources, see `PerSource`.
+    small_sources: how small sources are treated, see `PerSource`.
     assign(X, labels, new): labels (m,) of the rows of `new` (m, f), given the rows X (n, f) of one source and their
         labels (n,), with assigns_by, the name of the rule for records. Without it a new row joins its nearest row's.
     """
@@ -33,7 +33,7 @@ class Clusterer(Protocol):
         ...
 
 
-# The reference schedule leaves a source with fewer rows than this per cluster unclustered.
+# The reference schedule does not cluster a source with fewer rows per cluster than this.
 ROWS_PER_CLUSTER = 39
 _NO_SOURCES = "the clusterer works per source but the rows have none: name a column (source=...) or drop `per`"
 
@@ -142,7 +142,7 @@ def collapsed_sources(clusterer: Any, sources: Any, n: int) -> tuple[dict[str | 
 
 
 def _inner(clusterer: Any) -> Any:
-    """The clusterer that one that works per source runs in each."""
+    """The clusterer that a per-source one runs in each source."""
     if isinstance(clusterer, PerSource):
         return clusterer.clusterer
     if isinstance(clusterer, Component):
@@ -169,7 +169,7 @@ def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
     try:
         raw = np.asarray(_fresh(clusterer).fit_predict(matrix))
     except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
-        # scikit-learn raises all of them for parameters that do not go together; elsewhere they are faults.
+        # scikit-learn raises these for parameters that do not fit together; elsewhere they are bugs.
         if not isinstance(error, ValueError) and not type(clusterer).__module__.startswith("sklearn."):
             raise
         reason = str(error).split("\n", 1)[0]
@@ -190,13 +190,13 @@ def _parameters(clusterer: Any) -> dict[str, Any]:
 
 
 def _rows_needed(clusterer: Any) -> tuple[int, int]:
-    """Rows below which the clusterer cannot run, and its number of clusters (2 where it has none)."""
+    """Minimum number of rows for the clusterer, and its number of clusters (2 if it has none)."""
     sizes = _sizes(clusterer)
     return max([1, *sizes.values()]), sizes.get("n_clusters", sizes.get("n_components", 2))
 
 
 def _sizes(clusterer: Any) -> dict[str, int]:
-    """The clusterer's parameters that are a number of clusters or of rows."""
+    """The clusterer's parameters that are numbers of clusters or rows."""
     names = ("n_clusters", "n_components", "min_samples", "min_cluster_size")
     # The last part of the name: in a scikit-learn Pipeline the clusterer's are called step__parameter.
     last = {name.rsplit("__", 1)[-1]: value for name, value in _parameters(clusterer).items()}
@@ -204,7 +204,7 @@ def _sizes(clusterer: Any) -> dict[str, int]:
 
 
 def _fresh(clusterer: Any) -> Any:
-    """The clusterer, or an unfitted copy of one that keeps state: a caller's object is never fitted."""
+    """The clusterer, or an unfitted copy if it keeps state: a caller's object is never fitted."""
     if isinstance(clusterer, Component):
         return clusterer
     from sklearn.base import BaseEstimator, clone

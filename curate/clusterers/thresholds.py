@@ -1,4 +1,4 @@
-"""Two clusters by difficulty alone: the hardest share of rows, or all above a value."""
+"""Two clusters by difficulty: the hardest share of rows, or all rows above a value."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Quantile(Component):
         return (value > edge).astype(np.int32)
 
     def assign(self, X: Array, labels: Labels, new: Array) -> Labels:
-        """Labels (m,) of the rows of `new` (m, f): above the largest mean feature of the lower cluster, the upper."""
+        """Labels (m,) of the rows of `new` (m, f): 1 above the largest mean feature of the lower cluster."""
         return _by_edge(X, labels, new, None)
 
 
@@ -49,12 +49,12 @@ class Threshold(Component):
         return (feature_matrix(X).mean(axis=1, dtype=np.float64) > self.value).astype(np.int32)
 
     def assign(self, X: Array, labels: Labels, new: Array) -> Labels:
-        """Labels (m,) of the rows of `new` (m, f): the upper cluster's above `value`."""
+        """Labels (m,) of the rows of `new` (m, f): 1 above `value`."""
         return _by_edge(X, labels, new, self.value)
 
 
 def _by_edge(X: Array, labels: Labels, new: Array, edge: float | None) -> Labels:
-    """Labels (m,) of `new`: the upper cluster above `edge`; None = the largest mean feature of the lower cluster."""
+    """Labels (m,) of `new`: the upper cluster's above `edge`; None = the largest mean feature of the lower cluster."""
     value = X.mean(axis=1, dtype=np.float64)
     numbers = np.unique(labels)
     lower, upper = sorted((numbers[0], numbers[-1]), key=lambda number: float(value[labels == number].mean()))

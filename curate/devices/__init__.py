@@ -1,1 +1,1 @@
-"""Processes, memory and number formats of the machine."""
+"""Processes, memory and number formats of this machine."""

@@ -1,6 +1,6 @@
-"""Collective operations that also work in one process, without a process group.
+"""Collective operations that also work in a single process, without a process group.
 
-Ranks share out the examples of each optimizer batch; what they add up is reduced here. Sums, not means:
+Ranks divide the examples of each optimizer batch; their sums are reduced here. Sums, not means:
 every rank already divides by the token count of the whole batch.
 """
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import torch
 
 
-_BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to fill a link, small beside a model
+_BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to saturate a link, small beside a model
 
 
 def start() -> None:
-    """Join torchrun's process group, on every rank; does nothing without torchrun or when joined already."""
+    """Join torchrun's process group, on every rank; does nothing without torchrun or if already joined."""
     import torch
     import torch.distributed as dist
 
@@ -29,14 +29,14 @@ def start() -> None:
 
 
 def rank() -> int:
-    """This process's number, 0 where there is no process group."""
+    """This process's rank, 0 without a process group."""
     import torch.distributed as dist
 
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes, 1 where there is no process group."""
+    """Number of processes, 1 without a process group."""
     import torch.distributed as dist
 
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -60,14 +60,14 @@ def barrier() -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether `flag` is true on at least one rank: the same answer on all, and all must call it."""
+    """Whether `flag` is true on at least one rank; the same on all ranks. All ranks must call it."""
     import torch
 
     return bool(sum_(torch.tensor([int(flag)])).item())
 
 
 def sum_(tensor: torch.Tensor) -> torch.Tensor:
-    """Replace `tensor` by its sum over all ranks; every rank must call with the same shape. Returns it."""
+    """Replace `tensor` by its sum over all ranks and return it. All ranks must call it with the same shape."""
     import torch.distributed as dist
 
     if world_size() > 1:
@@ -76,7 +76,7 @@ def sum_(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
-    """Give every rank the values that rank 0 has in `tensors`, in place. All ranks must call it."""
+    """Copy the values of `tensors` from rank 0 to every rank, in place. All ranks must call it."""
     import torch.distributed as dist
 
     if world_size() > 1:
@@ -85,7 +85,7 @@ def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def sum_gradients_(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Replace the gradients by their sums over all ranks, bit-identical on every rank. All must call it.
+    """Replace the gradients by their sums over all ranks, bit-identical on every rank. All ranks must call it.
 
     A parameter without a gradient on some ranks counts as zero there; one without a gradient on every rank
     keeps None, so that the optimizer leaves it alone exactly as it would in one process.
@@ -114,7 +114,7 @@ def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
-    """Consecutive parameters of one dtype, up to the bucket size (a larger one alone)."""
+    """Consecutive parameters of one dtype, up to the bucket size (a larger parameter alone)."""
     buckets: list[list[torch.nn.Parameter]] = []
     filled = 0
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Detect out-of-memory errors, on this rank and on others; leave the GPU to another process."""
+"""Detect out-of-memory errors on this rank and on others; free the GPU for another process."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def leave_gpus() -> None:
-    """Give back the GPU memory of models that are no longer used: PyTorch keeps it for later, and a server in another
-    process could not start. Nothing if no GPU was used."""
+    """Free the GPU memory of models that are no longer used: PyTorch caches it, and a server in another
+    process could not start. Does nothing if no GPU was used."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return
@@ -36,7 +36,7 @@ def leave_gpus() -> None:
 
 
 def free_gpu_share() -> float | None:
-    """Share of its memory that is free on the fullest of the visible GPUs, in [0, 1]; None without one."""
+    """Share of memory that is free on the fullest visible GPU, in [0, 1]; None without a GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -46,7 +46,7 @@ def free_gpu_share() -> float | None:
 
 
 def on_all_ranks(compute: Callable[[], None], device: torch.device) -> None:
-    """Compute without collectives; where memory runs out on one rank, all ranks raise.
+    """Run `compute`, which must not use collectives; if memory runs out on one rank, all ranks raise.
 
     The rank in question raises its own error, the others OutOfMemory. All ranks must call it.
     """

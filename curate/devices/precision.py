@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-CPU_TOKENS = 1024  # beyond, activations fall out of the cache of two cores, and scoring slows down
+CPU_TOKENS = 1024  # beyond that, activations fall out of the cache of two cores, and scoring slows down
 GPU_TOKENS = 32768
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype to score in; "auto" is bfloat16 exactly where the hardware multiplies bfloat16 matrices fast."""
+    """The dtype to score in; "auto" is bfloat16 if and only if the hardware multiplies bfloat16 matrices fast."""
     import torch
 
     if precision == "float32":
@@ -45,7 +45,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def default_token_budget(device: torch.device) -> int:
-    """Tokens per batch: what keeps a GPU busy, or what the caches of the CPU's threads hold."""
+    """Tokens per batch that keep a GPU busy, or that fit the caches of the CPU's threads."""
     import torch
 
     if device.type != "cpu":
@@ -54,7 +54,7 @@ def default_token_budget(device: torch.device) -> int:
 
 
 def numerics(precision: Precision, device: torch.device) -> dict[str, Any]:
-    """Device, precision, threads and versions that a proxy is trained and measured under, as JSON."""
+    """Device, precision, threads and versions under which a proxy is trained and measured, as JSON."""
     import torch
     import transformers
 

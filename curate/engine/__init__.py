@@ -1,4 +1,4 @@
-"""Engines: where the work of a run is done. Without one it is done in this process."""
+"""Engines: where the work of a run is done; without one, it is done in this process."""
 
 from curate.engine.ray import Ray
 

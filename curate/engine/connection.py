@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and what its errors mean."""
+"""Connection to a Ray cluster, and classification of its errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DOCS = "see docs/ray.md"
 
 
 def load_ray() -> Any:
-    """The package. InputError if it is not installed."""
+    """Import Ray. InputError if it is not installed."""
     try:
         import ray
     except ImportError as error:
@@ -24,14 +24,14 @@ def load_ray() -> Any:
 
 
 def connect(address: str) -> bool:
-    """Connect to the cluster, unless the caller has; returns whether it was done here.
+    """Connect to the cluster unless the caller is connected; returns whether a connection was made here.
 
-    InputError for an address that cannot be one, or that of another cluster than the caller's, and where the cluster's
-    versions are others; ExternalError if none answers, or it does not let us in.
+    InputError for an invalid address, an address of another cluster than the caller's, or a cluster with other
+    versions; ExternalError if no cluster answers, or it rejects us.
     """
     target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if target.startswith(("127.", "localhost:")):  # read when Ray is imported, which else asks another address
+    if target.startswith(("127.", "localhost:")):  # read when Ray is imported; without it, Ray uses another address
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = load_ray()
     if target != "auto":
@@ -39,27 +39,27 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         _check_same(ray, target)
         return False
-    logging.getLogger("ray").setLevel(logging.ERROR)  # what happens to workers is told by the one who uses them
+    logging.getLogger("ray").setLevel(logging.ERROR)  # messages about workers are shown by the engine
     try:
         ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # of a head that does not answer, Ray exits the process
+    except BaseException as error:  # if a head does not answer, Ray exits the process
         ray.shutdown()
         raise _explained(error, target) from error
     printing = sys.modules.get("ray._private.worker")
     if printing is not None and "print_to_stdstream" in vars(printing):
-        # Ray has no switch for it, and writes what befalls workers of any job among the results on standard output.
+        # Ray cannot switch this off: it prints messages about workers of any job among the results on standard output.
         vars(printing)["print_to_stdstream"] = _unprinted
     return True
 
 
 def _unprinted(*arguments: Any, **more: Any) -> None:
-    """In place of what prints a message of Ray."""
+    """Replaces Ray's function that prints messages."""
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself looks for a head for minutes."""
+    """Raise ExternalError if nothing answers at the address: Ray itself would look for a head for minutes."""
     host, colon, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "/" in host:
         raise InputError(
@@ -74,7 +74,7 @@ def _check_answers(address: str) -> None:
 
 
 def _check_same(ray: Any, address: str) -> None:
-    """InputError if the caller's connection is one to another cluster."""
+    """Raise InputError if the caller is connected to another cluster."""
     if address == "auto" or address.startswith("ray://"):
         return
     known = ray.get_runtime_context().gcs_address
@@ -104,11 +104,11 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
 
 
 class WorkerLost(Exception):
-    """The worker is gone."""
+    """A worker is gone."""
 
 
 class FullStore:
-    """Turns an object store without room into an ExternalError."""
+    """Converts a full object store to an ExternalError."""
 
     def __init__(self, ray: Any) -> None:
         self.full = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
@@ -125,7 +125,7 @@ class FullStore:
 
 
 def cause(error: Any) -> BaseException:
-    """What the work raised."""
+    """The exception that the work raised, unwrapped."""
     raised = getattr(error, "cause", None)
     if isinstance(raised, BaseException):
         return raised
@@ -133,6 +133,6 @@ def cause(error: Any) -> BaseException:
 
 
 def reason(error: BaseException) -> str:
-    """The last line of the error, where Ray quotes what was raised."""
+    """The last line of an error, in which Ray quotes the original one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:240] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""The process of a worker: says what it is, makes what it is told to make, and runs items and jobs.
+"""The worker process of an engine: reports its versions, and runs items and jobs.
 
-It does not know by which engine it is called.
+It does not depend on the engine that calls it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from curate.storage.records import own_version, versions
 from curate.storage.remote import is_url, remote
 from curate.storage.temporary import new_folder, temporary_folder
 
-_EVENTS = 64  # at most in one answer
+_EVENTS = 64  # maximum number in one answer
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
-COMPARED = ("python", "curate", "source files of curate", *_PACKAGES)  # must be the same on every machine
+COMPARED = ("python", "curate", "source files of curate", *_PACKAGES)  # must be equal on every machine
 
 
 @functools.cache
 def own_versions() -> dict[str, str]:
-    """Name -> version of everything in `COMPARED`; of what is installed in builds for several devices, the release."""
+    """Name -> version of everything in `COMPARED`; for packages with builds per device, the release."""
     root = Path(__file__).parents[2]
     sources = [path for name in ("curate", "scorers", "augmenters") for path in (root / name).rglob("*.py")]
     digest = file_digest([(path, path.relative_to(root).as_posix()) for path in sorted(sources)])
@@ -42,10 +42,10 @@ def own_versions() -> dict[str, str]:
 
 
 class Host:
-    """One worker. Its methods run one at a time; a job runs in a thread beside them.
+    """One worker. Its methods run one at a time, in the actor's main thread; a job runs in a thread beside them.
 
-    threads: of torch on a CPU. fetch: resolves references to shared values. locate: the address of this machine for
-    the other ones, which need not be able to resolve its name.
+    threads: of torch on a CPU. fetch: resolves references to shared values. locate: returns this machine's address for
+    the others, which may not be able to resolve its name.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Host:
         self._stopping = threading.Event()
 
     def report(self) -> dict[str, Any]:
-        """What this worker is: where it runs, and its versions."""
+        """Where this worker runs, and its versions."""
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -79,7 +79,7 @@ class Host:
         }
 
     def numerics(self, precision: Any) -> dict[str, Any]:
-        """See `curate.devices.precision.numerics`; the device is refused here if it cannot be used."""
+        """See `curate.devices.precision.numerics`; raises if the device cannot be used."""
         import torch
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -94,11 +94,11 @@ class Host:
         return numerics(precision, torch.device(device))
 
     def missing(self, packages: Sequence[str]) -> list[str]:
-        """Those of the packages that cannot be imported here."""
+        """The packages among these that cannot be imported here."""
         return [name for name in packages if importlib.util.find_spec(name) is None]
 
     def reads(self, place: str, name: str, content: str) -> bool:
-        """Whether a file is there with this content: the probe of shared storage."""
+        """Whether a file exists here with this content: the probe for shared storage."""
         try:
             if not is_url(place):
                 return (Path(place) / name).read_text() == content
@@ -108,11 +108,11 @@ class Host:
             return False
 
     def use_cache(self, place: str | None) -> None:
-        """Keep to the driver's cache, a folder or URL; None = to a temporary one."""
+        """Use the driver's cache, a folder or URL; None = a temporary one."""
         self.cache = place
 
     def address(self) -> tuple[str, int]:
-        """An address of this machine and a free port, where other ranks can meet."""
+        """This machine's address and a free port, where other ranks can meet."""
         host = self.locate()
         return host, free_port(host)
 
@@ -121,7 +121,7 @@ class Host:
         os.environ.update(variables)
 
     def make(self, make: Callable[[Any, WorkerContext], Callable[[Any], Any]], setup: Any) -> None:
-        """Make what `call` calls. What it raises is raised by `call`."""
+        """Create the object that `call` calls. Its exceptions are raised by `call`."""
         self._task = self._failure = None
         try:
             self._task = make(setup, self._context())
@@ -129,7 +129,7 @@ class Host:
             self._failure = error
 
     def call(self, item: Any) -> tuple[Any, float]:
-        """The result of one item, and the seconds that it took."""
+        """The result of one item, and the seconds it took."""
         if self._failure is not None:
             raise self._failure
         assert self._task is not None
@@ -138,20 +138,20 @@ class Host:
         return result, time.monotonic() - began
 
     def start(self, run: Callable[[Any, WorkerContext], Any], payload: Any) -> None:
-        """Begin a job; `poll` tells what becomes of it."""
+        """Start a job in a thread; `poll` reports its events."""
         self._events = queue.Queue()
         self._stopping.clear()
         self._job = threading.Thread(target=self._run, args=(run, payload, self._events), daemon=True)
         self._job.start()
 
     def stop(self, seconds: float) -> None:
-        """Have the job end; returns when it has, or after so long."""
+        """Ask the job to end; returns when it has, or after `seconds`."""
         self._stopping.set()
         if self._job is not None:
             self._job.join(seconds)
 
     def poll(self, wait: float) -> list[tuple[str, Any]]:
-        """Events since the last call, at most a few; waits so long for the first. "end" is the last of a job."""
+        """Events since the last call, at most a few; waits up to `wait` seconds for one. "end" is the last of a job."""
         events = []
         try:
             events.append(self._events.get(timeout=wait))
@@ -166,12 +166,12 @@ class Host:
     ) -> None:
         import torch
 
-        torch.set_num_threads(self.threads)  # of this thread
+        torch.set_num_threads(self.threads)  # thread-local setting
         try:
             for value in run(payload, self._context(lambda kind, about: events.put((kind, about)))):
                 events.put(("value", value))
             events.put(("end", None))
-        except BaseException as error:  # an exit or an interrupt too ends the job, and is not to be lost
+        except BaseException as error:  # an exit or interrupt ends the job too, and must be reported
             events.put(("error", error))
 
     def _context(self, emit: Callable[[Any, Any], None] = lambda kind, about: None) -> WorkerContext:
@@ -190,7 +190,7 @@ def free_port(host: str) -> int:
 
 
 def _logs() -> str:
-    """Where this process's stderr goes, if that is a file."""
+    """The file that this process's stderr goes to, if it is one."""
     try:
         return os.readlink("/proc/self/fd/2")
     except OSError:

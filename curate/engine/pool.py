@@ -1,4 +1,4 @@
-"""Workers of a Ray cluster: started, checked against each other, and replaced when they are lost."""
+"""Pool of workers on a Ray cluster: started, checked against each other, and replaced when lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POLL_SECONDS = 1.0
 
 @dataclass(eq=False)
 class Worker:
-    """An actor that has said what it is. rows, tokens, seconds: of the items that it has done."""
+    """An actor that has reported. rows, tokens, seconds: of the items it has done."""
 
     number: int
     actor: Any
@@ -71,7 +71,7 @@ class Pool:
     # -- workers --------------------------------------------------------------------------------------------------
 
     def _check_room(self) -> None:
-        """Resolve what was left open, and refuse what the cluster can never hold."""
+        """Resolve unset numbers of workers and GPUs, and reject those that the cluster can never provide."""
         total = self.ray.cluster_resources()
         gpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0)
         if self.worker_gpus is None:
@@ -93,7 +93,7 @@ class Pool:
         return remote.remote(number, self.device, self.worker_cpus, self.ray.get, self.ray.util.get_node_ip_address)
 
     def workers_now(self) -> list[Worker]:
-        """The workers, started and checked. Replacements of lost ones join when they are there; one is waited for."""
+        """The workers, started and checked. Replacements join when they are up; waits only if no worker is left."""
         assert self.workers is not None
         for _ in range(self.workers - len(self.live) - len(self._starting)):
             actor = self.actor(self._number, scheduling_strategy="SPREAD")
@@ -115,7 +115,7 @@ class Pool:
         return list(self.live)
 
     def _admit(self, timeout: float) -> None:
-        """Take those that have reported. InputError for one that differs, unless it is to replace another one."""
+        """Admit workers that have reported. InputError for one that differs, unless it replaces a lost one."""
         ready, _ = self.ray.wait(list(self._starting), num_returns=len(self._starting), timeout=timeout)
         for reference in ready:
             number, actor = self._starting.pop(reference)
@@ -124,25 +124,25 @@ class Pool:
                 self._check(worker)
                 self.ray.get(actor.use_cache.remote(self.cache))
             except self.ray.exceptions.RayActorError as error:
-                if not self._lost:  # one that cannot start at all has another library, or none
+                if not self._lost:  # a worker that cannot start at all lacks a library or has another version
                     raise InputError(f"worker {number} cannot start: {reason(error)}; {_SAME}") from error
             except InputError as error:
                 self.end(actor)
                 if not self._lost:
                     raise
-                self.note(str(error))  # a replacement that does not fit is not used
+                self.note(str(error))  # a replacement that differs is not used
                 self.workers = max(1, (self.workers or 1) - 1)
             else:
                 self.live.append(worker)
 
     def _check(self, worker: Worker) -> None:
-        """InputError if its versions are not ours, or its numerics not those of the others."""
+        """Raise InputError if its versions differ from the driver's, or its numerics from other workers'."""
         self.check_versions(worker)
         for precision, known in self._numerics.items():
             self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
 
     def check_versions(self, worker: Worker) -> None:
-        """InputError if they are not ours."""
+        """Raise InputError if these versions differ from the driver's."""
         ours, theirs = own_versions(), worker.about["versions"]
         for name in COMPARED:
             if theirs.get(name) != ours.get(name):
@@ -152,7 +152,7 @@ class Pool:
                 )
 
     def _ask_all(self, method: str, *arguments: Any) -> dict[Worker, Any]:
-        """What each worker answers; where one is lost meanwhile, the one in its place is asked too."""
+        """The answers of all workers; if one is lost meanwhile, its replacement is asked too."""
         answers: dict[Worker, Any] = {}
         while workers := [worker for worker in self.workers_now() if worker not in answers]:
             references = [getattr(worker.actor, method).remote(*arguments) for worker in workers]
@@ -234,7 +234,7 @@ class Pool:
                 )
 
     def get(self, reference: Any) -> Any:
-        """The value; raises what the work raised, and WorkerLost if the worker is gone."""
+        """The value of a reference; raises what the work raised, and WorkerLost if the worker is gone."""
         errors = self.ray.exceptions
         try:
             with self.errors():
@@ -279,7 +279,7 @@ _SAME = f"every node needs the same curate, torch and Python {platform.python_ve
 
 @contextmanager
 def _probe(place: str, name: str, content: str) -> Iterator[None]:
-    """A small file in a folder or at a URL, while workers look for it."""
+    """A small file in a folder or at a URL while workers look for it."""
     if not is_url(place):
         probe = Path(place) / name
         make_folder(probe.parent)

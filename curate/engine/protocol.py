@@ -1,4 +1,4 @@
-"""What a run asks of an engine, and what code that runs on a worker is given."""
+"""The engine protocol, and the context of code that runs on a worker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ EventKind = Literal["advance", "note", "value"]
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The surroundings of code on a worker.
+    """The context of code on a worker.
 
-    number: of the worker, from 0. device: as of `curate.context.Context`. cache: folder or URL of a cache, that of the
-    driver where `shared`, else a temporary one. fetch: the value of what `Engine.share` returned. emit: sends an event
-    to the driver, of a job only. address: of this machine, for other ones. stopped: whether a job is to end.
+    number: of the worker, from 0. device: see `curate.context.Context`. cache: folder or URL of a cache, the driver's
+    if `shared`, else a temporary one. fetch: returns the value of a reference from `Engine.share`. emit: sends an event
+    to the driver (jobs only). address: of this machine, for others. stopped: whether a job should end.
     """
 
     number: int
@@ -30,7 +30,7 @@ class WorkerContext:
 
 @dataclass(frozen=True)
 class Item:
-    """A piece of work. payload: makes what a worker gets, when it is its turn; rows, tokens: what it amounts to."""
+    """A piece of work. payload: makes a worker's input when it is its turn; rows, tokens: size of the work."""
 
     payload: Callable[[], Any]
     rows: int
@@ -39,10 +39,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Job:
-    """Work of many steps, on one worker or a group of ranks.
+    """A long-running piece of work on one worker or a group of ranks.
 
-    run: on the worker, `run(payload, worker context)` yields values, from which the driver stores what it must not
-    lose. payload: makes what it is given; called again when a worker was lost, to resume from what is stored. name: of
+    run: on the worker, `run(payload, worker context)` yields values, which the driver stores if they must not
+    be lost. payload: makes its input; called again after a worker was lost, to resume from what is stored. name: of
     the job, for messages.
     """
 
@@ -52,34 +52,34 @@ class Job:
 
 
 class Engine(Protocol):
-    """Workers in other processes, perhaps on other machines. All report the same versions and numerics.
+    """Workers in other processes, possibly on other machines. All have the same versions and numerics.
 
-    A lost worker is replaced and its work handed out again: any piece may be done twice, each result arrives once.
-    Errors of the work are raised as they are; ExternalError if no worker is left.
+    A lost worker is replaced and its work reassigned: a piece may be done twice, but each result arrives once.
+    Errors of the work are raised unchanged; ExternalError if no worker is left.
     """
 
     @property
     def train_workers(self) -> int:
-        """Ranks that train a proxy."""
+        """Number of ranks that train a proxy."""
         ...
 
     def notify(self, note: Callable[[str], None]) -> None:
-        """Tell what happens to workers there, a line each."""
+        """Report messages about workers to `note`, one line each."""
         ...
 
     def numerics(self, precision: Any) -> dict[str, Any]:
-        """As `curate.devices.precision.numerics`, of the workers, with `train_workers` as the world."""
+        """`curate.devices.precision.numerics` of the workers, with `train_workers` as the world size."""
         ...
 
     def shares(self, place: str) -> bool:
-        """Whether all workers see a folder, or what is at a URL, as the driver does; then it becomes their cache.
+        """Whether all workers see a folder, or a URL, as the driver does; it then becomes their cache.
 
-        InputError, naming them, where only some of them see it, and where it is a URL that they do not see.
+        InputError, naming them, if only some of them see it, and for a URL that they do not see.
         """
         ...
 
     def share(self, value: Any) -> Any:
-        """A reference to a value, which workers fetch from wherever it is nearest."""
+        """A reference to a value, which workers fetch from the nearest copy."""
         ...
 
     def map(
@@ -90,35 +90,35 @@ class Engine(Protocol):
         *,
         needs: Sequence[str] = (),
     ) -> Iterator[tuple[int, Any, str]]:
-        """(position, result, progress in words) of every item, in the order in which they are finished.
+        """(position, result, progress text) of every item, in the order in which they finish.
 
-        Every worker makes `make(setup, worker context)` once and calls it with the items that it takes. needs: packages
-        that must be there on the workers.
+        Every worker calls `make(setup, worker context)` once, and the result with each item that it takes. needs:
+        packages that the workers must have.
         """
         ...
 
     def jobs(self, jobs: Sequence[Job], *, needs: Sequence[str] = ()) -> Iterator[tuple[int, EventKind, Any]]:
-        """(position, kind, value) of what jobs emit and yield; they run side by side, one on each worker."""
+        """(position, kind, value) of events and values of jobs, which run side by side, one per worker."""
         ...
 
     def group(self, job: Job, *, needs: Sequence[str] = ()) -> Iterator[tuple[EventKind, Any]]:
-        """What one job emits and yields on the first of `train_workers` ranks, which are set up as by torchrun."""
+        """Events and values of one job on the first of `train_workers` ranks, which are set up as by torchrun."""
         ...
 
     def services(
         self, jobs: Sequence[Job], gpus: float, stopped: Callable[[], bool]
     ) -> Iterator[tuple[int, EventKind, Any]]:
-        """(position, kind, value) of what jobs emit and yield that go on until `stopped()`, all at the same time, each
-        on a worker of its own with so many GPUs, in the place of other workers.
+        """(position, kind, value) of events and values of jobs that run until `stopped()`, all at the same time, each
+        on a worker of its own with that many GPUs, in place of other workers.
 
-        One that is lost is begun again elsewhere; it yields None at that moment.
+        A lost one restarts elsewhere, and yields None at that moment.
         """
         ...
 
     def resources(self) -> dict[str, Any]:
-        """What there is: nodes, CPUs and GPUs of the cluster, and how many workers take part."""
+        """Resources: nodes, CPUs and GPUs of the cluster, and the number of workers."""
         ...
 
     def record(self) -> dict[str, Any]:
-        """For run.json: workers, with their nodes, logs and rates."""
+        """Facts for run.json: workers with their nodes, logs and rates."""
         ...

@@ -1,6 +1,6 @@
-"""Ray as the engine: workers are actors of a cluster that runs already. We start none and schedule nothing.
+"""The Ray engine: workers are actors of an existing cluster.
 
-Measuring workers are kept for the whole session; a group of training ranks is made in their place and removed again.
+Scoring workers live for the whole session; a group of training ranks replaces them and is removed again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ENGINE_FIELDS = ("address", "workers", "worker_gpus", "worker_cpus", "train_work
 
 
 class Ray(BaseModel):
-    """Workers of a Ray cluster, for `Pipeline.run(data, engine=Ray(...))`; part of no recipe and of no fingerprint.
+    """Workers of a Ray cluster, for `Pipeline.run(data, engine=Ray(...))`; not part of recipes or fingerprints.
 
-    It connects when it is first needed, and lets go at `close` or the end of a `with` block. A connection that the
-    caller has made with `ray.init` is used, and left open.
+    It connects on first use, and disconnects at `close` or the end of a `with` block. A connection that the
+    caller has made with `ray.init` is used, and stays open.
 
     address: "auto" = the cluster of this machine, or RAY_ADDRESS; HOST:PORT of its head, from one of its nodes; or
         ray://HOST:PORT, from outside.
-    workers: that measure, compare texts and fine-tune; None = as many as the cluster has room for. In no key: scores
+    workers: that score, compare texts and fine-tune; None = as many as the cluster has room for. Not in any key: scores
         are the same for any number.
     worker_gpus: of each; None = 1 where the cluster has any, else 0.
     worker_cpus: of each; the threads of one that computes on its CPUs, and thereby part of its numerics.
@@ -119,4 +119,4 @@ _MORE = ("start_timeout", "device")
 
 
 def _unheard(text: str) -> None:
-    """What happens to workers while nobody listens."""
+    """Ignore messages about workers while no observer is set."""

@@ -1,4 +1,4 @@
-"""Work for the workers of a Ray cluster: items and jobs handed out, and handed out again when a worker is lost."""
+"""Distribute items and jobs over the workers of a Ray cluster, again if a worker is lost."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from curate.engine.pool import Pool, Worker
 from curate.engine.protocol import EventKind, Item, Job, WorkerContext
 from curate.errors import ExternalError, InputError
 
-_AHEAD = 2  # items that a worker has at once, so that the next one has arrived when it is done with one
-_ATTEMPTS = 3  # times that one piece may lose its worker
+_AHEAD = 2  # items a worker holds at once, so that it never waits for the next one
+_ATTEMPTS = 3  # workers that one piece may lose
 _POLL_SECONDS = 1.0
-_STOP_SECONDS = 30.0  # that a service has to end by itself
-_SLOW = 4.0  # times the median, after which a piece of work is named
+_STOP_SECONDS = 30.0  # time a service may take to end by itself
+_SLOW = 4.0  # times the median, from which a piece of work is reported
 _SLOW_SECONDS = 30.0
 
 
 @dataclass
 class _Piece:
-    """An item that a worker has."""
+    """An item assigned to a worker."""
 
     worker: Worker
     position: int
@@ -171,7 +171,7 @@ def run_group(pool: Pool, job: Job, needs: Sequence[str]) -> Iterator[tuple[Even
 
 
 def _ranks(pool: Pool, job: Job) -> Iterator[tuple[EventKind, Any]]:
-    """One attempt of a group. Raises WorkerLost if a rank is gone."""
+    """One attempt at a job on a group of ranks. Raises WorkerLost if a rank is gone."""
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -220,14 +220,14 @@ def run_services(
     pool: Pool, jobs: Sequence[Job], gpus: float, stopped: Callable[[], bool]
 ) -> Iterator[tuple[int, EventKind, Any]]:
     """See `curate.engine.protocol.Engine.services`."""
-    pool.release()  # their GPUs are for these
+    pool.release()  # the services need their GPUs
     _check_services(pool, len(jobs), gpus)
     workers: dict[int, Worker] = {}  # by position of the job
     reports: dict[Any, int] = {}
     losses = [0] * len(jobs)
 
     def place(position: int) -> None:
-        """Queues what the actor is told first; it may have to wait until there is room for it."""
+        """Queue the first calls of the actor, which may have to wait until there is room for it."""
         actor = pool.actor(position, num_gpus=gpus, scheduling_strategy="SPREAD")
         workers[position] = Worker(position, actor, {})
         reports[actor.report.remote()] = position
@@ -269,7 +269,7 @@ def run_services(
 
 
 def _check_services(pool: Pool, count: int, gpus: float) -> None:
-    """InputError if the cluster can never hold that many."""
+    """Raise InputError if the cluster can never hold that many services."""
     total = pool.ray.cluster_resources()
     has = total.get("GPU", 0.0), total.get("CPU", 0.0)
     if count * gpus > has[0] or count * pool.worker_cpus > has[1]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 RECORD = "expo.json"
-# Files beside the weights that belong to a model; README.md tells of another one.
+# Files beside the weights that belong to a model; README.md describes another one.
 _SUFFIXES = frozenset([".json", ".jinja", ".txt", ".model", ".tiktoken", ".bpe", ".py"])
 _NOT_COPIED = frozenset([INDEX, RECORD, "adapter_config.json", "run.json", "trainer_state.json", "requirements.txt"])
 _LEGAL = ("LICENSE", "NOTICE")
@@ -64,7 +64,7 @@ def extrapolate(
 
 
 def check_alpha(alpha: float) -> float:
-    """InputError for an alpha that leads away from both models."""
+    """Raise InputError for an alpha that leads away from both models."""
     if not math.isfinite(alpha) or alpha < -1:
         raise InputError(f"alpha = {alpha:g}: give a number from -1 (the base) through 0 (the tuned model) upwards")
     return float(alpha)
@@ -79,10 +79,10 @@ def write_model(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """As `extrapolate`, for models that are open already."""
+    """Like `extrapolate`, for models that are already open."""
     alpha = check_alpha(alpha)
     if dtype is None and models.tuned.factors:
-        dtype = "float32"  # the change that an adapter makes is often smaller than the spacing of a bfloat16 base
+        dtype = "float32"  # an adapter's change is often smaller than the spacing of bfloat16 numbers
     inputs = fingerprint(["expo", 1, alpha, dtype, list(models.identities)])
     existing = _existing(out, inputs, models, fresh=fresh)
     if existing is not None:
@@ -99,7 +99,7 @@ def write_model(
 
 
 def _existing(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[str, Any] | None:
-    """expo.json of a folder that holds this very result, None of an empty one. InputError for any other."""
+    """The expo.json of a folder that holds this result, None for an empty folder. InputError for any other."""
     check_place(out)
     if not out.exists() or (out.is_dir() and all(".partial-" in path.name for path in out.iterdir())):
         return None
@@ -133,7 +133,7 @@ class _Totals:
 def _write_weights(
     models: Models, alpha: float, folder: Path, dtype: Dtype | None, totals: _Totals, stage: Stage
 ) -> None:
-    """Write the files of the tuned model under the same names."""
+    """Write files with the names of the tuned model's."""
     saved = next((code for code, name in FLOATS.items() if name == dtype), None)
     files: dict[str, dict[str, Entry]] = {}
     for name, entry in models.tuned.entries.items():
@@ -152,7 +152,7 @@ def _write_weights(
 def _parts(
     models: Models, name: str, alpha: float, entry: Entry, totals: _Totals, stage: Stage
 ) -> Iterator[torch.Tensor]:
-    """Slices of one tensor of the result."""
+    """The slices of one tensor of the result."""
     for low, high in slices(entry.shape):
         tuned = models.tuned.read(name, low, high)
         if name not in models.pairs:
@@ -166,14 +166,14 @@ def _parts(
 def _extrapolated(
     tuned: torch.Tensor, base: torch.Tensor, alpha: float, dtype: str, title: str, totals: _Totals
 ) -> torch.Tensor:
-    """One slice in the dtype of the result. What training left unchanged stays bit for bit, -inf of a mask too."""
+    """One slice in the result's dtype. Values unchanged by training are copied bit for bit, -inf of a mask too."""
     import torch
 
     wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
     tuned, base = tuned.to(wide), base.to(wide)
     same = tuned == base
     change = torch.where(same, torch.zeros((), dtype=wide), tuned - base)
-    # Unchanged numbers are taken as they are: -0.0 + 0.0 would lose its sign. And tuned - (tuned - base) is not base.
+    # Unchanged numbers are copied: -0.0 + 0.0 would lose its sign, and tuned - (tuned - base) is not exactly base.
     ends = {0.0: tuned, -1.0: base}
     result = ends[alpha] if alpha in ends else torch.where(same, tuned, tuned + alpha * change)
     result = result.to(torch_dtype(dtype))

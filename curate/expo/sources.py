@@ -68,7 +68,7 @@ def open_models(
             raise InputError(
                 f"{base} is not the model that {tuned} was tuned from (its files differ); name that with --base"
             )
-        if recorded.split(":")[0] == base_identity.split(":")[0]:  # a folder and a hub id cannot be told apart
+        if recorded.split(":")[0] == base_identity.split(":")[0]:  # a folder and a hub id cannot be compared
             warnings.warn(
                 f"{base} is not the model that {tuned} was tuned from: all that differs between the two is "
                 f"extrapolated, not the change of that training alone; leave the base out to use {recorded_base[0]}",
@@ -94,14 +94,14 @@ def open_models(
 
 
 def _run(folder: Path) -> dict[str, Any] | None:
-    """run.json of a fine-tuning run, None for any other folder."""
+    """The run.json of a fine-tuning run, None for any other folder."""
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file() or not folder.is_dir():
         return None
     return read_run(folder)
 
 
 def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> tuple[str | None, str | None]:
-    """Name and revision of what a run or adapter was tuned from, where it says so."""
+    """Name and revision of the base that a run or adapter records, if any."""
     if record is not None:
         name = record["settings"]["model"]
         if name == SCRATCH:
@@ -120,7 +120,7 @@ def _identity(place: Place, name: str, revision: str | None) -> str:
 
 
 def _folder(place: Place) -> Path:
-    """The folder of the model's files, fetched from the hub where they are there."""
+    """The folder of the model's files, fetched from the hub if necessary."""
     if place.commit is None:
         return Path(place.path)
     import huggingface_hub
@@ -138,14 +138,14 @@ def _folder(place: Place) -> Path:
 
 
 def _check_factors(adapted: Weights, base: Weights, trust_remote_code: bool) -> None:
-    """Raise InputError for the first module that an adapter lists as a target and has no factors for."""
+    """Raise InputError for the first target module of an adapter without factors."""
     ends = tuple(f".{target}.weight" for target in adapted.targets)
     missing = [
         name
         for name, entry in base.entries.items()
         if len(entry.shape) == 2 and name not in adapted.factors and f".{name}".endswith(ends)
     ]
-    if missing:  # or the class stores it elsewhere, as the experts of a mixture
+    if missing:  # or the class stores it elsewhere, like the experts of a mixture
         names = _architecture(base, trust_remote_code)[0]
         for name in missing:
             if counterpart(name, names):
@@ -153,7 +153,7 @@ def _check_factors(adapted: Weights, base: Weights, trust_remote_code: bool) -> 
 
 
 def _paired(tuned: Weights, base: Weights, trust_remote_code: bool) -> dict[str, str]:
-    """Name of the base's tensor for every floating tensor of `tuned`.
+    """The name of the base's tensor for every floating tensor of `tuned`.
 
     A head that is tied to the embeddings in the base is paired with those; buffers that old files of the base hold
     and its architecture no longer knows are passed over. Raises InputError naming a tensor that one model lacks, or
@@ -195,8 +195,8 @@ def _lacks(owner: str, name: str, model: str) -> str:
 
 
 def _architecture(base: Weights, trust_remote_code: bool) -> tuple[set[str], dict[str, str], list[str]]:
-    """Names of all saved tensors of the base's class, which of them are tied to which, and patterns of names that the
-    class passes over in files.
+    """Names of all saved tensors of the base's class, which of them are tied to which, and name patterns that the
+    class ignores in files.
     """
     with explain_load_errors(base.title, Place(str(base.folder))):
         import torch

@@ -1,4 +1,4 @@
-"""Extrapolations by several alphas, each evaluated, and the best of them."""
+"""Extrapolate by several alphas, evaluate each, and choose the best."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def sweep(
 
 
 def _folder_name(alpha: float) -> str:
-    """Of the model with this alpha."""
+    """Folder name of the model with this alpha."""
     return f"alpha-{alpha:g}"
 
 
@@ -106,7 +106,7 @@ def _asked(models: Models, place: Path | None, settings: Evaluation | None) -> t
 
 
 def _metrics(results: Mapping[str, EvaluationResult]) -> dict[str, Any]:
-    """Accuracy and nll of each set, and of the rows of all."""
+    """Accuracy and nll of each set, and over the rows of all sets."""
     names = ("rows", "accuracy", "nll")
     sets = {name: {key: result.summary[key] for key in names} for name, result in results.items()}
     pooled = totals(pa.concat_tables([result.rows for result in results.values()]))
@@ -120,5 +120,5 @@ def _best(points: list[dict[str, Any]], by: Metric | None) -> dict[str, Any]:
     if any(point[by] is None for point in points):
         raise InputError(f"no row could be graded or scored, so no alpha is best by {by}; look at the evaluation set")
     sign = -1 if by == "accuracy" else 1
-    # Of equals the one that is nearest to the tuned model.
+    # Among equals, the one nearest to the tuned model.
     return {"by": by, "best": min(points, key=lambda point: (sign * point[by], abs(point["alpha"])))["alpha"]}

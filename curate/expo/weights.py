@@ -1,4 +1,4 @@
-"""Tensors of a model on disk, adapters included, read and written in slices: a model need not fit in memory."""
+"""Tensors of a model on disk, with adapters, read and written in slices: a model need not fit in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 INDEX = "model.safetensors.index.json"
 _SLICE_ELEMENTS = 2**21  # 8 MiB in float32; a dozen such slices are in memory at a time
 _PREFIX = "base_model.model."  # of every tensor in peft's files
-# What an adapter may have beyond low-rank factors of linear layers; empty or false where it does not.
+# Settings that go beyond low-rank factors of linear layers; empty or false if unused.
 _UNSUPPORTED = (
     "target_parameters",
     "use_dora",
@@ -35,7 +35,7 @@ _UNSUPPORTED = (
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor is: name of its file; dtype as safetensors calls it."""
+    """Location of a tensor: name of its file; dtype as safetensors calls it."""
 
     file: str
     dtype: str
@@ -59,8 +59,8 @@ class Weights:
     targets: tuple[str, ...] = ()
 
     def read(self, name: str, low: int, high: int) -> torch.Tensor:
-        """Rows low to high of a tensor, all of one without dimensions: float32 where an adapter changes it, else as in
-        the file.
+        """Rows low to high of a tensor, all of one without dimensions: float32 if an adapter changes it, else in the
+        file's dtype.
         """
         from safetensors import safe_open
 
@@ -74,7 +74,7 @@ class Weights:
 
 
 def open_weights(folder: Path, title: str) -> Weights:
-    """Reads headers only. Raises InputError if files are missing, not readable or quantized."""
+    """Read the headers of a model's files. Raises InputError if files are missing, not readable or quantized."""
     from safetensors import SafetensorError, safe_open
 
     if "quantization_config" in read_json(folder / "config.json"):
@@ -93,7 +93,7 @@ def open_weights(folder: Path, title: str) -> Weights:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a model. Raises InputError if it cannot be read."""
+    """The JSON object in a file of a model. Raises InputError if it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def with_adapter(base: Weights, folder: Path, title: str) -> Weights:
-    """`base` with the adapter in peft's files. Raises InputError for one that is more than low-rank factors."""
+    """`base` with the adapter in peft's files. Raises InputError for an adapter that is more than low-rank factors."""
     from safetensors.torch import load_file
 
     config = read_json(folder / "adapter_config.json")
@@ -137,14 +137,14 @@ def with_adapter(base: Weights, folder: Path, title: str) -> Weights:
 
 
 def _targets(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules of peft's settings, where they are listed without reference to the numbers of layers."""
+    """Modules in peft's settings, if they are listed without reference to layer numbers."""
     modules = config.get("target_modules")
     partial = config.get("layers_to_transform") is not None or config.get("exclude_modules")
     return tuple(map(str, modules)) if isinstance(modules, list) and not partial else ()
 
 
 def counterpart(name: str, names: Iterable[str]) -> str | None:
-    """The tensor of the same name, but for the prefix of the inner model, which some files leave out."""
+    """The tensor of the same name, except for the prefix of the inner model, which some files omit."""
     names = names if isinstance(names, Mapping | set) else set(names)
     if name in names:
         return name
@@ -156,7 +156,7 @@ def counterpart(name: str, names: Iterable[str]) -> str | None:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Of safetensors' name of a floating type."""
+    """The torch dtype for safetensors' name of a floating type."""
     import torch
 
     dtype: torch.dtype = getattr(torch, FLOATS[name])
@@ -164,20 +164,20 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def slices(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Ranges of rows (low, high) that are small enough to be in memory."""
+    """Ranges of rows (low, high) that fit in memory."""
     rows = shape[0] if shape else 1
     step = max(1, _SLICE_ELEMENTS // max(1, math.prod(shape[1:])))
     yield from ((low, min(low + step, rows)) for low in range(0, rows, step))
 
 
 def write_file(path: Path, entries: Mapping[str, Entry], parts: Mapping[str, Iterator[torch.Tensor]]) -> int:
-    """Write a safetensors file slice by slice; returns its bytes of tensors.
+    """Write a safetensors file slice by slice; returns the bytes of its tensors.
 
-    parts: of each tensor, its slices in order and in the entry's dtype.
+    parts: for each tensor, its slices in order and in the entry's dtype.
     """
     import torch
 
-    # Wide types first, as the format asks for, so that every tensor is aligned.
+    # Wide types first, as the format requires, so that every tensor is aligned.
     order = sorted(entries, key=lambda name: (-_width(entries[name].dtype), name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -199,6 +199,6 @@ def write_file(path: Path, entries: Mapping[str, Entry], parts: Mapping[str, Ite
 
 
 def _width(dtype: str) -> int:
-    """Bytes of a number."""
+    """Bytes per number."""
     digits = "".join(filter(str.isdigit, dtype.partition("_")[0]))
     return max(1, int(digits) // 8) if digits else 1

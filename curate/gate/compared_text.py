@@ -1,4 +1,4 @@
-"""Extract the text of each row that the gate compares: its prompt, or all that a model reads."""
+"""Extract the text of each row that the gate compares: its prompt, or its whole text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _READING = (*READING, "seed")
 class Texts:
     """name: of the dataset, for hits; texts, ids: (n,) Arrow strings; table: its rows (n,) with all columns.
 
-    missing: rows left out because they have no text to compare.
+    missing: number of rows left out because they have no text to compare.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Texts:
 
 
 def compared_texts(table: pa.Table, shape: str, columns: Mapping[str, str], part: Part = "prompt") -> pa.Array:
-    """(n,) large strings, null where a cell is: what is compared of each row.
+    """(n,) large strings, null if a cell is null: the compared text of each row.
 
-    "prompt": the prompt with its context; instruction and input; what the user says in a conversation before the first
-    answer; the text of a dataset of texts. "all": the same with the completion, and every turn of a conversation.
+    "prompt": the prompt with its context; instruction and input; the user's turns of a conversation before the first
+    answer; the text of a dataset of texts. "all": the prompt and the completion, and every turn of a conversation.
     """
     roles = (*(role for role in ("context",) if role in columns), *spoken_roles(shape, columns))
     if part == "prompt":
@@ -79,7 +79,7 @@ def _conversation(turns: list[Turn], part: Part) -> str | None:
 
 
 def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **reading: Any) -> Texts:
-    """The texts of anything `curate.read` takes; answers may be missing, and rows without a text are left out.
+    """The texts of any input of `curate.read`; answers may be missing, and rows without a text are left out.
 
     name: label in hits; None = the name of the file or dataset. reading: `curate.dataset_reference.READING` and seed,
     as for `curate.read`. Raises InputError if nothing can be compared.
@@ -108,7 +108,7 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     if table[_COLUMN].null_count == len(table):
         raise InputError(f"{opened.description}: no row has a text to compare; name the column: columns text=COLUMN")
     names = {"text": _COLUMN, **{role: columns_by_role[role] for role in ("id",) if role in roles}}
-    # A column that curation added is as good as any other here: nothing is added to this table.
+    # A column that curation added is treated like any other here: nothing is added to this table.
     loaded = read(table, columns=names, shape="text", on_bad_row="drop", allow_curated=True, **reading)
     examples = loaded.examples
     texts = whole(examples.table[_COLUMN])

@@ -1,4 +1,4 @@
-"""The gate that every new row of a dataset has to pass.
+"""The gate that every new row of a dataset must pass.
 
 index = Gate(evaluation=("test.parquet",)).open(examples)
 index.check(["A new problem ..."])      # what each text hits; nothing is remembered
@@ -30,7 +30,7 @@ _READING = {"data", "name", *READING} - {"limit"}
 
 
 class Hit(NamedTuple):
-    """What a text hit.
+    """A match of a text.
 
     kind: "evaluation exact", "evaluation 13-gram" (of any size asked for), "evaluation template", "near-duplicate of
     source" or "near-duplicate of new". dataset: its name; "source" or "new" where it has none. id: of the row that was
@@ -45,19 +45,19 @@ class Hit(NamedTuple):
     text: str | None
 
     def __str__(self) -> str:
-        """The kind, a colon, and what was hit."""
+        """The kind, a colon, and what was matched."""
         return f"{self.kind}: {self.what}"
 
     @property
     def what(self) -> str:
-        """What was hit: dataset, id, and the score or the text."""
+        """The match: dataset, id, and the score or the text."""
         score = "" if self.score is None else f" ({self.score:.2f})"
         text = "" if self.text is None else f": {self.text!r}"
         return f"{self.dataset} {self.id}{score}{text}"
 
 
 class Gate(Component):
-    """What may not enter a dataset: near-duplicates, and whatever an evaluation set has too.
+    """Rules for what may not enter a dataset: near-duplicates, and text shared with evaluation sets.
 
     evaluation: sets no row may share a rule's text with, each what `curate.read` takes as `data` (to be written in a
         recipe: a path or hub id), or {data, name} with the options of `curate.dataset_reference.Reading`.
@@ -124,38 +124,38 @@ class Gate(Component):
         return index
 
 
-_SENT = 8_192  # texts that a worker gets at once
+_SENT = 8_192  # texts sent to a worker at once
 _Block = tuple[int, list[list[Hit]], Sketches | None]
 
 
 class GateIndex:
-    """The texts that new rows are compared with; made by `Gate.open`. Not thread-safe."""
+    """The texts that new rows are compared with; created by `Gate.open`. Not thread-safe."""
 
     def __init__(self, gate: Gate, evaluations: tuple[EvaluationSet, ...]) -> None:
         self.gate, self.evaluations = gate, evaluations
         threshold = gate.near_duplicate or 1.0
         self._source, self._new = NearIndex(threshold), NearIndex(threshold)
-        self._source_ids: list[tuple[str, str]] = []  # of each row the dataset and the id
+        self._source_ids: list[tuple[str, str]] = []  # dataset and id of each row
         self._new_ids: list[str] = []
 
     def __len__(self) -> int:
-        """How many new texts later ones are compared with."""
+        """Number of new texts that later ones are compared with."""
         return len(self._new_ids)
 
     @property
     def crowded(self) -> int:
-        """Searches that met more texts of one key than are compared with; see `curate.gate.minhash`."""
+        """Searches with more texts under one key than are compared; see `curate.gate.minhash`."""
         return self._source.crowded + self._new.crowded
 
     @property
     def compared(self) -> int:
-        """Pairs of texts whose exact similarity was computed."""
+        """Number of pairs of texts whose exact similarity was computed."""
         return self._source.compared + self._new.compared
 
     def add_source(
         self, source: Examples | Sequence[str], ids: Sequence[str] | None = None, name: str = "source"
     ) -> None:
-        """Add rows that new ones must not be near to, as `Gate.open` does. name: label of their dataset in hits."""
+        """Add rows that new ones must not be near-duplicates of, as in `Gate.open`. name: dataset label in hits."""
         texts: Any = source
         if isinstance(source, Examples):
             ids = source.ids.to_pylist()
@@ -169,7 +169,7 @@ class GateIndex:
             self._source.add(self._sketches(words))
 
     def check(self, texts: Sequence[str]) -> list[list[Hit]]:
-        """What each text (n,) hits, one hit per rule and dataset; [] where it may enter. Remembers nothing."""
+        """Hits of each text (n,), at most one per rule and dataset; [] if it may enter. Stores nothing."""
         all_hits: list[list[Hit]] = []
         for _, words in word_blocks(texts):
             hits, sketched = self._fixed_hits(words)
@@ -181,16 +181,16 @@ class GateIndex:
         return all_hits
 
     def add(self, text: str, id: str) -> None:
-        """Compare later texts with this one, whatever it hits itself."""
+        """Compare later texts with this one, regardless of its own hits."""
         if self.gate.near_duplicate is not None:
             self._new.add(self._sketches(split_words([text])))
         self._new_ids.append(id)
 
     def admit(self, texts: Sequence[str], ids: Sequence[str], engine: Engine | None = None) -> list[list[Hit]]:
-        """`check` of each text in order, where each without a hit is added: of near-duplicates the first is kept.
+        """`check` each text in order, and add those without a hit: of near-duplicates, the first is kept.
 
-        ids (n,): of the texts, for hits. The answers do not depend on how the texts are divided over calls. engine:
-        whose workers compare texts with what is fixed, and make their signatures; None = this process.
+        ids (n,): of the texts, for hits. The result does not depend on how the texts are divided over calls. engine:
+        its workers compare texts with the fixed rows and make their sketches; None = this process.
         """
         _check_ids(texts, ids)
         all_hits: list[list[Hit]] = []
@@ -212,12 +212,12 @@ class GateIndex:
         return all_hits
 
     def _compared(self, texts: Sequence[str]) -> Iterator[_Block]:
-        """(first text, hits in what is fixed, sketches) of each block of the texts, in their order."""
+        """(first text, hits in fixed rows, sketches) of each block of the texts, in their order."""
         for low, words in word_blocks(texts):
             yield low, *self._fixed_hits(words)
 
     def _compared_by(self, engine: Engine, texts: Any) -> Iterator[_Block]:
-        """As `_compared`, by the engine's workers."""
+        """Like `_compared`, on the engine's workers."""
         fixed = copy.copy(self)
         fixed._source, fixed._new, fixed._new_ids = copy.copy(self._source), NearIndex(self._new.threshold), []
         lows = range(0, len(texts), _SENT)
@@ -227,7 +227,7 @@ class GateIndex:
             return part if isinstance(part, list) else part.to_pylist()
 
         items = [Item(partial(payload, low), min(_SENT, len(texts) - low)) for low in lows]
-        early: dict[int, Any] = {}  # results that others must come before
+        early: dict[int, Any] = {}  # results waiting for earlier ones
         following = 0
         for position, result, _ in engine.map(_ComparingWorker, fixed, items):
             early[position] = result
@@ -244,7 +244,7 @@ class GateIndex:
         return sketches(shingles(words, self.gate.shingle), self.gate.near_duplicate)
 
     def _fixed_hits(self, words: Words) -> tuple[list[list[Hit]], Sketches | None]:
-        """Hits in evaluation sets and source rows, and the sketches where near-duplicates are searched for."""
+        """Hits in evaluation sets and source rows, and the sketches if near-duplicates are searched for."""
         hits: list[list[Hit]] = [[] for _ in range(len(words))]
         if self.evaluations:
             views = Views(words)
@@ -267,13 +267,13 @@ class GateIndex:
 
 
 class _ComparingWorker:
-    """On a worker: holds what is fixed, and compares the texts that it is called with."""
+    """Runs on a worker: holds the fixed rows, and compares the texts that it is called with."""
 
     def __init__(self, index: GateIndex, worker: WorkerContext) -> None:
         self.index = index
 
     def __call__(self, texts: list[str]) -> tuple[list[_Block], int, int]:
-        """The blocks, and what they add to the counts of the index of the source."""
+        """The compared blocks, and their increments to the counts of the source index."""
         source = self.index._source
         before = source.compared, source.crowded
         blocks = list(self.index._compared(texts))

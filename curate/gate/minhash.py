@@ -1,4 +1,4 @@
-"""MinHash: texts as sets of shingles, their sketches, and the exact Jaccard similarity of candidate pairs."""
+"""MinHash: texts as sets of shingles, their sketches, and exact Jaccard similarities of candidate pairs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from curate.gate.normalization import Hashes, Positions, Words, mixed, sequence_
 from curate.types import BoolArray, Float64Array, IntArray
 
 _MOST_HASHES = 128  # minima per text
-_FOUND_AT_THRESHOLD = 0.9  # least share of the pairs exactly at the threshold that bands must propose
+_FOUND_AT_THRESHOLD = 0.9  # minimum share of the pairs exactly at the threshold that bands must propose
 _SEED = 0x6761_7465
-_DEVIATIONS = 3.5  # an estimate this far below the threshold is not worth the exact number: misses 1 in 4,000
+_DEVIATIONS = 3.5  # an estimate this far below the threshold is not verified: misses 1 in 4,000
 _PAIRS_AT_ONCE = 32_768
-# Shingles, and products of shingles and factors, that stay in the processor's cache until the minima are taken.
+# Numbers of shingles, and of products of shingles and factors, that fit in the processor's cache.
 _SHINGLES_AT_ONCE, _PRODUCTS_AT_ONCE = 2_048, 1 << 20
 
 
 @dataclass(frozen=True)
 class Shingles:
-    """The sets of shingles of n texts: text k has hashes[offsets[k]:offsets[k + 1]], ascending, from 0 on."""
+    """The sets of shingles of n texts: text k has hashes[offsets[k]:offsets[k + 1]], ascending; offsets[0] is 0."""
 
     hashes: IntArray
     offsets: Positions
@@ -32,11 +32,11 @@ class Shingles:
 
     @property
     def sizes(self) -> Positions:
-        """(n,) how many different shingles each text has."""
+        """(n,) number of distinct shingles of each text."""
         return np.diff(self.offsets)
 
     def take(self, rows: Positions) -> Shingles:
-        """The sets of those rows (m,), in that order."""
+        """The sets of the given rows (m,), in that order."""
         lengths = self.sizes[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -45,8 +45,8 @@ class Shingles:
 
 @dataclass(frozen=True)
 class Sketches:
-    """Of n texts with their shingles: minima (n, bands * rows) uint8, the lowest byte of each minimum, and keys
-    (n, bands + 1) uint64. Two texts are candidates where a key is equal; the last key stands for the whole set, so
+    """Sketches of n texts with shingles: minima (n, bands * rows) uint8, the lowest byte of each minimum, and keys
+    (n, bands + 1) uint64. Two texts are candidates if a key is equal; the last key stands for the whole set, so
     that equal sets always are."""
 
     shingles: Shingles
@@ -57,13 +57,13 @@ class Sketches:
         return len(self.keys)
 
     def take(self, rows: Positions) -> Sketches:
-        """Those of the rows (m,), in that order."""
+        """The sketches of the given rows (m,), in that order."""
         return Sketches(self.shingles.take(rows), self.minima[rows], self.keys[rows])
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Near-duplicates (p,): query is a row of what was searched for, row one of the index; ascending by both."""
+    """Near-duplicates (p,): query is a row of the searched texts, row one of the index; ascending by both."""
 
     query: Positions
     row: Positions
@@ -74,13 +74,13 @@ class Pairs:
 
 
 def shingles(words: Words, size: int) -> Shingles:
-    """The different runs of `size` words of each text; one shingle of a text with fewer, none of one without words."""
+    """The distinct runs of `size` words of each text; one shingle for a text with fewer, none for one without words."""
     windows, starts = window_hashes(words.hashes, words.offsets, size)
     lengths = np.diff(words.offsets)
     short = np.flatnonzero((lengths > 0) & (lengths < size))
     rows = np.concatenate([np.searchsorted(words.offsets, starts, "right") - 1, short])
     hashes = np.concatenate([windows, sequence_hashes(words.hashes, words.offsets)[short]])
-    hashes >>= np.uint64(1)  # SciPy counts columns with signed numbers
+    hashes >>= np.uint64(1)  # SciPy stores columns as signed integers
     order = np.lexsort((hashes, rows))
     rows, hashes = rows[order], hashes[order]
     new = np.ones(len(rows), np.bool_)
@@ -90,7 +90,7 @@ def shingles(words: Words, size: int) -> Shingles:
 
 
 def overlaps(left: Shingles, right: Shingles) -> Float64Array:
-    """(p,) exact Jaccard similarity of the sets left[k] and right[k]: shared shingles by all shingles."""
+    """(p,) exact Jaccard similarity of the sets left[k] and right[k]: shared shingles over all shingles."""
     from scipy.sparse import csr_array
 
     def matrix(sets: Shingles) -> csr_array:
@@ -107,7 +107,7 @@ def overlaps(left: Shingles, right: Shingles) -> Float64Array:
 
 @cache
 def bands_for(threshold: float) -> tuple[int, int]:
-    """How many bands of how many minima: the most selective that propose enough of the pairs at the threshold.
+    """Number of bands and of minima: the most selective that propose enough of the pairs at the threshold.
 
     Texts of Jaccard similarity s agree in all r minima of one of b bands with probability 1 - (1 - s^r)^b.
     """
@@ -119,7 +119,7 @@ def bands_for(threshold: float) -> tuple[int, int]:
 
 
 def sketches(sets: Shingles, threshold: float) -> Sketches:
-    """MinHash sketches of sets; those of empty sets mean nothing."""
+    """MinHash sketches of sets; those of empty sets are meaningless."""
     bands, rows = bands_for(threshold)
     count = bands * rows
     random = np.random.default_rng(_SEED)
@@ -133,7 +133,7 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
         high = max(int(np.searchsorted(starts, begin + _SHINGLES_AT_ONCE)), low + 1)
         texts = filled[low:high]
         part = narrow[begin : sets.offsets[texts[-1] + 1]]
-        step = max(_PRODUCTS_AT_ONCE // len(part), 1)  # all, unless a text is very long
+        step = max(_PRODUCTS_AT_ONCE // len(part), 1)  # all of them, unless a text is very long
         for first in range(0, count, step):
             some = slice(first, first + step)
             product = (part ^ factors[some, 1:]) * factors[some, :1]
@@ -149,9 +149,9 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
 
 
 def verified(left: Sketches, right: Sketches, query: Positions, row: Positions, threshold: float) -> tuple[Pairs, int]:
-    """Of candidates (c,), repeats allowed, the near-duplicates, and how many exact similarities that took.
+    """The near-duplicates among candidates (c,) with repeats, and the number of exact similarities computed for them.
 
-    query: (c,) rows of `left`; row: (c,) rows of `right`. Sizes and estimates rule most pairs out before.
+    query: (c,) rows of `left`; row: (c,) rows of `right`. Sizes and estimates rule out most pairs first.
     """
     a, b = left.shingles.sizes[query], right.shingles.sizes[row]
     possible = np.minimum(a, b) >= threshold * np.maximum(a, b)

@@ -13,10 +13,10 @@ from curate.gate.normalization import Positions, word_blocks
 
 
 def near_duplicates(texts: Sequence[str], gate: Gate | None = None) -> tuple[Positions, Positions]:
-    """Positions (p,) and (p,) of pairs of near-duplicates of n texts by the gate's threshold and shingles.
+    """Positions (p,) and (p,) of near-duplicate pairs among n texts, by the gate's threshold and shingles.
 
-    Each pair may come in both orders; a text is no pair with itself. Of many texts with a key in common only some pairs
-    are looked at (`curate.gate.near_index`): which, depends on the order of the texts.
+    Each pair may come in both orders; a text is never paired with itself. Of many texts with a common key only some
+    pairs are compared (`curate.gate.near_index`): which, depends on the order of the texts.
     """
     gate = gate or Gate()
     if gate.near_duplicate is None or not len(texts):

@@ -1,9 +1,9 @@
 """Index of near-duplicates: candidates share a MinHash band, and each is verified by its exact Jaccard similarity.
 
-What is found is true: nothing below the threshold is reported. What is missed is a matter of chance that
-`minhash.bands_for` bounds, with one exception: of the texts that share a key only the first `BUCKET` are compared, so
-that a million texts of one pattern do not mean a million comparisons each. Such texts are usually found under another
-key; how many searches met a longer list than that is counted in `crowded`. Equal sets are always found.
+There are no false positives: nothing below the threshold is reported. The probability of a miss is bounded by
+`minhash.bands_for`, with one exception: of the texts that share a key only the first `BUCKET` are compared, so
+that a million texts of one pattern do not cost a million comparisons each. Such texts are usually found under another
+key; `crowded` counts the searches that met a longer list. Equal sets are always found.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from curate.types import BoolArray
 
 BUCKET = 64  # texts compared per key
 _BLOCK = 1024
-# A block whose texts share few keys has few pairs; a block of texts of one pattern is halved until it has.
+# A block whose texts share few keys has few pairs; a block of texts of one pattern is halved until that holds.
 _MOST_PAIRS = 100_000
 _SMALLEST = 4 * BUCKET
 
 
 class Match(NamedTuple):
-    """A text of the index, by its row there, and the Jaccard similarity with it."""
+    """The row of a text in the index, and the Jaccard similarity with it."""
 
     row: int
     score: float
@@ -35,7 +35,7 @@ class Match(NamedTuple):
 
 @dataclass
 class _Grown:
-    """An array that rows are appended to, with room to spare."""
+    """An array with spare capacity that rows are appended to."""
 
     array: npt.NDArray[Any]
     length: int = 0
@@ -75,7 +75,7 @@ class NearIndex:
         return self._offsets.length - 1
 
     def add(self, added: Sketches) -> None:
-        """Append the texts (m,); rows len(self) .. len(self) + m - 1."""
+        """Append the texts (m,) as rows len(self) .. len(self) + m - 1."""
         base, filled = len(self), np.flatnonzero(added.shingles.sizes)
         if self._minima is None:
             self._minima = _Grown(np.empty((1024, added.minima.shape[1]), np.uint8))
@@ -92,7 +92,7 @@ class NearIndex:
             self._runs.append(_sorted(keys, rows))
 
     def search(self, wanted: Sketches) -> tuple[Pairs, npt.NDArray[np.int32]]:
-        """All near-duplicates of the texts (m,) that the keys lead to, and how many texts have each key (m, keys)."""
+        """All near-duplicates of the texts (m,) found by key, and the number of texts with each key (m, keys)."""
         counts = np.zeros(wanted.keys.shape, np.int32)
         filled = np.flatnonzero(wanted.shingles.sizes)
         if not len(filled) or not self._runs:
@@ -127,7 +127,7 @@ class NearIndex:
 
 
 def _sorted(keys: Hashes, rows: npt.NDArray[np.int32]) -> tuple[Hashes, npt.NDArray[np.int32]]:
-    # Stable: under each key the rows stay in the order they came in. Two sorted runs merge in linear time.
+    # Stable: under each key, rows keep their order. Two sorted runs merge in linear time.
     order = np.argsort(keys, kind="stable")
     return keys[order], rows[order]
 
@@ -141,7 +141,7 @@ def _ranges(starts: Positions, lengths: Sequence[int] | Positions) -> Positions:
 def admit(index: NearIndex, texts: Sketches, candidate: BoolArray) -> list[Match | None]:
     """The earliest near-duplicate of each text (m,) among those admitted before; None if there is none.
 
-    Texts without one are added to the index where `candidate` (m,) holds. Rows of the index number the texts that
+    Texts without one are added to the index where `candidate` (m,) is True. Index rows number the texts that
     were added.
     """
     matches: list[Match | None] = []
@@ -158,14 +158,14 @@ def admit(index: NearIndex, texts: Sketches, candidate: BoolArray) -> list[Match
 
 
 def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> list[Match | None] | None:
-    """`admit` for one block; None, with nothing done, where it is too large for the texts in it."""
+    """`admit` for one block; None, without changes, if the block has too many pairs."""
     crowded = index.crowded
     older, counts = index.search(block)
     matches: list[Match | None] = [None] * len(block)
     first = np.unique(older.query, return_index=True)[1]
     for k in first.tolist():
         matches[int(older.query[k])] = Match(int(older.row[k]), float(older.score[k]))
-    # Texts with a match take part in nothing below; the others may match each other, the candidates as earlier ones.
+    # Texts with a match are skipped below; the others may match each other, candidates as earlier ones.
     fresh = np.flatnonzero(np.array([match is None for match in matches]) & (block.shingles.sizes > 0))  # (f,)
     rest, counts = block.take(fresh), counts[fresh]
     pairs = _pairs_within(rest)
@@ -184,7 +184,7 @@ def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> lis
 
 
 def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
-    """(p,) later and (p,) earlier text of all pairs that share a key, with repeats; None if they are too many."""
+    """(p,) later and (p,) earlier text of all pairs that share a key, with repeats; None if there are too many."""
     width = texts.keys.shape[1]
     flat = texts.keys.ravel()
     order = np.argsort(flat, kind="stable")  # (m * width,)
@@ -204,9 +204,9 @@ def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
 def _in_order(
     texts: Sketches, near: Pairs, candidate: BoolArray, counts: npt.NDArray[np.int32]
 ) -> tuple[BoolArray, dict[int, Match]]:
-    """Which texts (m,) are kept, and the earliest kept one that each of the others hits.
+    """Which texts (m,) are kept, and the earliest kept text that each of the others matches.
 
-    counts: (m, keys) how many texts the index has under each key. A text is found under a key only if it was among the
+    counts: (m, keys) number of texts in the index under each key. A text is found under a key only if it was among the
     first BUCKET of that key, as it would be had it been added to the index.
     """
     kept = candidate.copy()

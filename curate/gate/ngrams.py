@@ -21,14 +21,14 @@ from curate.gate.normalization import (
 )
 from curate.types import BoolArray, IntArray
 
-_CACHED_ROWS = 4096  # whose words are kept for the next text that hits them
+_CACHED_ROWS = 4096  # rows whose words are cached for the next text that matches them
 _SIEVE_BITS = (16, 27)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which rules apply. ngrams: sizes in words; template: whether equality up to numbers counts;
-    template_words: words of letters, numbers aside, that a text needs for that."""
+    """The active rules. ngrams: sizes in words; template: whether equality up to numbers counts;
+    template_words: minimum number of words of letters, besides numbers, for that."""
 
     ngrams: tuple[int, ...]
     template: bool
@@ -41,7 +41,7 @@ class Rules:
         return ("exact", *(f"{size}-gram" for size in sizes), *(("template",) if self.template else ()))
 
     def hashed(self, views: Views) -> Iterator[tuple[str, Words, Hashes, Positions]]:
-        """Per rule: its name, the words it reads, hashes of what it compares, and the word each starts at."""
+        """Per rule: its name, the words it reads, hashes of what it compares, and the first word of each."""
         for name in self.names:
             if name.endswith("-gram"):
                 hashes, starts = window_hashes(views.plain.hashes, views.plain.offsets, int(name.partition("-")[0]))
@@ -58,7 +58,7 @@ class Rules:
 
 
 class Views:
-    """n texts as the rules read them: all words; without operators (n-grams); with numbers as masks (templates)."""
+    """n texts as the rules read them: all words; without operators (n-grams); with numbers masked (templates)."""
 
     def __init__(self, words: Words) -> None:
         self.words = words
@@ -66,7 +66,7 @@ class Views:
         self.masked, self.masks = words.masked()
 
     def text(self, name: str, words: Words, start: int, row: int) -> str:
-        """What a rule compares, as text: the n-gram that starts at a word, else the whole of a row."""
+        """The text that a rule compares: the n-gram that starts at a word, or the whole row."""
         low, high = int(words.offsets[row]), int(words.offsets[row + 1])
         if name.endswith("-gram"):
             low, high = start, min(start + int(name.partition("-")[0]), high)
@@ -78,8 +78,8 @@ class Views:
 
 @dataclass(frozen=True)
 class SharedText:
-    """query: position of the text; rule: see `Rules.names`; row: the first row of the evaluation set that has it
-    too; text: what both have, normalized."""
+    """query: position of the text; rule: see `Rules.names`; row: the first row of the evaluation set that shares it;
+    text: the shared text, normalized."""
 
     query: int
     rule: str
@@ -89,14 +89,14 @@ class SharedText:
 
 @dataclass(frozen=True)
 class _Table:
-    """Hashes (h,) ascending and different, the first row of each, and which hashes may be there by their low bits."""
+    """Distinct hashes (h,) in ascending order, the first row of each, and a sieve over their low bits."""
 
     hashes: Hashes
     rows: IntArray
     sieve: BoolArray
 
     def find(self, hashes: Hashes) -> tuple[Positions, Positions]:
-        """Which of `hashes` are there, ascending, and the rows they are of."""
+        """Those of `hashes` that are in the table, as indices in ascending order, and their rows."""
         maybe = np.flatnonzero(self.sieve[hashes & np.uint64(len(self.sieve) - 1)])  # (c,) that pass the sieve
         place = np.minimum(np.searchsorted(self.hashes, hashes[maybe]), len(self.hashes) - 1)  # (c,)
         present = self.hashes[place] == hashes[maybe]  # (c,)
@@ -106,7 +106,7 @@ class _Table:
 class EvaluationSet:
     """The texts (n,) of one evaluation set, hashed once.
 
-    name: label in hits; ids: (n,) of its rows. readable: how many texts have any words.
+    name: label in hits; ids: (n,) of its rows. readable: number of texts with words.
     """
 
     def __init__(self, name: str, texts: Sequence[str], ids: Sequence[str], rules: Rules) -> None:
@@ -122,7 +122,7 @@ class EvaluationSet:
         self._tables = {rule: _table(part) for rule, part in parts.items()}
 
     def shared(self, views: Views) -> list[SharedText]:
-        """Per text and rule at most one thing that it shares with the set: the first in the text."""
+        """At most one match per text and rule: the first in the text."""
         shared: list[SharedText] = []
         for rule, words, hashes, starts in self.rules.hashed(views):
             places, rows = self._tables[rule].find(hashes)
@@ -138,7 +138,7 @@ class EvaluationSet:
         return shared
 
     def _has(self, rule: str, row: int, text: str) -> bool:
-        """Whether the row has these very words: two texts may have one hash."""
+        """Whether the row contains these exact words: two texts may have one hash."""
         if row not in self._row_texts:
             if len(self._row_texts) >= _CACHED_ROWS:
                 self._row_texts.clear()

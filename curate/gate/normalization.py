@@ -1,6 +1,6 @@
-"""Normalize texts and split them into hashed words, which every rule of the gate compares.
+"""Normalize texts and split them into hashed words, the units that every rule of the gate compares.
 
-The commonest HTML entities are decoded, and invisible characters are dropped: format and control
+Common HTML entities are decoded, and invisible characters are dropped: format and control
 characters, variation selectors, and all else that Unicode calls default-ignorable. The rest is put into NFKC form and
 case-folded. Its words are runs of letters, runs of digits (`3.5` is one
 number, `1,000` is `1000`), single signs of scripts that are written without spaces, and the operators of mathematics
@@ -38,15 +38,15 @@ _UNSPACED = (
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF)),
     *((0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
 )
-# Default-ignorable code points that are not of the category Cf: joiners, fillers, variation selectors, and places kept
-# for more of the kind.
+# Default-ignorable code points outside of category Cf: joiners, fillers, variation selectors, and code points reserved
+# for more of them.
 _IGNORABLE = (
     *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2060, 0x206F), (0x3164, 0x3164)),
     *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)),
 )
 _ENTITY = re.compile("&(?:nbsp|amp|lt|gt|quot|apos|#39|#x27|#160|#xa0);", re.I)
 _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE = 4_096, 1 << 21
-_STEP = np.uint64(0x9E3779B97F4A7C15)  # any odd number with its bits well spread
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # any odd number with well-distributed bits
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Words:
         return self.codes[self.starts[position] : self.ends[position]].tobytes().decode("utf-32-le", "surrogatepass")
 
     def strings(self, low: int, high: int) -> list[str]:
-        """Words low .. high - 1 among all words."""
+        """The words low .. high - 1 among all words."""
         return [self.word(position) for position in range(low, high)]
 
     def without_operators(self) -> Words:
@@ -81,16 +81,16 @@ class Words:
         return self.chosen(self.kinds != OPERATOR)
 
     def chosen(self, keep: BoolArray) -> Words:
-        """The same texts with the words where `keep` (w,) holds."""
+        """The same texts, restricted to words where `keep` (w,) is True."""
         before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
         return Words(
             self.codes, self.starts[keep], self.ends[keep], self.kinds[keep], self.hashes[keep], before[self.offsets]
         )
 
     def masked(self) -> tuple[Words, BoolArray]:
-        """The same texts with numbers, in digits or words, left as masks, and which words (w,) are masks.
+        """The same texts with numbers (digits or words) replaced by masks, and which words (w,) are masks.
 
-        Numbers in a row make one mask, so that `twenty five` is as `25` and a longer list is as a shorter one.
+        Consecutive numbers make one mask, so that `twenty five` equals `25`, and a longer list a shorter one.
         """
         # (w,) masks over all words
         number = (self.kinds == DIGITS) | np.isin(self.hashes, number_words())
@@ -132,7 +132,7 @@ def _classes() -> npt.NDArray[np.uint8]:
 
 @cache
 def _invisible() -> re.Pattern[str]:
-    """Any run of the characters that are left out."""
+    """Any run of the characters that are dropped."""
     codes = np.flatnonzero(_classes() == DROPPED)
     runs = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
     return re.compile("[" + "".join(rf"\U{run[0]:08x}-\U{run[-1]:08x}" for run in runs) + "]+")
@@ -142,12 +142,12 @@ def _normal(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0].lower()), text)
     if not text.isascii():
-        text = _invisible().sub("", text)  # first: one between a letter and its accent would keep them two
+        text = _invisible().sub("", text)  # first, since one between a letter and its accent would keep them apart
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def mixed(values: Hashes) -> Hashes:
-    """Each 64-bit number scrambled, one to one, so that all bits depend on all bits (the finalizer of MurmurHash3)."""
+    """A bijective mix of each 64-bit number, in which all bits depend on all bits (MurmurHash3's finalizer)."""
     mixing = values ^ (values >> np.uint64(33))
     mixing *= np.uint64(0xFF51AFD7ED558CCD)
     mixing ^= mixing >> np.uint64(33)
@@ -157,7 +157,7 @@ def mixed(values: Hashes) -> Hashes:
 
 
 def word_blocks(texts: Any) -> Iterator[tuple[int, Words]]:
-    """The words of texts (n,), a bounded number at a time, each with the position of its first text.
+    """The words of texts (n,) in blocks of bounded size, each with the position of its first text.
 
     texts: a sequence of strings or an Arrow array; null counts as empty.
     """
@@ -204,7 +204,7 @@ def _without_dropped(
 
 
 def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The classes with those of points, commas, hyphens and slashes as decided by their neighbors."""
+    """The classes, with points, commas, hyphens and slashes reclassified by their neighbors."""
     around = np.concatenate([[SEPARATOR], classes, [SEPARATOR] * 4])
 
     def near(places: Positions, distance: int, kind: int) -> BoolArray:
@@ -223,7 +223,7 @@ def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -
 
 
 def sequence_hashes(values: Hashes, offsets: Positions) -> Hashes:
-    """(n,) one hash of each sequence values[offsets[k]:offsets[k + 1]], 0 where it is empty; order counts."""
+    """(n,) one order-dependent hash per sequence values[offsets[k]:offsets[k + 1]], 0 for an empty one."""
     lengths = np.diff(offsets)
     hashes = np.zeros(len(lengths), np.uint64)  # (n,)
     if not len(values):

@@ -1,4 +1,4 @@
-"""AdamW."""
+"""AdamW with decoupled weight decay on matrices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AdamW(Component):
     def of(
         self, parameters: Sequence[tuple[str, torch.nn.Parameter]], *, learning_rate: float, weight_decay: float
     ) -> torch.optim.AdamW:
-        """The optimizer of some parameters, given with their names."""
+        """The optimizer of the given parameters, passed with their names."""
         import torch
 
         peak = learning_rate if self.learning_rate is None else self.learning_rate

@@ -52,7 +52,7 @@ class FunctionalSharpnessAwareOptimizer(WrappedOptimizer):
         self.rho, self.preconditioned = rho, preconditioned
 
     def step(self, closure: Any) -> float:
-        """One update; returns the loss at the unperturbed weights, which are back bit for bit before the update."""
+        """One update; returns the loss at the unperturbed weights, which are restored bit for bit before the update."""
         loss = closure(anchor=True)
         parameters, gradients = with_gradient(self.base)
         if self.preconditioned:

@@ -61,7 +61,7 @@ class Muon(Component):
     adamw: AdamW = Field(default_factory=AdamW)
 
     def peak(self, learning_rate: float) -> float:
-        """Peak rate of the hidden matrices, given that of the training configuration."""
+        """Peak learning rate of the hidden matrices, given that of the training configuration."""
         if self.learning_rate is not None:
             return self.learning_rate
         return _FINE_TUNING_RATE if self.adjust == "original" else learning_rate
@@ -84,7 +84,7 @@ class Muon(Component):
                 scale = _transposed_scale(parameter) if hidden[parameter] and self.adjust == "original" else 1.0
                 scaled.setdefault(scale, []).append((name, parameter))
         groups = [
-            # The decay acts per unit of lr, so a scaled lr takes its scale out of the decay again.
+            # The decay acts per unit of lr, so a scaled lr divides the decay by its scale.
             {"params": members, "lr": peak * s, "initial_lr": peak * s, "weight_decay": self.weight_decay / s}
             for s, members in scaled.items()
         ]
@@ -105,9 +105,9 @@ class Muon(Component):
 
 
 class MuonWithAdamW:
-    """Built by `Muon`: optimizers of different parameters, stepped, saved and loaded as one.
+    """Built by `Muon`: several optimizers of different parameters, stepped, saved and loaded as one.
 
-    Positions of parameters in the state count through the groups of all parts.
+    Positions of parameters in the state are counted across the groups of all optimizers.
     """
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
@@ -116,11 +116,11 @@ class MuonWithAdamW:
 
     @property
     def state(self) -> Mapping[torch.Tensor, Mapping[str, Any]]:
-        """State of each parameter that has moved, by the parameter."""
+        """State by parameter, for those that have been updated."""
         return {parameter: state for part in self.parts for parameter, state in part.state.items()}
 
     def step(self, closure: Callable[[], float]) -> float:
-        """One update of everything from one gradient; returns the closure's loss."""
+        """Update all parameters from one gradient; returns the closure's loss."""
         loss = closure()
         for part in self.parts:
             part.step()

@@ -34,7 +34,7 @@ class Optimizer(Protocol):
     """
 
     def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> Any:
-        """The optimizer of the model's trainable parameters, whose state goes by their names."""
+        """Build the optimizer of the model's trainable parameters, whose state is saved by their names."""
         ...
 
 

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def takes_two_gradients(optimizer: Any) -> bool:
-    """Whether it has a base optimizer, as SAM has; False for optimizers that are not ours, of which it is not known."""
+    """Whether it wraps a base optimizer, as SAM does; False for third-party optimizers, for which this is unknown."""
     return isinstance(optimizer, Component) and "base" in type(optimizer).model_fields
 
 
 def _one_gradient(base: Any) -> Any:
-    """`base`, unless it has a base of its own: it would get one gradient where it needs two."""
+    """`base`, unless it wraps a base optimizer itself: it would get one gradient where it needs two."""
     if takes_two_gradients(base):
         raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
     return base
 
 
-BaseOptimizer = Annotated[Any, AfterValidator(_one_gradient)]  # of an optimizer that takes two gradients a step
+BaseOptimizer = Annotated[Any, AfterValidator(_one_gradient)]  # of an optimizer that takes two gradients per step
 
 
 class SAM(Component):
@@ -83,7 +83,7 @@ class SharpnessAwareOptimizer(WrappedOptimizer):
     def step(self, closure: Callable[[], float]) -> float:
         """One update; returns the loss at the unperturbed weights.
 
-        The weights are back bit for bit before the base optimizer moves them, also when the second closure
+        The weights are restored bit for bit before the base optimizer moves them, even if the second closure
         raises.
         """
         loss = closure()
@@ -102,7 +102,7 @@ def with_gradient(optimizer: Any) -> tuple[list[torch.nn.Parameter], list[torch.
 
 @contextmanager
 def moved(parameters: Sequence[torch.nn.Parameter], by: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Parameters moved inside the context and restored bit for bit after it; yields their old values."""
+    """Move parameters inside the context and restore them bit for bit afterwards; yields their old values."""
     import torch
 
     # w + eps - eps is not w in floating point, hence copies.

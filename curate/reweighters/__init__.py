@@ -29,5 +29,5 @@ Several micro-batches or processes: gather the losses and tokens of the whole op
 
 import lazy_loader
 
-# Loaded when first used; the names are in __init__.pyi, a line each.
+# Loaded on first use; __init__.pyi lists the names, one per line.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

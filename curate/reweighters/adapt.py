@@ -51,7 +51,7 @@ class ADAPT(Component):
     refresh_every: int = Field(default=100, ge=1)
 
     def begin(self, training: Training) -> Any:
-        """Raises InputError if the anchors are missing, empty or cut off before their answers."""
+        """Raises InputError if the anchors are missing, empty or truncated before their answers."""
         import torch
 
         anchors = training.rows.tokens_of(
@@ -77,7 +77,7 @@ class ADAPT(Component):
         scaled = similarity / self.tau
         if not self.mean_one:
             return scaled.sigmoid()
-        # In logarithms, relative to the highest: far from every anchor all sigmoids would be 0.
+        # In logarithms, relative to the highest: far from every anchor all sigmoids would underflow.
         weights = torch.nn.functional.logsigmoid(scaled)
         weights = (weights - weights.max()).exp()
         tokens = tokens.to(weights)
@@ -85,7 +85,7 @@ class ADAPT(Component):
 
 
 class _ByRow:
-    """Similarities that are fixed before training."""
+    """The state of ADAPT with BM25: (n,) similarities, fixed before training."""
 
     def __init__(self, settings: ADAPT, similarity: torch.Tensor) -> None:
         self.settings, self.similarity = settings, similarity
@@ -96,7 +96,9 @@ class _ByRow:
 
 
 class _Anchored:
-    """The anchors as one (d,) vector: the mean cosine is the dot product with the mean of their unit vectors."""
+    """The state of ADAPT with embeddings: the mean cosine to the anchors is the dot product with one (d,) vector, the
+    mean of their unit vectors.
+    """
 
     embeds = True
 
@@ -105,7 +107,7 @@ class _Anchored:
         self.direction: torch.Tensor | None = None
 
     def refresh(self, step: int) -> None:
-        """Embed the anchors where due; all ranks do."""
+        """Embed the anchors when due. All ranks must call it."""
         if self.direction is None or step % self.settings.refresh_every == 0:
             self.direction = _unit(self.training.embeddings(self.anchors)).mean(0)
 
@@ -123,7 +125,7 @@ class _Anchored:
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    """(n, d) rows of length 1; a row of zeros stays."""
+    """(n, d) rows scaled to length 1; a zero row stays zero."""
     import torch
 
     return torch.nn.functional.normalize(vectors.float(), dim=1)

@@ -18,7 +18,7 @@ def token_counts(tokens: Tokens, width: int) -> sparse.csr_array:
     from scipy import sparse
 
     n = len(tokens)
-    rows = np.repeat(np.arange(n, dtype=np.int32), tokens.lengths)  # scikit-learn takes no other indices
+    rows = np.repeat(np.arange(n, dtype=np.int32), tokens.lengths)  # scikit-learn accepts no other index type
     return sparse.coo_array((np.ones(len(rows)), (rows, tokens.ids)), shape=(n, width)).tocsr()
 
 

@@ -1,4 +1,4 @@
-"""DGA: weights of domains by the alignment of their gradients with that of a target."""
+"""DGA: domain weights from the alignment of domain gradients with a target gradient."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-_UNNAMED = "(none)"  # the domain of rows whose column is empty
+_UNNAMED = "(none)"  # domain of rows with an empty domain column
 _SMALLEST_WEIGHT = 1e-300
-_BASIS_SMOOTHING = 0.05  # share of the data's own mixture in all of them, so that every domain can be reached
+_BASIS_SMOOTHING = 0.05  # weight of the data's own mixture in all of them, so that every domain can be reached
 
 
 class DGA(Component):
@@ -59,7 +59,7 @@ class DGA(Component):
     basis: int | None = Field(default=None, ge=2)
 
     def begin(self, training: Training) -> Any:
-        """Raises InputError if there are not two domains, or the target has no row to take a gradient of."""
+        """Raises InputError if there are fewer than two domains, or the target has no row for a gradient."""
         column = self.domains or training.rows.source
         if column is None:
             raise InputError("DGA needs domains, but the data has no source column; name one with domains=COLUMN")
@@ -78,7 +78,7 @@ class DGA(Component):
 
 
 class _Domains:
-    """The mixture during a run. names: of the k domains. index: (n,) domain of each row, -1 where not trained on."""
+    """The mixture during a run. names: of the k domains. index: (n,) domain of each row, -1 if not trained on."""
 
     def __init__(self, settings: DGA, training: Training, target: Tokens, names: list[str], index: IntArray) -> None:
         import torch
@@ -101,10 +101,10 @@ class _Domains:
         return self.mixing @ self.mixtures
 
     def refresh(self, step: int) -> None:
-        """Update the mixture where due; all ranks compute the gradients together and get the same."""
+        """Update the mixture when due. All ranks must call it; they compute the gradients together."""
         if step % self.settings.refresh_every == 0:
             agreement = self._agreement(step)
-            # In logarithms, shifted, so that nothing overflows; with a floor, so that any domain can come back.
+            # In logarithms, shifted, to avoid overflow; with a floor, so that any domain can come back.
             raised = np.log(np.maximum(self.mixing, _SMALLEST_WEIGHT)) + self.settings.eta * agreement
             raised = np.exp(raised - raised.max())
             b = self.settings.smoothing
@@ -131,7 +131,7 @@ class _Domains:
         self.mixing = state["mixing"].numpy().copy()
 
     def _agreement(self, step: int) -> Float64Array:
-        """a_j of every domain, or mixture of the basis; InputError if the target's gradient is 0 or not finite."""
+        """(k,) alignment of every domain or basis mixture; InputError if the target's gradient is 0 or not finite."""
         import torch
 
         toward = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
@@ -158,7 +158,7 @@ class _Domains:
         return np.array(alignments)
 
     def _mini_batch(self, mixture: Float64Array, step: int, j: int) -> Tokens:
-        """Rows drawn from a mixture of domains: first the domain, then a row of it."""
+        """Rows drawn from a mixture of domains: first a domain, then a row of it."""
         tokens, count = self.training.tokens, self.settings.rows_per_gradient
         (pure,) = np.nonzero(mixture) if np.count_nonzero(mixture) == 1 else (None,)
         if pure is not None:
@@ -219,7 +219,7 @@ def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: i
 
 
 def _unit_rows(rows: sparse.csr_array) -> sparse.csr_array:
-    """Rows of length 1; a row of zeros stays."""
+    """Rows scaled to length 1; a zero row stays zero."""
     from sklearn.preprocessing import normalize
 
     return normalize(rows)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GivenWeights(Component):
-    """Weights from a column of the training data, divided by their mean so that the size of updates stays.
+    """Weights from a column of the training data, divided by their mean so that the size of updates is unchanged.
 
     The mean is over all rows that are trained on.
 
@@ -48,7 +48,7 @@ class GivenWeights(Component):
         return self
 
     def begin(self, training: Training) -> _Given | _Beside:
-        """Raises InputError if the column is missing or holds something else, or `until` needs a known end."""
+        """Raises InputError if the column is missing or invalid, or if `until` needs a known number of steps."""
         import torch
 
         name = type(self).__qualname__
@@ -97,7 +97,7 @@ _HOOKS = ("averages", "embeds", "refresh", "state", "load_state")
 
 
 class _Beside:
-    """Another reweighter in a run, with its own hooks; its weights are multiplied by the given ones."""
+    """The state of another reweighter, with its own hooks; its weights are multiplied by the given ones."""
 
     def __init__(self, weights: _Given, beside: Any) -> None:
         self.given, self.other = weights, beside

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_SMALLEST_SPREAD = 1e-6  # nats; losses closer together than that count as equal
+_SMALLEST_SPREAD = 1e-6  # nats; smaller spreads count as equal losses
 
 
 class DynamicLoss(Component):
@@ -98,7 +98,7 @@ class Selective(Component):
     portion: int = Field(default=1, ge=0)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) w_i mean(n) / n_i, with w of mean 1. A portion beyond the batch is the last one within it."""
+        """(b,) w_i mean(n) / n_i, with w of mean 1. A portion beyond the batch uses the last one within it."""
         import torch
 
         b = len(outputs.losses)
@@ -111,12 +111,12 @@ class Selective(Component):
 
 
 def _shares(values: torch.Tensor, scale: float) -> torch.Tensor:
-    """(b,) softmax of values / scale; shifted before it is divided, so that a small scale overflows nothing."""
+    """(b,) softmax of values / scale; shifted before the division, so that a small scale does not overflow."""
     return ((values - values.max()) / scale).softmax(0)
 
 
 def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(b,) mean losses in nats per token, with their gradient, and (b,) int64 counted tokens, for a loop of your own.
+    """(b,) mean losses in nats per token, differentiable, and (b,) int64 token counts, for a custom training loop.
 
     logits: (b, T, v), each position predicting the next. labels: (b, T), -100 where a token does not count. A row
     without counted tokens has loss 0.

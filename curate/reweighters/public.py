@@ -1,4 +1,4 @@
-"""What reweighters are asked with, and how recipes name them, for users to import from this package."""
+"""Inputs of reweighters and their names in recipes, exported for users of this package."""
 
 from curate.recipe import reweighter_from as reweighter_from
 from curate.training.reweighting import BatchOutputs as BatchOutputs

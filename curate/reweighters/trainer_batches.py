@@ -1,4 +1,4 @@
-"""Batches of a trainer: collated rows with their positions, as micro-batches with weights."""
+"""Micro-batches of a trainer: collated rows with their positions, and their weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _KNOWN = {"input_ids", "labels", "attention_mask"}
 
 
 def has_positions(dataset: Any) -> bool:
-    """Whether the dataset is sized, so that rows have positions."""
+    """Whether the dataset has a length, so that rows have positions."""
     return isinstance(dataset, Sized) and not isinstance(dataset, torch.utils.data.IterableDataset)
 
 
 def numbered(dataset: Any) -> Any:
-    """The dataset with each row's position under `ROW`; still one of `datasets` where it was."""
+    """The dataset with each row's position under `ROW`; a `datasets` dataset stays one."""
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):
@@ -55,7 +55,7 @@ class _Numbered(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class RowCollator:
-    """A collator around another one, which does not see the positions of the rows."""
+    """A collator that wraps another one and hides the rows' positions from it."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
@@ -82,10 +82,10 @@ class MicroBatch:
 
 
 def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: torch.Tensor | None = None) -> MicroBatch:
-    """The micro-batch of these inputs of a causal language model; padding on the left is moved to the right.
+    """The micro-batch of these inputs of a causal language model; left padding is moved to the right.
 
-    Tokens with attention mask 0 are not in the loss, nor is a row's first token, which nothing predicts but, with
-    padding on the left, the padding. Raises InputError if rows are not separate, or the inputs are not those of a
+    Tokens with attention mask 0 are not in the loss, nor is a row's first token, which nothing predicts (with left
+    padding, only padding does). Raises InputError if rows are not separate, or the inputs are not those of a
     causal language model.
     """
     for name in ("input_ids", "labels"):
@@ -120,9 +120,9 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
 
 
 def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: Sequence[str] | None) -> Tokens:
-    """Tokens of all rows as collated. fields: of a row that are passed to the collator; None = all.
+    """Tokens of all rows as collated. fields: of a row, passed to the collator; None = all.
 
-    Raises InputError as `micro_batch`, and where labels are not the tokens themselves.
+    Raises InputError as `micro_batch`, and if labels are not the tokens themselves.
     """
     ids, supervised, lengths = [], [], []
     for low in range(0, len(dataset), _ROWS_AT_ONCE):
@@ -146,9 +146,9 @@ def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: S
 
 
 def further_tokens(processing_class: Any, max_length: int, data: Any, reading: Mapping[str, Any]) -> Tokens:
-    """Tokens of a further dataset: prompts and completions end to end as they are, messages by the chat template.
+    """Tokens of a further dataset: prompts and completions concatenated unchanged, messages by the chat template.
 
-    processing_class: a trainer's; a tokenizer, or what has one. data, reading: as `curate.read` takes them.
+    processing_class: of a trainer; a tokenizer, or an object that has one. data, reading: arguments of `curate.read`.
     """
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     if tokenizer is None:
@@ -224,7 +224,7 @@ def batch_weights(
 
 
 def _gathered(columns: Sequence[torch.Tensor]) -> tuple[slice, list[torch.Tensor]]:
-    """Where this rank's values are among those of all ranks, and (B,) each column over all ranks. All ranks call it."""
+    """The slice of this rank's values among all ranks', and (B,) each column over all ranks. All ranks must call it."""
     b, world = len(columns[0]), distributed.world_size()
     if world == 1:
         return slice(0, b), list(columns)
@@ -238,7 +238,7 @@ def _gathered(columns: Sequence[torch.Tensor]) -> tuple[slice, list[torch.Tensor
 
 
 def _summed(values: torch.Tensor, own: slice, total: int) -> torch.Tensor:
-    """(total, ...) values of all ranks, of which (b, ...) are this rank's. All ranks must call it."""
+    """(total, ...) sums over all ranks, each of which contributes a slice (b, ...). All ranks must call it."""
     gathered = values.new_zeros(total, *values.shape[1:])
     gathered[own] = values
     return distributed.sum_(gathered)

@@ -1,4 +1,4 @@
-"""Which trainers are supported: each limit with its remedy."""
+"""Checks for unsupported trainers, each with a remedy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _WHOLE_MODEL = {"NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI
 
 
 def check_trainer(trainer: Any, replaced: Sequence[str]) -> None:
-    """Raise InputError if weights would be wrong, or would silently replace a loss that is not the usual one.
+    """Raise InputError if weights would be wrong, or would silently replace a nonstandard loss.
 
-    replaced: names of the methods that will be replaced on the trainer.
+    replaced: names of the trainer methods that will be replaced.
     """
     for reason in _reasons(trainer, replaced):
         raise InputError(reason)

@@ -1,4 +1,4 @@
-"""Reweighters in a stock `transformers.Trainer` or TRL `SFTTrainer`, or a class derived from them.
+"""Reweighters for `transformers.Trainer`, TRL's `SFTTrainer` and classes derived from them.
 
     reweighting = reweight(trainer, DynamicLoss())
     trainer.train()
@@ -50,7 +50,7 @@ _REPLACED = ("compute_loss", "get_batch_samples", "get_train_dataloader", "train
 
 
 def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None) -> TrainerReweighting:
-    """Weight the training examples of `trainer`, a transformers.Trainer of any kind, by `reweighter`.
+    """Weight the training examples of `trainer`, any transformers.Trainer, by `reweighter`.
 
     rows: columns of the rows of `trainer.train_dataset`, for the reweighter. None = those of that dataset, `source`
         being the one of that name; further datasets are tokenized by `trainer.processing_class`: prompts and
@@ -74,8 +74,8 @@ def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None)
 
 @dataclass
 class _Step:
-    """The current optimizer batch. done: micro-batches passed. tokens: () completion tokens of all ranks. weights: (b,)
-    of each micro-batch."""
+    """The current optimizer batch. done: micro-batches processed. tokens: () completion tokens of all ranks.
+    weights: (b,) of each micro-batch."""
 
     parts: list[MicroBatch]
     done: int = 0
@@ -109,7 +109,7 @@ class TrainerReweighting:
     # -- the run ------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin with a fresh reweighter, before a run. Raises InputError if it cannot serve."""
+        """Start with a fresh reweighter, before a run. Raises InputError if it cannot be used."""
         self.model = _inner(self.trainer.model)
         with _plain_forward(self.model):
             logit_map(self.model)  # probed now, before any rank is in the middle of a step
@@ -124,7 +124,7 @@ class TrainerReweighting:
         self.fresh = True
 
     def start(self) -> None:
-        """At the start of `trainer.train`, on all ranks: begin anew in a second run, or load a resumed run's state."""
+        """At the start of `trainer.train`, on all ranks: start anew in a second run, or load a resumed run's state."""
         if not self.fresh or _inner(self.trainer.model) is not self.model:
             self.begin()
         self.fresh, self.step = False, None
@@ -167,7 +167,7 @@ class TrainerReweighting:
     # -- in place of the trainer's methods ----------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """The trainer's own; keeps where it resumes from, which callbacks are not passed."""
+        """The trainer's own; remembers the checkpoint it resumes from, which callbacks do not get."""
         self.resumed = resume_from_checkpoint
         return self.stock["train"](resume_from_checkpoint, *args, **kwargs)
 
@@ -203,7 +203,7 @@ class TrainerReweighting:
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **kwargs: Any
     ) -> Any:
-        """In training, this rank's part of the weighted loss, scaled so that the trainer's own scaling undoes it."""
+        """This rank's part of the weighted loss in training, scaled to cancel the trainer's own scaling."""
         step = self.step
         if step is None or not self.trainer.model.training:
             stock = self.stock["compute_loss"]
@@ -223,7 +223,7 @@ class TrainerReweighting:
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _trainer_scaled(self, num_items_in_batch: Any) -> bool:
-        """Whether the trainer leaves the loss as it is, instead of dividing it by the number of micro-batches."""
+        """Whether the trainer leaves the loss unscaled instead of dividing it by the number of micro-batches."""
         scaled = getattr(self.trainer, "loss_is_scaled_for_ga", None)
         if scaled is None:
             scaled = self.trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
@@ -236,7 +236,7 @@ class TrainerReweighting:
         if bool(torch.stack([part.broken for part in step.parts]).any()):
             raise InputError("an attention mask has a hole inside a row; let the collator pad rows at one end")
         self.budget = max(self.budget, *(part.batch.input_ids.numel() for part in step.parts))
-        # Autocast's copies of weights made without a gradient must not be used in the training pass, nor the reverse.
+        # Autocast's copies of weights made without a gradient must not be used in the training pass, and vice versa.
         torch.clear_autocast_cache()
         self.reweighting.refresh(self.trainer.state.global_step)
         if len(step.parts) > 1:
@@ -246,18 +246,18 @@ class TrainerReweighting:
         torch.clear_autocast_cache()
 
     def _losses(self, part: MicroBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(b,) summed losses, and (b, d) embeddings where wanted."""
+        """(b,) summed losses, and (b, d) embeddings if wanted."""
         if self.reweighting.embeds:
             return embedded_losses(self.model, part.batch, part.lengths)
         return batch_losses(self.model, part.batch), None
 
     def _through(self, wrapped: Any, part: MicroBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`_losses` inside the forward pass of the wrapped model, so that a wrapper sees it and reduces gradients."""
+        """`_losses` inside the wrapped model's forward pass, so that a wrapper sees it and reduces gradients."""
         inner = self.trainer.accelerator.unwrap_model(wrapped)
         stack = contextlib.ExitStack()
 
         def forward(_: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            stack.close()  # the model's own forward again, which the losses may need
+            stack.close()  # restores the model's own forward, which the losses may need
             sums, embeddings = self._losses(part)
             return (sums,) if embeddings is None else (sums, embeddings)
 
@@ -288,13 +288,13 @@ class _Callback(TrainerCallback):
 
 
 def _inner(model: Any) -> Any:
-    """The causal language model itself, peft's adapters included."""
+    """The causal language model itself, with peft's adapters."""
     return getattr(model, "get_base_model", lambda: model)()
 
 
 @contextlib.contextmanager
 def _plain_forward(module: Any) -> Iterator[None]:
-    """The module's own `forward` inside the context, without replacements (autocast, a fused head)."""
+    """The module's original `forward` inside the context, without replacements (autocast, a fused head)."""
     replaced = module.__dict__.pop("forward", None)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Seeded math word problems of known difficulty, for demonstrations, tests and benchmarks without a download.
+"""Seeded math word problems of known difficulty for demos, tests and benchmarks, without downloads.
 
-Real data has no column of difficulty. Here `level` (1 to 4) is known by construction: harder
+Real data has no difficulty column. Here `level` (1 to 4) is known by construction: harder
 problems have more steps, longer numbers, several operations in one equation, units to convert, and facts that
-turn out not to matter. Length does not give the level away, as it would in a naive generator: easy answers are
+turn out to be irrelevant. Length does not reveal the level, as it would in a naive generator: easy answers are
 often wordy, hard ones often terse.
 """
 

@@ -1,4 +1,4 @@
-"""Problem families about travel, shapes, work rates and number patterns; levels as in everyday.py."""
+"""Problem families about travel, shapes, work rates and number patterns, with the levels of everyday.py."""
 
 from __future__ import annotations
 

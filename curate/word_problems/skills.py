@@ -1,4 +1,4 @@
-"""Seeded rows of skills, for a positive control: which part is rare, and that it can be learned, is known."""
+"""Seeded rows of skills for a positive control, in which rare skills are known and learnable."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pyarrow as pa
 from curate.seeds import derive_seed
 
 SYMBOLS = "abcdefgh"
-LENGTH = 6  # symbols of a row
+LENGTH = 6  # symbols in a row
 _NAMES = (
     *("amber", "birch", "coral", "delta", "ember", "fjord", "grape", "heron", "inlet", "jaspe", "koala", "lemon"),
     *("maple", "north", "onyx", "pearl", "quartz", "raven", "slate", "tulip", "umber", "violet", "willow", "zebra"),
 )
-_EACH = 4  # frequent skills, and as many rare ones
+_EACH = 4  # number of frequent skills, and of rare ones
 
 
 @dataclass(frozen=True)
 class Skills:
     """A task of four frequent and four rare skills.
 
-    A skill is a name and a substitution of eight symbols. A row asks for that of six symbols, "coral : c d a e d h",
-    and is answered by "b h d g h e". Names and substitutions are drawn from `seed`.
-    share: of the rare skills together among the training rows.
+    A skill is a name and a substitution of eight symbols. A row asks to substitute six symbols, "coral : c d a e d h",
+    and its answer is "b h d g h e". Names and substitutions are drawn from `seed`.
+    share: of all rare skills together in the training rows.
     """
 
     seed: int
@@ -33,7 +33,7 @@ class Skills:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The frequent ones first."""
+        """Names of the skills, frequent ones first."""
         generator = np.random.default_rng(derive_seed(self.seed, "skills", "names"))
         return tuple(_NAMES[i] for i in generator.choice(len(_NAMES), 2 * _EACH, replace=False))
 
@@ -52,9 +52,9 @@ class Skills:
         return frequent | dict.fromkeys(self.rare, self.share / _EACH)
 
     def rows(self, counts: Mapping[str, int], part: str, apart: Sequence[pa.Table] = ()) -> pa.Table:
-        """So many different rows of each skill, in random order; none of them is in a table of `apart`.
+        """`counts` different rows of each skill, in random order; none of them is in a table of `apart`.
 
-        part: names the draw, and begins the ids. Columns: id, prompt, completion and source (the skill), all strings.
+        part: names the random stream, and starts the ids. Columns: id, prompt, completion, source (the skill); all text.
         """
         taken = {prompt for table in apart for prompt in table["prompt"].to_pylist()}
         rows: list[tuple[str, str, str]] = []
@@ -82,7 +82,7 @@ class Skills:
 
 
 def counts_of(mixture: Mapping[str, float], rows: int) -> dict[str, int]:
-    """`rows` divided as in the mixture, exactly to rounding."""
+    """Divide `rows` by the mixture, exactly up to rounding."""
     bounds = np.round(np.cumsum([0.0, *mixture.values()]) / sum(mixture.values()) * rows).astype(int)
     return dict(zip(mixture, np.diff(bounds).tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""Exact arithmetic written down step by step, and the drawing of random parameters."""
+"""Exact arithmetic recorded step by step, and random parameters of problems."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ T = TypeVar("T")
 class Draw:
     """Random choices that are the same on every Python version.
 
-    Only `random.Random.random` is promised to keep its stream for a given seed, so all else is built on it.
+    Only `random.Random.random` guarantees its stream for a given seed, so all other draws are built on it.
     """
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
 
     def integer(self, low: int, high: int) -> int:
-        """Uniform in low..high, both included."""
+        """A uniform integer in low..high, both inclusive."""
         return low + int(self._random() * (high - low + 1))
 
     def one_of(self, *options: T) -> T:
         return options[int(self._random() * len(options))]
 
     def distinct(self, options: Sequence[T], k: int) -> list[T]:
-        """k different options in random order."""
+        """k distinct options in random order."""
         chosen: list[int] = []
         while len(chosen) < k:
             index = int(self._random() * len(options))
@@ -46,7 +46,7 @@ class Draw:
         return self._random() < probability
 
     def weighted(self, weights: Sequence[float]) -> int:
-        """Index drawn with the given weights, which sum to 1."""
+        """An index drawn with the given weights, which sum to 1."""
         left = self._random()
         for index, weight in enumerate(weights):
             left -= weight
@@ -56,7 +56,7 @@ class Draw:
 
 
 def show(value: Number) -> str:
-    """Integer, exact decimal where one exists ("12.5"), else a fraction in lowest terms ("7/3")."""
+    """Format an integer, an exact decimal if there is one ("12.5"), else a fraction in lowest terms ("7/3")."""
     if isinstance(value, int):
         return str(value)
     top, bottom = value.numerator, value.denominator
@@ -128,7 +128,7 @@ class Solution:
         *products: Sequence[Number],
         less: Sequence[Sequence[Number]] = (),
     ) -> Number:
-        """Sum of `products` less those of `less`, in one equation: a * b + c - d * e."""
+        """The sum of `products` minus those of `less`, in one equation: a * b + c - d * e."""
         left = " + ".join([" * ".join([show(factor) for factor in product]) for product in products])
         left += "".join([" - " + " * ".join([show(factor) for factor in product]) for product in less])
         value = sum(map(_product, products)) - sum(map(_product, less))
@@ -143,7 +143,7 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a family draws: the facts in order, what is asked, and a fact that does not matter (or "").
+    """Result of a family: the facts in order, the question, and an irrelevant fact (or "").
 
     The answer is the value of the last step.
     """

@@ -1,4 +1,4 @@
-"""Rows of the demo table: how many of which level and family, which split, and no question twice."""
+"""Rows of the demo table: numbers by level and family, splits, and distinct questions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _NUMBERS = re.compile(r"\d+")
-_TRIES = 2000  # draws in a row without a new question before a family and level count as used up
+_TRIES = 2000  # consecutive draws without a new question after which a family and level are exhausted
 
 
 def generate(
@@ -108,7 +108,7 @@ def _row(draw: Draw, family: str, level: int, split: str, seen: set[str]) -> tup
 
 
 def _bucket(question: str) -> int:
-    """0..9, from the numbers of the question in order; equal questions have equal numbers."""
+    """A bucket 0..9, from the numbers of the question in order; equal questions have equal numbers."""
     numbers = " ".join(_NUMBERS.findall(question))
     return int.from_bytes(hashlib.blake2b(numbers.encode(), digest_size=4).digest(), "little") % 10
 
@@ -140,9 +140,9 @@ def _weights(levels: Sequence[int] | None, mixture: Mapping[int, float] | None) 
 
 
 def _shares(n: int, weights: Sequence[float], first: int = 0) -> list[int]:
-    """n split in proportion to the weights; what rounding leaves over goes to the largest remainders.
+    """n split in proportion to the weights; the remainder goes to the largest fractional parts.
 
-    Ties go round from position `first`, so that the same family is not favoured at every level.
+    Ties are broken in rotation from position `first`, so that the same family is not favored at every level.
     """
     total = sum(weights)
     exact = [n * weight / total for weight in weights]

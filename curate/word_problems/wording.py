@@ -1,4 +1,4 @@
-"""From a problem to text: names, things, filler sentences, and how wordy a worked solution is."""
+"""Text of a problem: names, things, filler sentences, and the verbosity of a worked solution."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _FILLERS = (
 
 _VERBS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "%": "take the percentage", "+-": "calculate"}
 
-# Shares of the four ways to write a solution: equations only, label and equation, sentence, explanation.
+# Shares of four ways to write a solution: equations only, label and equation, sentence, explanation.
 _STYLES = {
     1: (0.05, 0.15, 0.35, 0.45),
     2: (0.15, 0.25, 0.35, 0.25),
     3: (0.40, 0.35, 0.20, 0.05),
     4: (0.60, 0.30, 0.08, 0.02),
 }
-# Always in this order, so that a model soon knows them by heart: they make a solution long, not hard.
+# Always in this order, so that a model soon memorizes them: they make a solution long, not hard.
 _REMARKS = (
     "Let us read the question once more before we begin.",
     "We keep only what matters for the answer.",
@@ -70,7 +70,7 @@ _DISTRACTOR_SHARE = {1: 0.0, 2: 0.0, 3: 0.5, 4: 0.75}
 
 
 def question_text(draw: Draw, level: int, problem: Problem) -> str:
-    """Facts in order, with filler (more at low levels) and the distractor (levels 3 and 4) between them."""
+    """Facts in order, with filler (more at low levels) and the distractor (levels 3 and 4) in between."""
     sentences = list(problem.facts)
     if problem.distractor and draw.chance(_DISTRACTOR_SHARE[level]):
         sentences.insert(draw.integer(1, len(sentences)), problem.distractor)
@@ -80,7 +80,7 @@ def question_text(draw: Draw, level: int, problem: Problem) -> str:
 
 
 def answer_text(draw: Draw, level: int, steps: list[Step]) -> str:
-    """The worked solution, one step a line, and a last line `#### <final>`."""
+    """The worked solution, one step per line, with a last line `#### <final>`."""
     style = draw.weighted(_STYLES[level])
     final = show(steps[-1].value)
     count = draw.integer(0, _MOST_REMARKS[level])

@@ -1,4 +1,4 @@
-"""No other answer may be reached more often than the parent's: then that is the likelier answer of the new problem."""
+"""Check that no other answer is reached more often than the parent's, which would make it more likely to be right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REASON = "another answer is more frequent"
 
 
 def fault(right: int, wrong: Sequence[str]) -> str | None:
-    """The answer that more of the wrong solutions reach than there are right ones, or None."""
+    """The answer that more wrong solutions reach than there are right ones, or None."""
     answers = Counter(answer for text in wrong if (answer := _answer(text)) is not None)
     if not answers:
         return None
@@ -21,7 +21,7 @@ def fault(right: int, wrong: Sequence[str]) -> str | None:
 
 
 def _answer(text: str) -> str | None:
-    """What stands for the answer of a solution: its value where it is a plain number."""
+    """A canonical form of a solution's answer: its value if it is a plain number."""
     answer = extract(text)
     if answer is None or not answer.strong:
         return None

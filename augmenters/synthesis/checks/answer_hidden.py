@@ -1,4 +1,4 @@
-"""A problem must not contain its answer."""
+"""Check that a problem does not contain its answer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![.,]?\d)")
-_LONG = 20  # characters of a line that no task has by chance
+_LONG = 20  # characters; a line this long does not occur in a task by chance
 _LETTER = re.compile(r"\(?[A-Ea-e]\)?")
 
 
 def fault(problem: str, answer: str, parent: str) -> str | None:
-    """What gives the answer away, or None.
+    """The text that reveals the answer, or None.
 
-    A number that the parent problem names too may be one of the givens; one that stands only in the solution is a
-    result. A lettered answer stands among the choices of every problem and says nothing by standing there.
+    A number that the parent problem names too may be given; one that occurs only in the solution is a
+    result. A lettered answer is among the choices of every problem and reveals nothing there.
     """
     if (marker := _MARKER.search(problem)) is not None:
         return marker[0]
@@ -35,7 +35,7 @@ def fault(problem: str, answer: str, parent: str) -> str | None:
 
 
 def solution_told(task: str, solution: str) -> str | None:
-    """A line of the solution that stands in the task, or a whole tool call; None if there is none."""
+    """A line of the solution that occurs in the task, or a whole tool call; None if there is none."""
     if (call := re.search(r"<tool_call>|\{\s*\"name\"\s*:", task)) is not None:
         return call[0]
     lines = (line.strip() for line in solution.splitlines())
@@ -44,7 +44,7 @@ def solution_told(task: str, solution: str) -> str | None:
 
 
 def _bare(answer: str) -> str:
-    """A number without what may stand around it: currency, percent, dollar signs of LaTeX, a unit."""
+    """A number without currency, percent sign, LaTeX dollar signs or unit."""
     return re.sub(r"^[\s$£€\\]+|[\s$%\\.]+$", "", re.sub(r"\s*[a-zA-Z]+\.?\s*$", "", answer.strip()))
 
 

@@ -1,4 +1,4 @@
-"""A new problem must differ from its parent in more than names and numbers."""
+"""Check that a new problem differs from its parent in more than names and numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 REASON = "only names and numbers differ from the parent"
 
 _WORD = re.compile(r"\d[\d,.]*|[^\W\d_]+(?:'[^\W\d_]+)?")
-# Capitalized words that are no names: what sentences begin with.
+# Capitalized words that are not names, since they begin sentences.
 _NO_NAMES = frozenset(
     [
         "a",
@@ -72,16 +72,16 @@ _NO_NAMES = frozenset(
 
 
 def fault(problem: str, parent: str, least: float) -> str | None:
-    """The measured difference where it is below `least`, or None."""
+    """The measured difference if it is below `least`, else None."""
     amount = difference(problem, parent)
     return f"{amount:.2f} of {least:g} asked for" if amount < least else None
 
 
 def difference(problem: str, parent: str) -> float:
-    """How far two problems differ beyond names and numbers, in [0, 1]; 0 = not at all.
+    """Difference of two problems beyond names and numbers, in [0, 1]; 0 = none.
 
-    One less the share of words in common and in the same order (difflib's ratio), where all numbers are one word and
-    all names another.
+    One minus difflib's ratio (the share of words in common and in the same order), with all numbers replaced by one
+    word and all names by another.
     """
     first, second = _masked(problem), _masked(parent)
     if not first and not second:

@@ -1,4 +1,4 @@
-"""A problem must use what it states: a number that no right solution uses is superfluous, or contradicts another."""
+"""Check that a problem uses what it states: a number that no right solution uses is superfluous or contradictory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LABEL = re.compile(r"\b(?:number|no\.|room|grade|chapter|page|route|bus|line|le
 def fault(problem: str, right: Sequence[str]) -> str | None:
     """The number that none of the right solutions uses, or None.
 
-    Only solutions that calculate say what they use: without one, nothing is said. A number is used where it stands in
-    an equation, or in a sentence where two numbers make a third; "the 7 weeks do not matter" is no use. Years, labels
-    ("room 12") and the number 1 need not be used; 20% may be used as 0.2, 0.8 or 80.
+    Only solutions with calculations show what they use; without one, there is no fault. A number is used if it is in
+    an equation, or in a sentence in which two numbers make a third; "the 7 weeks do not matter" does not use it. Years,
+    labels ("room 12") and the number 1 need not be used; 20% may be used as 0.2, 0.8 or 80.
     """
     if _CHOICES.search(problem):
         return None

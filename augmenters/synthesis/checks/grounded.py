@@ -20,10 +20,10 @@ REASON = "solutions use what the problem does not state"
 
 
 def fault(problem: str, right: Sequence[str], least: int) -> str | None:
-    """What is wrong with a right solution, where fewer than `least` of them are grounded; or None.
+    """The fault of a right solution, if fewer than `least` of them are grounded; or None.
 
-    A solution is grounded if it calculates with numbers of the problem, results of its own, and constants such as the
-    minutes of an hour, and its equations hold. One without readable equations says nothing and counts for either.
+    A solution is grounded if it calculates with numbers of the problem, its own results, and constants such as the
+    minutes of an hour, and its equations hold. One without readable equations counts as grounded.
     """
     faults = [solution_fault(problem, text) for text in right]
     grounded = sum(problem_found is None for problem_found in faults)
@@ -33,7 +33,7 @@ def fault(problem: str, right: Sequence[str], least: int) -> str | None:
 
 
 def solution_fault(problem: str, solution: str) -> str | None:
-    """The first number of a solution from nowhere, or its first false equation; None if there is none."""
+    """The first number of a solution with unknown origin, or its first false equation; None if there is none."""
     known = set(numbers(problem)) | number_words(problem) | constants(problem + solution)
     for sentence in sentences(solution):
         for equation in equations(sentence):
@@ -62,7 +62,7 @@ def _is_known(operand: Operand, known: set[Fraction]) -> bool:
 
 
 def _forms(value: Fraction) -> tuple[Fraction, ...]:
-    """The number itself, and what may have been given in its place: 80 % for 20 % off, 0.25 for 25 % and a quarter."""
+    """The number itself, and givens that it may stand for: 80 % for 20 % off, 0.25 for 25 % and a quarter."""
     forms = (value, value * 100, 100 - value, (1 - value) * 100, (value - 1) * 100, 1 - value, value - 100)
     return forms if not value else (*forms, 1 / value)
 

@@ -1,4 +1,4 @@
-"""A problem must ask for one quantity: with two, it is not known which of them the parent's answer is."""
+"""Check that a problem asks for one quantity: with two, it is unknown which of them the parent's answer is."""
 
 from __future__ import annotations
 

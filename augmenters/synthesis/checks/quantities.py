@@ -1,4 +1,4 @@
-"""Numbers and equations in the text of problems and solutions, read exactly and only where they are plain."""
+"""Parse numbers and equations in problems and solutions exactly, and only if they are plain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = {
     "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "eighth": 8, "eighths": 8, "ninth": 9, "tenth": 10,
     "tenths": 10,
 }  # fmt: skip
-# What a solution may use without being told, where a word stands in the problem or the solution.
+# Constants that a solution may use without being told, if a word is in the problem or the solution.
 _CONSTANTS = {
     "second": (60, 3600), "minute": (60, 3600), "hour": (24, 60, 3600), "day": (7, 24, 30, 365), "week": (7, 52),
     "weekend": (2,), "month": (12, 30, 52), "year": (12, 52, 365), "decade": (10,), "centur": (100,), "dozen": (12,),
@@ -37,7 +37,7 @@ _BULLET = re.compile(r"^[ \t]*(?:[-*\u2022][ \t]+|#*[ \t]*\(?\d{1,2}[.)][ \t]+|#
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|operatorname|boxed)\s*\{([^{}]*)\}")
 _REWRITTEN = (
-    (re.compile(r"<<[^<>\n]{0,200}>>"), ""),  # notes for a calculator, as GSM8K has them
+    (re.compile(r"<<[^<>\n]{0,200}>>"), ""),  # calculator annotations as in GSM8K
     (re.compile(r"\{,\}|\\,(?=\d{3})"), ","),
     (re.compile(r"\\times|\\cdot|\\ast|[\u00d7\u00b7\u22c5\u2217]"), " * "),
     (re.compile(r"\\div|\u00f7"), " / "),
@@ -53,7 +53,7 @@ _REWRITTEN = (
 _BOUNDARY = re.compile(r"\n|(?<!\d)[.;:](?=\s|$)|(?<=\d)[.;:](?=\s|$)|,\s|!|\?|\bso\b|\band\b")
 _SENTENCE = re.compile(r"\n|(?<=[\w)%\]}])[.!?](?=\s|$)")
 _TOKEN = re.compile(rf"(?P<n>{_DIGITS})(?P<p>\s*%)?|(?P<o>[-+*/^()])|(?P<w>[A-Za-z\\]+)|(?P<x>\S)")
-_MOST_TOKENS = 60  # of an expression
+_MOST_TOKENS = 60  # in an expression
 _UNIT_LETTERS = frozenset("mgsLhl")
 
 
@@ -67,14 +67,14 @@ class Operand:
 
     @property
     def readings(self) -> tuple[Fraction, ...]:
-        """What it may stand for: 20 % is 20 and 0.2."""
+        """Values it may stand for: 20 % is 20 or 0.2."""
         return (self.value, self.value / 100) if self.percent else (self.value,)
 
 
 @dataclass(frozen=True)
 class Equation:
-    """left = right, at least one of which calculates. operands: numbers it calculates with; result: the right side;
-    left: the tokens of the left side."""
+    """An equation left = right, at least one side of which calculates. operands: numbers it calculates with; result:
+    the right side; left: tokens of the left side."""
 
     operands: tuple[Operand, ...]
     result: Operand
@@ -87,18 +87,18 @@ class _Unreadable(Exception):
 
 
 def numbers(text: str) -> list[Fraction]:
-    """The numbers that stand in digits, in order; no times of day, ordinals or marks of lists."""
+    """The numbers written in digits, in order, without times of day, ordinals and list markers."""
     plain = _BULLET.sub(" ", rewritten(text))
     return [_fraction(number[0]) for number in _NUMBER.finditer(plain)]
 
 
 def number_words(text: str) -> set[Fraction]:
-    """The numbers that stand in words: of "twice", "a third" and "dozen" 2, 3 and 12."""
+    """The numbers written in words: for "twice", "a third" and "dozen" 2, 3 and 12."""
     return {Fraction(_WORDS[word]) for word in re.findall(r"[a-z]+", text.lower()) if word in _WORDS}
 
 
 def constants(text: str) -> set[Fraction]:
-    """What a reader knows without being told: 60 where minutes are spoken of, 7 with weeks, 0, 1, 2 and 100 always."""
+    """Constants that a reader knows: 60 if minutes are mentioned, 7 with weeks; 0, 1, 2 and 100 always."""
     low = text.lower()
     return {Fraction(number) for word, numbers_of in _CONSTANTS.items() if word in low for number in numbers_of} | {
         Fraction(number) for number in _ALWAYS
@@ -106,17 +106,17 @@ def constants(text: str) -> set[Fraction]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences and lines of a text, without marks of lists."""
+    """The sentences and lines of a text, without list markers."""
     return [part for part in _SENTENCE.split(_BULLET.sub(" ", rewritten(text))) if part.strip()]
 
 
 def equations(text: str) -> list[Equation]:
-    """The equations between plain numbers in a text, in order; those with variables are passed over."""
+    """The equations between plain numbers in a text, in order; those with variables are skipped."""
     return list(_equations(_BULLET.sub(" ", rewritten(text))))
 
 
 def rewritten(text: str) -> str:
-    """The text with LaTeX and other signs of arithmetic as plain characters."""
+    """The text with LaTeX and other arithmetic signs as plain characters."""
     for _ in range(3):
         text = _FRACTION.sub(r"((\1)/(\2))", text)
         text = _TEXT.sub(r" \1 ", text)
@@ -143,7 +143,7 @@ def _equations(plain: str) -> Iterator[Equation]:
 
 
 def _same(value: Fraction, stated: Operand) -> bool:
-    """Whether a calculated value is stated rightly, rounded or as a percentage."""
+    """Whether a calculated value equals the stated one, exactly, rounded or as a percentage."""
     slack = Fraction(1, 2 * 10**stated.decimals) if stated.decimals else Fraction(0)
     if value.denominator > 1 and not stated.decimals:
         slack = Fraction(1, 2)  # rounded to a whole number
@@ -160,7 +160,7 @@ def _tokens(side: str) -> list[Token]:
         kind = str(match.lastgroup if match.lastgroup != "p" else "n")
         word = match["w"]
         if word and len(word) == 1 and word.lower() != "a":
-            # A single letter is a variable, unless it is a unit that stands right behind a number.
+            # A single letter is a variable, unless it is a unit directly after a number.
             kind = "w" if match.start() == end and word in _UNIT_LETTERS and tokens and tokens[-1][0] == "n" else "x"
         text = match["n"] or match[0]
         tokens.append((kind, text, bool(match["p"])))
@@ -169,7 +169,7 @@ def _tokens(side: str) -> list[Token]:
 
 
 def _longest(tokens: list[Token], *, suffix: bool) -> tuple[Fraction, list[Operand], tuple[str, ...]] | None:
-    """The longest expression at the end (or the beginning) of a side: (value, operands, tokens); None without one."""
+    """The longest expression at the end (or beginning) of a side: (value, operands, tokens); None if there is none."""
     tokens = tokens[-_MOST_TOKENS:] if suffix else tokens[:_MOST_TOKENS]
     places = range(len(tokens)) if suffix else range(len(tokens), 0, -1)
     for place in places:
@@ -178,7 +178,7 @@ def _longest(tokens: list[Token], *, suffix: bool) -> tuple[Fraction, list[Opera
         if edge[0] == "w" or any(kind == "x" for kind, _, _ in part):
             continue
         if suffix and edge[:2] == ("o", "-") and len(part) > 2:
-            continue  # a dash before the first number is no sign
+            continue  # a dash before the first number is not a sign
         plain = [token for token in part if token[0] != "w"]
         try:
             value, operands = _evaluated(plain)

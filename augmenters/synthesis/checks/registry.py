@@ -1,4 +1,4 @@
-"""The checks by name, in the order in which they are made, and the reason that each records."""
+"""The checks by name, in the order in which they run, and the reason that each records."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ REASONS: dict[Check, str] = {
     "units": units.REASON,
     "second_route": second_route.REASON,
 }
-# Made of the problem alone, before anything is solved; of the solutions, once the band is met; by further requests.
+# Checks of the problem alone, before it is solved; of the solutions, once the band is met; and by further requests.
 OF_PROBLEMS: tuple[Check, ...] = ("answer_hidden", "one_question", "different")
 OF_SOLUTIONS: tuple[Check, ...] = ("agreement", "givens_used", "grounded", "units")
-# Those of tasks without a final answer, such as programs and tool calls, before anything is solved.
+# Checks for tasks without a final answer, such as programs and tool calls, before they are solved.
 OF_TASKS: tuple[Check, ...] = ("answer_hidden", "different")
 
 
 def problem_faults(
     problem: str, answer: str, parent: str, least_difference: float, checks: frozenset[Check]
 ) -> dict[Check, str]:
-    """Check -> what it found, for the checks of problems among `checks`."""
+    """Check -> fault it found, for the checks of problems among `checks`."""
     checkers = {
         "answer_hidden": lambda: answer_hidden.fault(problem, answer, parent),
         "one_question": lambda: one_question.fault(problem, answer),
@@ -52,7 +52,7 @@ def problem_faults(
 def task_faults(
     task: str, solution: str, parent: str, least_difference: float, checks: frozenset[Check]
 ) -> dict[Check, str]:
-    """As `problem_faults`, for a task whose solution is no number: the solution itself must not stand in it."""
+    """Like `problem_faults`, for a task whose solution is not a number: the solution itself must not occur in it."""
     checkers = {
         "answer_hidden": lambda: answer_hidden.solution_told(task, solution),
         "different": lambda: difference.fault(task, parent, least_difference),
@@ -64,7 +64,7 @@ def task_faults(
 def solution_faults(
     problem: str, right: list[str], wrong: list[str], least_right: int, checks: frozenset[Check]
 ) -> dict[Check, str]:
-    """Check -> what it found, for the checks of solutions among `checks`. right, wrong: texts of the solutions."""
+    """Check -> fault it found, for the checks of solutions among `checks`. right, wrong: texts of the solutions."""
     checkers = {
         "agreement": lambda: agreement.fault(len(right), wrong),
         "givens_used": lambda: givens_used.fault(problem, right),

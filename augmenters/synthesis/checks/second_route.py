@@ -1,4 +1,4 @@
-"""A second route to the answer, which sees the new problem alone, must arrive at the parent's answer too."""
+"""Check that a second route to the answer, which sees only the new problem, arrives at the parent's answer too."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ UNSOLVABLE = "unsolvable"
 def fault(verdicts: Sequence[Verdict], answers: Sequence[str | None]) -> str | None:
     """Why the routes do not confirm the answer, or None. verdicts, answers: (m,) of the completions.
 
-    Confirmed if at least one arrives at the parent's answer, and no other answer is more frequent; that a condition is
-    missing or contradicts another is an answer too.
+    Confirmed if at least one arrives at the parent's answer and no other answer is more frequent; a reply that a
+    condition is missing or contradictory counts as an answer too.
     """
     right = sum(verdict == Verdict.right for verdict in verdicts)
     others = Counter(
@@ -31,7 +31,7 @@ def fault(verdicts: Sequence[Verdict], answers: Sequence[str | None]) -> str | N
 
 
 def text_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
-    """The marked final answer of a solution, numbers by value."""
+    """The marked final answer of a solution, with numbers in canonical form."""
     answer = extract(text)
     if answer is None or not answer.strong:
         return None
@@ -40,6 +40,6 @@ def text_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
 
 
 def program_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
-    """What the program in a completion prints last; None if there is none, or it fails."""
+    """The last line that the program in a completion prints; None if there is none, or it fails."""
     program = program_in(text)
     return None if program is None else printed_answer(program)

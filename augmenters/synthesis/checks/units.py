@@ -1,4 +1,4 @@
-"""What a problem asks for and what its solutions end with must be in the same unit."""
+"""Check that the answers of solutions are in the unit that the problem asks for."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 
 def fault(problem: str, right: Sequence[str]) -> str | None:
-    """Both units, where most solutions that name a unit name another than the problem asks for; or None."""
+    """Both units, if most solutions that name a unit name another one than the problem asks for; else None."""
     wanted = asked_unit(problem)
     if wanted is None:
         return None
@@ -46,13 +46,13 @@ def fault(problem: str, right: Sequence[str]) -> str | None:
 
 
 def asked_unit(problem: str) -> str | None:
-    """The unit that the last question asks for, where it is a common one: "How many minutes .." or "in minutes"."""
+    """The unit that the last question asks for, if it is a common one: "How many minutes .." or "in minutes"."""
     questions = list(_ASKED.finditer(problem))
     return _unit_of(questions[-1][1]) if questions else None
 
 
 def _answer_unit(text: str) -> str | None:
-    """The unit that stands in the final answer itself."""
+    """The unit in the final answer itself."""
     answer = extract(text)
     if answer is None:
         return None

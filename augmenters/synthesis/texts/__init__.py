@@ -1,1 +1,1 @@
-"""Prompts of synthesis, a file each; places such as {{solution}} are filled in as they are."""
+"""Prompts of synthesis, one per file; placeholders such as {{solution}} are replaced verbatim."""
