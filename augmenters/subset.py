@@ -84,7 +84,7 @@ class Subset(Component):
             plan = plan.leave_out(~split.allowed(self.only), "not reducible (Subset.only)")
         if self.size is None:
             return plan
-        pool = np.flatnonzero(plan.planned & split.valid)
+        pool = np.flatnonzero(plan.planned & split.valid)  # (rows that may be kept,)
         per_epoch = self.size if isinstance(self.size, int) else round(self.size * len(pool))
         if per_epoch > len(pool):
             raise InputError(f"Subset.size = {per_epoch:,} but only {len(pool):,} valid rows are planned; lower it")
@@ -112,7 +112,7 @@ class Subset(Component):
         """Count each kept row once for every epoch that contains it, as evenly as `per_epoch` rows of each allow."""
         if plan.counts.max(initial=0) > 1:
             raise InputError("Subset(epochs=...) draws rows anew for every epoch, copies too; leave out Duplicate")
-        counts = np.zeros_like(plan.counts)
+        counts = np.zeros_like(plan.counts)  # (n,)
         most, more = divmod(self.epochs * per_epoch, max(len(kept), 1))
         counts[kept] = most
         counts[generator.choice(kept, more, replace=False)] += 1

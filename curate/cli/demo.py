@@ -145,7 +145,7 @@ def _against_levels(problems: pa.Table, curated: Curated) -> dict[str, Any]:
     truth = levels >= _HARD_LEVEL
     tokens = curated.scores.tokens
     assert tokens is not None  # the proxy has tokenized the rows
-    longest = np.zeros(len(levels), np.bool_)
+    longest = np.zeros(len(levels), np.bool_)  # (n,)
     longest[np.argsort(-tokens, kind="stable")[: int(split.hard.sum())]] = True
     return {
         "levels": [

@@ -57,7 +57,7 @@ class Grown:
         own = pc.index_in(ids.filter(pa.array(self.known)), value_set=self.kept.split.ids.cast(ids.type)).to_numpy()
         columns = {}
         for name in ("cluster", "hard"):
-            column = np.zeros(len(ids), getattr(self.kept.split, name).dtype)
+            column = np.zeros(len(ids), getattr(self.kept.split, name).dtype)  # (n,)
             column[self.known] = getattr(self.kept.split, name)[own]
             if self.measured is not None:
                 column[~self.known] = getattr(self.measured, name)

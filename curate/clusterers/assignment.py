@@ -46,13 +46,13 @@ def assign(
     if not finite.all():
         raise InputError(f"a feature of new row {int(np.argmin(finite))} is not finite; mark the row invalid")
     n, m = len(X), len(new)
-    codes = np.zeros(n + m, np.int32)
+    codes = np.zeros(n + m, np.int32)  # (n + m,)
     if sources is not None:
         codes, _ = source_codes(np.concatenate([sources, new_sources]), n + m)
     inner = clusterer.clusterer if isinstance(clusterer, PerSource) else clusterer
     assign_rows = getattr(inner, "assign", _nearest_row)
-    cluster = np.empty(m, np.int32)
-    unknown = ~np.isin(codes[n:], codes[:n])
+    cluster = np.empty(m, np.int32)  # (m,)
+    unknown = ~np.isin(codes[n:], codes[:n])  # (m,)
     if unknown.any():
         cluster[unknown] = _nearest_row(X, labels, new[unknown])
     for code in np.unique(codes[n:][~unknown]):

@@ -50,7 +50,7 @@ class HDBSCAN(Component):
             return cluster_rows(self, X, sources).labels
         matrix = feature_matrix(X)
         n = len(matrix)
-        rows = np.arange(n)
+        rows = np.arange(n)  # (sampled rows,)
         if n > self.max_rows:
             rng = np.random.default_rng(self.random_state or 0)
             rows = np.sort(rng.choice(n, self.max_rows, replace=False))
@@ -64,9 +64,9 @@ class HDBSCAN(Component):
             raise InputError("HDBSCAN needs the hdbscan package: pip install 'curate-lm[hdbscan]'") from error
         if len(rows) <= max(smallest, neighbors):
             return np.full(n, NOISE, np.int32)  # too few rows for one dense group
-        sample = matrix[rows].astype(np.float64)
+        sample = matrix[rows].astype(np.float64)  # (sampled rows, f)
         model = hdbscan.HDBSCAN(min_cluster_size=smallest, min_samples=neighbors, core_dist_n_jobs=1)
-        sampled = np.asarray(model.fit_predict(sample), np.int32)
+        sampled = np.asarray(model.fit_predict(sample), np.int32)  # (sampled rows,)
         if len(rows) == n:
             return sampled
         from scipy.spatial import cKDTree

@@ -100,13 +100,13 @@ def _centered_columns(matrix: Array, standardize: bool) -> FloatArray:
     squares inside float32; neither moves the optimum. Feature-major: every pass then reads along memory.
     """
     exact = matrix.dtype if matrix.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    scales = np.array([float(column.max()) - float(column.min()) for column in matrix.T])
+    scales = np.array([float(column.max()) - float(column.min()) for column in matrix.T])  # (f,)
     if standardize:
         deviations = [column.std(dtype=np.float64) for column in matrix.T]
-        scales = np.where(scales > 0, deviations, 1)
+        scales = np.where(scales > 0, deviations, 1)  # (f,)
     else:
         scales[:] = scales.max() or 1
-    out = np.empty((matrix.shape[1], matrix.shape[0]), np.float32)
+    out = np.empty((matrix.shape[1], matrix.shape[0]), np.float32)  # (f, n)
     for row, column, scale in zip(out, matrix.T, scales, strict=True):
         mean = column.mean(dtype=np.float64)
         row[:] = (column.astype(exact, copy=False) - exact.type(mean)) / exact.type(scale or 1)
@@ -127,7 +127,7 @@ def _lloyd(columns: FloatArray, k: int, n_init: int, max_iter: int, rng: np.rand
     with _passes(sample) as one_pass:
         starts = [_descend(_plus_plus(sample, k, rng), START_TOLERANCE, max_iter, one_pass) for _ in range(n_init)]
     best = min(starts, key=lambda start: start[1])
-    labels = np.empty(n, np.int32)
+    labels = np.empty(n, np.int32)  # (n,)
     with _passes(columns) as one_pass:
         centroids, _, settled = _descend(best[0], FINAL_TOLERANCE, max_iter, one_pass)
         one_pass(centroids, labels)
@@ -196,7 +196,7 @@ class _Pass:
         """
         n, k = self.columns.shape[1], len(centroids)
         size = FEW_CHUNK if k <= FEW_CLUSTERS else MANY_CHUNK
-        weights = centroids.astype(np.float32)
+        weights = centroids.astype(np.float32)  # (k, f)
         half = (0.5 * (centroids**2).sum(axis=1)).astype(np.float32)[:, None]  # (k, 1)
 
         def chunk(low: int) -> tuple[Float64Array, Float64Array, float]:
@@ -209,7 +209,7 @@ class _Pass:
             return sums, counts, float(best.sum(dtype=np.float64))
 
         lows = range(0, n, size)
-        sums, counts, gain = np.zeros(centroids.shape), np.zeros(k), 0.0
+        sums, counts, gain = np.zeros(centroids.shape), np.zeros(k), 0.0  # (k, f), (k,)
         for part in self.pool.map(chunk, lows) if self.pool else map(chunk, lows):
             sums += part[0]
             counts += part[1]
@@ -222,7 +222,7 @@ def _nearest(affinity: FloatArray) -> tuple[Labels, FloatArray]:
     if len(affinity) > FEW_CLUSTERS:
         index = affinity.argmax(axis=0).astype(np.int32)
         return index, np.take_along_axis(affinity, index[None], axis=0)[0]
-    index, best = np.zeros(affinity.shape[1], np.int32), affinity[0]
+    index, best = np.zeros(affinity.shape[1], np.int32), affinity[0]  # (m,) each
     for cluster in range(1, len(affinity)):
         index[affinity[cluster] > best] = cluster
         best = np.maximum(best, affinity[cluster])

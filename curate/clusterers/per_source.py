@@ -99,16 +99,16 @@ def cluster_rows(clusterer: Any, X: Array, sources: Any = None) -> Clustering:
         raise InputError(_NO_SOURCES)
     inner = _inner(clusterer)
     codes, names = source_codes(sources, n)
-    sizes = np.bincount(codes, minlength=len(names))
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(sizes)
+    sizes = np.bincount(codes, minlength=len(names))  # (g,)
+    order = np.argsort(codes, kind="stable")  # (n,) rows, grouped by source
+    ends = np.cumsum(sizes)  # (g,) end of each source in `order`
     all_hard, collapsed = _unclustered(clusterer, sizes)
-    labels = np.empty(n, np.int32)
+    labels = np.empty(n, np.int32)  # (n,)
     used = 0
     for code, name in enumerate(names):
         rows = order[ends[code - 1] if code else 0 : ends[code]]
         if all_hard[code] or collapsed[code]:
-            local = np.zeros(len(rows), np.int32)
+            local = np.zeros(len(rows), np.int32)  # (rows of the source,)
         else:
             local = _clustered(inner, matrix[rows], f"source {name!r}")
         labels[rows] = np.where(local >= 0, local + used, NOISE)
@@ -167,7 +167,7 @@ def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
         return np.zeros(len(matrix), np.int32)
     name = type(clusterer).__qualname__
     try:
-        raw = np.asarray(_fresh(clusterer).fit_predict(matrix))
+        raw = np.asarray(_fresh(clusterer).fit_predict(matrix))  # (rows of the group,)
     except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
         # scikit-learn raises these for parameters that do not fit together; elsewhere they are bugs.
         if not isinstance(error, ValueError) and not type(clusterer).__module__.startswith("sklearn."):

@@ -140,7 +140,7 @@ def _labeled(values: SetValues, kind: str) -> list[tuple[str, BoolArray]]:
     labels = values.levels if kind == "levels" else values.sources
     if labels is None:
         return []
-    array = np.array(["not given" if label is None else label for label in labels])
+    array = np.array(["not given" if label is None else label for label in labels])  # (n,)
     names, counts = np.unique(array, return_counts=True)
     large = sorted(zip(-counts, names.tolist(), strict=True))[:_MOST_LABELS]
     largest = sorted((name for count, name in large if -count >= _LEAST_EXAMPLES), key=_natural)

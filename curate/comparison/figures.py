@@ -127,7 +127,7 @@ def curves(runs: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]
     seen: set[str] = set()
     for curve in runs:
         values: Float64Array = curve.loss if which == "loss" else curve.gradient_norm
-        finite = np.isfinite(values) & np.isfinite(curve.tokens)
+        finite = np.isfinite(values) & np.isfinite(curve.tokens)  # (m,)
         if not finite.any():
             continue
         color, dash = colors[curve.arm]

@@ -106,7 +106,7 @@ def _values(name: str, metric: Metric, ids: list[str], tables: dict[str, pa.Tabl
     measured = np.all([np.isfinite(column) for column in columns.values()], axis=0)
     if measured.sum() < 2:
         raise InputError(f"the runs share fewer than two measured examples of {one_line(name)!r}; evaluate more rows")
-    rows = np.flatnonzero(measured)
+    rows = np.flatnonzero(measured)  # (examples that every run measured,)
     first = next(iter(tables.values())).take(rows)
     weights = None if metric == "accuracy" else _tokens(name, tables, rows)
     return SetValues(

@@ -194,7 +194,7 @@ def _p_value(value: float, of_seeds: float, shared: float, spread: Spread) -> fl
 def _half_widths(of_seeds: Float64Array, shared: float, spread: Spread, level: float) -> Float64Array:
     """Half the width of the interval for each estimate `of_seeds` (m,) of the seeds' part."""
     variances = of_seeds[:, None] * _possible(spread.count) + shared  # (m, nodes)
-    low = np.zeros(len(of_seeds))
+    low = np.zeros(len(of_seeds))  # (m,)
     high = np.sqrt(variances.max(axis=1))  # (m,)
     while (wide := _tail(high, variances, spread.df) > 1 - level).any():
         high[wide] *= 2

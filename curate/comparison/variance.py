@@ -85,7 +85,7 @@ def paired_tables(
 
 def _tables(values: Tables, name: str) -> list[Float64Array]:
     listed = [values] if isinstance(values, np.ndarray) and values.ndim == 2 else values
-    tables = [np.asarray(table, np.float64) for table in listed]  # type: ignore[union-attr]
+    tables = [np.asarray(table, np.float64) for table in listed]  # (S, n) each type: ignore[union-attr]
     if tables and all(table.ndim == 1 for table in tables):  # nested lists of one table
         tables = [np.asarray(values, np.float64)]
     if not tables or any(table.ndim != 2 for table in tables):
@@ -102,8 +102,8 @@ def spread_of(
 ) -> Spread:
     pairs, example_weights, portions = paired_tables(arm, baseline, weights, shares)
     count = pairs[0].shape[1]
-    means, examples, floor = np.zeros(2), np.zeros((2, 2)), 0.0
-    of_seeds = np.zeros((2, count))
+    means, examples, floor = np.zeros(2), np.zeros((2, 2)), 0.0  # (2,), (2, 2)
+    of_seeds = np.zeros((2, count))  # (2, S)
     for pair, weight, portion in zip(pairs, example_weights, portions, strict=True):
         n = len(weight)
         mean = (pair @ weight).mean(axis=1) / weight.sum()  # (2,)

@@ -172,7 +172,7 @@ def _extrapolated(
     wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
     tuned, base = tuned.to(wide), base.to(wide)
     same = tuned == base
-    change = torch.where(same, torch.zeros((), dtype=wide), tuned - base)
+    change = torch.where(same, torch.zeros((), dtype=wide), tuned - base)  # (shape of the slice)
     # Unchanged numbers are copied: -0.0 + 0.0 would lose its sign, and tuned - (tuned - base) is not exactly base.
     ends = {0.0: tuned, -1.0: base}
     result = ends[alpha] if alpha in ends else torch.where(same, tuned, tuned + alpha * change)

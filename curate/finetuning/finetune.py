@@ -112,7 +112,7 @@ def _train_run(job: Job, *, fresh: bool, log: Sequence[str | Callback], deadline
 
     deadline: on the monotonic clock; after it a checkpoint is saved and ExternalError raised.
     """
-    valid = np.flatnonzero(job.tokens.valid)
+    valid = np.flatnonzero(job.tokens.valid)  # (valid rows,)
     config = job.settings.train_config(len(valid))
     model, whole = job.load()
     barrier()  # every rank has looked at the folder before rank 0 changes it

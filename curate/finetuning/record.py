@@ -65,7 +65,7 @@ def _training(
     job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
 ) -> dict[str, Any]:
     tokens = job.tokens
-    valid = np.flatnonzero(tokens.valid)
+    valid = np.flatnonzero(tokens.valid)  # (valid rows,)
     order = RowOrder(valid, config.batch_size, config.seed)
     seen = np.concatenate([order.batch(step) for step in range(config.steps)])  # (rows seen,) with repeats
     operations = gradients * flop_counts(model).total(tokens, seen)

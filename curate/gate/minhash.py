@@ -78,8 +78,8 @@ def shingles(words: Words, size: int) -> Shingles:
     windows, starts = window_hashes(words.hashes, words.offsets, size)
     lengths = np.diff(words.offsets)
     short = np.flatnonzero((lengths > 0) & (lengths < size))
-    rows = np.concatenate([np.searchsorted(words.offsets, starts, "right") - 1, short])
-    hashes = np.concatenate([windows, sequence_hashes(words.hashes, words.offsets)[short]])
+    rows = np.concatenate([np.searchsorted(words.offsets, starts, "right") - 1, short])  # (h,) text of each shingle
+    hashes = np.concatenate([windows, sequence_hashes(words.hashes, words.offsets)[short]])  # (h,)
     hashes >>= np.uint64(1)  # SciPy stores columns as signed integers
     order = np.lexsort((hashes, rows))
     rows, hashes = rows[order], hashes[order]
@@ -123,10 +123,10 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
     bands, rows = bands_for(threshold)
     count = bands * rows
     random = np.random.default_rng(_SEED)
-    factors = random.integers(0, 2**32, (count, 2), np.uint32) | np.array([1, 0], np.uint32)
-    narrow = (sets.hashes.view(np.uint64) >> np.uint64(31)).astype(np.uint32)
-    minima = np.zeros((len(sets), count), np.uint32)
-    filled = np.flatnonzero(sets.sizes)
+    factors = random.integers(0, 2**32, (count, 2), np.uint32) | np.array([1, 0], np.uint32)  # (count, 2)
+    narrow = (sets.hashes.view(np.uint64) >> np.uint64(31)).astype(np.uint32)  # (h,) upper halves of the hashes
+    minima = np.zeros((len(sets), count), np.uint32)  # (n, count)
+    filled = np.flatnonzero(sets.sizes)  # (texts with words,)
     starts, low = sets.offsets[filled], 0
     while low < len(filled):
         begin = starts[low]
@@ -139,7 +139,7 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
             product = (part ^ factors[some, 1:]) * factors[some, :1]
             minima[texts, some] = np.minimum.reduceat(product, starts[low:high] - begin, axis=1).T
         low = high
-    keys = np.empty((len(sets), bands + 1), np.uint64)
+    keys = np.empty((len(sets), bands + 1), np.uint64)  # (n, bands + 1)
     keys[:, :bands] = np.arange(1, bands + 1, dtype=np.uint64)
     for row in range(rows):
         keys[:, :bands] = mixed(keys[:, :bands] + minima[:, row::rows])

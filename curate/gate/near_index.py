@@ -76,7 +76,7 @@ class NearIndex:
 
     def add(self, added: Sketches) -> None:
         """Append the texts (m,) as rows len(self) .. len(self) + m - 1."""
-        base, filled = len(self), np.flatnonzero(added.shingles.sizes)
+        base, filled = len(self), np.flatnonzero(added.shingles.sizes)  # (f,)
         if self._minima is None:
             self._minima = _Grown(np.empty((1024, added.minima.shape[1]), np.uint8))
         self._minima.append(added.minima)
@@ -93,8 +93,8 @@ class NearIndex:
 
     def search(self, wanted: Sketches) -> tuple[Pairs, npt.NDArray[np.int32]]:
         """All near-duplicates of the texts (m,) found by key, and the number of texts with each key (m, keys)."""
-        counts = np.zeros(wanted.keys.shape, np.int32)
-        filled = np.flatnonzero(wanted.shingles.sizes)
+        counts = np.zeros(wanted.keys.shape, np.int32)  # (m, width)
+        filled = np.flatnonzero(wanted.shingles.sizes)  # (f,)
         if not len(filled) or not self._runs:
             return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)), counts
         flat = wanted.keys[filled].ravel()
@@ -103,7 +103,7 @@ class NearIndex:
         met = np.zeros(len(keys), np.int32)
         queries, rows = [], []
         for run_keys, run_rows in self._runs:
-            left = np.searchsorted(run_keys, keys)
+            left = np.searchsorted(run_keys, keys)  # (f * width,)
             present = np.flatnonzero(run_keys[np.minimum(left, len(run_keys) - 1)] == keys)  # (p,), as those below
             left = left[present]
             length = np.searchsorted(run_keys, keys[present], "right") - left
@@ -190,7 +190,7 @@ def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
     order = np.argsort(flat, kind="stable")  # (m * width,)
     keys = flat[order]  # (m * width,) ascending
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
-    sizes = np.diff(np.append(starts, len(keys)))
+    sizes = np.diff(np.append(starts, len(keys)))  # (different keys,)
     rank = np.arange(len(keys)) - np.repeat(starts, sizes)  # (m * width,) texts of the same key before this one
     total = int(rank.sum())
     if total > _MOST_PAIRS and len(texts) > _SMALLEST:

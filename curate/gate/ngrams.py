@@ -48,7 +48,7 @@ class Rules:
                 yield name, views.plain, hashes, starts
                 continue
             words = views.words if name == "exact" else views.masked
-            lengths = np.diff(words.offsets)
+            lengths = np.diff(words.offsets)  # (n,)
             if name == "template":
                 letters = (words.kinds == LETTERS) & ~views.masks
                 before = np.concatenate([[0], np.cumsum(letters)])
@@ -159,8 +159,8 @@ def _row_of(words: Words, starts: Positions) -> Any:
 
 
 def _table(parts: list[tuple[Hashes, IntArray]]) -> _Table:
-    hashes = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])
-    rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])  # (all hashes,)
+    rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])  # (all hashes,)
     hashes, first = np.unique(hashes, return_index=True)  # (h,) each; of equal hashes the first row
     low, high = _SIEVE_BITS
     bits = min(max(len(hashes).bit_length() + 4, low), high)

@@ -164,7 +164,7 @@ def word_blocks(texts: Any) -> Iterator[tuple[int, Words]]:
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         part = texts[start : start + _TEXTS_AT_ONCE]
         cells = [text or "" for text in (part.to_pylist() if isinstance(part, pa.Array | pa.ChunkedArray) else part)]
-        ends = np.cumsum([len(text) for text in cells])
+        ends = np.cumsum([len(text) for text in cells])  # (n,) cumulative characters
         low = 0
         while low < len(cells):
             done = ends[low - 1] if low else 0
@@ -178,15 +178,15 @@ def split_words(texts: Sequence[str]) -> Words:
     normal = [_normal(text) for text in texts]
     # A line break after each text is a separator, so that no word spans two texts.
     joined = "\n".join([*normal, ""])
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
-    bounds = np.cumsum([0, *(len(text) + 1 for text in normal)], dtype=np.int64)
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)  # (c,)
+    bounds = np.cumsum([0, *(len(text) + 1 for text in normal)], dtype=np.int64)  # (n + 1,)
     codes[(codes == 0x2212) | ((codes >= 0x2010) & (codes <= 0x2013))] = ord("-")
     codes, classes, bounds = _without_dropped(codes, _classes()[codes], bounds)
     codes, classes, bounds = _without_dropped(codes, _in_context(codes, classes), bounds)
     inside = classes != SEPARATOR  # (c,), as the masks below
     previous = np.concatenate([[SEPARATOR], classes[:-1]])
     begins = inside & ((classes != previous) | (classes == SINGLE) | (classes == OPERATOR))
-    starts = np.flatnonzero(begins)
+    starts = np.flatnonzero(begins)  # (w,)
     closes = inside & np.concatenate([(begins | ~inside)[1:], [True]])
     ends = np.flatnonzero(closes) + 1
     hashes = sequence_hashes(codes[inside].astype(np.uint64), np.concatenate([[0], np.cumsum(ends - starts)]))
@@ -211,7 +211,7 @@ def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -
         return np.asarray(around[places + 1 + distance] == kind)
 
     points, commas = np.flatnonzero(codes == ord(".")), np.flatnonzero(codes == ord(","))
-    signs = np.flatnonzero((codes == ord("-")) | (codes == ord("/")))
+    signs = np.flatnonzero((codes == ord("-")) | (codes == ord("/")))  # (positions of signs,)
     classes = classes.copy()
     classes[points[near(points, -1, DIGITS) & near(points, 1, DIGITS)]] = DIGITS
     grouping = near(commas, -1, DIGITS) & ~near(commas, 4, DIGITS)
@@ -224,11 +224,11 @@ def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -
 
 def sequence_hashes(values: Hashes, offsets: Positions) -> Hashes:
     """(n,) one order-dependent hash per sequence values[offsets[k]:offsets[k + 1]], 0 for an empty one."""
-    lengths = np.diff(offsets)
+    lengths = np.diff(offsets)  # (n,)
     hashes = np.zeros(len(lengths), np.uint64)  # (n,)
     if not len(values):
         return hashes
-    powers = np.full(int(lengths.max()), _STEP)
+    powers = np.full(int(lengths.max()), _STEP)  # (longest,)
     powers[0] = 1
     powers = np.cumprod(powers, dtype=np.uint64)  # (longest,) _STEP ** k
     place = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)  # (v,) position of each value in its sequence

@@ -279,7 +279,7 @@ def draw(
             continue
         # Subtract the largest first, so that a temperature near zero does not overflow. From here on (rows, V).
         shifted = logits[rows].double() - logits[rows].double().amax(dim=1, keepdim=True)
-        weights = (shifted / temperature[rows, None]).softmax(dim=1)
+        weights = (shifted / temperature[rows, None]).softmax(dim=1)  # (rows, V)
         order = None
         if filtered[rows[0]]:
             weights, order = weights.sort(dim=1, descending=True, stable=True)

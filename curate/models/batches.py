@@ -43,7 +43,7 @@ class Batch:
 
 def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -> Batch:
     """The rows at positions `rows` of `tokens` as one padded batch, of width `pad_to` or that of the longest row."""
-    positions = np.array(rows, np.int64)
+    positions = np.array(rows, np.int64)  # (b,)
     lengths = tokens.lengths[positions]
     longest = int(lengths.max(initial=1))
     if pad_to is not None and pad_to < longest:
@@ -61,7 +61,7 @@ def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
 
     A prompt prefix that all of them share (a template, a system message) is stored once, at the front.
     """
-    positions = np.array(rows, np.int64)
+    positions = np.array(rows, np.int64)  # (b,)
     prefix = shared_prefix(tokens, positions) if len(positions) > 1 else 0
     starts = tokens.offsets[positions] + prefix
     lengths = tokens.lengths[positions] - prefix
@@ -97,7 +97,7 @@ def shared_prefix(tokens: Tokens, rows: IntArray) -> int:
 
 def plan_batches(lengths: IntArray, token_budget: int) -> Iterator[IntArray]:
     """Row positions, longest rows first, in batches of at most `token_budget` padded tokens (or one row)."""
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")  # (rows,)
     start = 0
     while start < len(order):
         rows = max(1, token_budget // max(int(lengths[order[start]]), 1))

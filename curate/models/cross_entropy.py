@@ -85,9 +85,9 @@ class _TokenLosses(torch.autograd.Function):
         m = len(hidden)
         at = anchor or HeadPoint(hidden, weight, bias)
         low = at.hidden.to(dtype)  # (m, d)
-        peak = torch.full((m,), -torch.inf, device=hidden.device)  # running maximum over the blocks
-        total = torch.zeros(m, device=hidden.device)
-        picked = torch.zeros(m, device=hidden.device)
+        peak = torch.full((m,), -torch.inf, device=hidden.device)  # (m,) running maximum over the blocks
+        total = torch.zeros(m, device=hidden.device)  # (m,) sum of exp(logit - peak)
+        picked = torch.zeros(m, device=hidden.device)  # (m,) logits of the targets
         for start, stop in _blocks(m, weight):
             logits = _block_logits(low, at.weight, at.bias, start, stop, logit_map)  # (m, stop - start)
             inside = (targets >= start) & (targets < stop)
@@ -108,9 +108,9 @@ class _TokenLosses(torch.autograd.Function):
         want_hidden, want_weight, want_bias = ctx.needs_input_grad[:3]
         at = ctx.anchor or HeadPoint(hidden, weight, bias)
         low, at_low = hidden.to(ctx.dtype), at.hidden.to(ctx.dtype)
-        d_hidden = torch.zeros(hidden.shape, device=hidden.device) if want_hidden else None
-        d_weight = torch.empty_like(weight) if want_weight else None
-        d_bias = torch.empty_like(bias) if want_bias else None
+        d_hidden = torch.zeros(hidden.shape, device=hidden.device) if want_hidden else None  # (m, d)
+        d_weight = torch.empty_like(weight) if want_weight else None  # (v, d)
+        d_bias = torch.empty_like(bias) if want_bias else None  # (v,)
         for start, stop in _blocks(len(hidden), weight):
             logits = _block_logits(at_low, at.weight, at.bias, start, stop, ctx.logit_map)
             d_logits = (logits - normalizer[:, None]).exp_()  # (m, stop - start)

@@ -72,9 +72,9 @@ def embeddings_of(
     Raises InputError as `embedded_losses`.
     """
     check_embeddable(model)
-    rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())
-    lengths = torch.from_numpy(tokens.lengths).to(device)
-    embeddings = torch.zeros(len(tokens), model.get_output_embeddings().in_features, device=device)
+    rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())  # (rows of this rank,)
+    lengths = torch.from_numpy(tokens.lengths).to(device)  # (n,)
+    embeddings = torch.zeros(len(tokens), model.get_output_embeddings().in_features, device=device)  # (n, d)
 
     def embed_rows() -> None:  # runs on every rank, on the rank's own rows
         for part in plan_batches(tokens.lengths[rows], budget) if len(rows) else []:

@@ -118,10 +118,10 @@ def decoder_states(model: Any, batch: Batch) -> torch.Tensor:
     if model.config.get_text_config()._attn_implementation != VARLEN:
         raise InputError("the model does not take packed rows; call allow_packing(model) first, or pad the batch")
     boundaries = batch.cu_seqlens
-    lengths = boundaries.diff()
+    lengths = boundaries.diff()  # (b,)
     t = batch.input_ids.shape[1]
     prefix = int(boundaries[0])
-    skipped = (boundaries[:-1] - prefix).repeat_interleave(lengths, output_size=t - prefix)
+    skipped = (boundaries[:-1] - prefix).repeat_interleave(lengths, output_size=t - prefix)  # (t - prefix,)
     longest = int(lengths.max())
     packed: torch.Tensor = decoder(
         input_ids=batch.input_ids,
@@ -258,7 +258,7 @@ def allow_packing(model: Any) -> bool:
     with torch.no_grad(), eval_mode(model), torch.autocast(device.type, enabled=False):
         rows = [torch.cat([ids[:5], ids[low:high]]) for low, high in ((5, 8), (8, 9), (9, 16), (16, 21))]
         alone = [decoder(input_ids=row[None], use_cache=False).last_hidden_state for row in rows]
-        expected = torch.cat([alone[0][:, :5], *(hidden[:, 5:] for hidden in alone)], dim=1)
+        expected = torch.cat([alone[0][:, :5], *(hidden[:, 5:] for hidden in alone)], dim=1)  # (1, 21, d)
         boundaries = torch.tensor([5, 8, 9, 16, 21], dtype=torch.int32, device=device)
         model.set_attn_implementation(VARLEN)
         try:

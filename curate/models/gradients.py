@@ -36,7 +36,7 @@ def mean_gradient(
     half: in bfloat16 autocast. budget: most tokens of a batch. make_batch: rows as the model takes them now. shared:
     whether ranks share out the rows and add up; all of them must call it then. InputError if no row is valid.
     """
-    rows = np.flatnonzero(tokens.valid)
+    rows = np.flatnonzero(tokens.valid)  # (valid rows,)
     if len(rows) == 0:
         raise InputError("there is no row with completion text to take a gradient of")
     total = float(tokens.completion_tokens[rows].sum())

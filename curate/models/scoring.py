@@ -96,8 +96,8 @@ class LossEngine:
             raise InputError(
                 f"row {int(empty.argmax())} is valid but has no supervised token; mark it invalid or drop it"
             )
-        result = np.full(len(tokens), np.nan, np.float32)
-        rows = np.flatnonzero(tokens.valid)
+        result = np.full(len(tokens), np.nan, np.float32)  # (n,)
+        rows = np.flatnonzero(tokens.valid)  # (valid rows,)
         if self.dtype != torch.float32:
             short = counts[rows] < self._float32_below
             if short.any():

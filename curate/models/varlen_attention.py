@@ -123,7 +123,7 @@ def _capped(
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.tanh(query @ key.transpose(2, 3) * (scale / softcap)) * softcap
+    scores = torch.tanh(query @ key.transpose(2, 3) * (scale / softcap)) * softcap  # (b, heads, q, k)
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
@@ -147,7 +147,7 @@ def _fused(
     prefix = int(boundaries[0])
     lengths = boundaries.diff() + prefix
     if prefix:
-        whole = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+        whole = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)  # (rows + 1,)
         index = torch.arange(int(whole[-1]), device=query.device)  # (all rows with their prefixes,)
         row = torch.searchsorted(whole, index.to(torch.int32), right=True) - 1
         inside = index - whole[row]

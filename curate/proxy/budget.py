@@ -144,7 +144,7 @@ class Budget:
         own = whole.proxy.model_copy(update={"template": whole.template})  # with "auto" resolved on all rows
         valid = split.valid & whole.tokenized.rows.valid
         held_out = held_out_quarter(examples, split, gate)
-        rows = np.flatnonzero(held_out & valid)
+        rows = np.flatnonzero(held_out & valid)  # (held-out valid rows,)
         if len(rows) > MOST_ROWS:
             chosen = np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False)
             rows = rows[np.sort(chosen)]
@@ -169,7 +169,7 @@ class Budget:
     def curves(self, clock: float = 1.0) -> HeldOutCurves:
         """Train and measure, or read the curves from the cache. clock: see `HeldOutCurves`."""
         (trace,) = measure_held_out(self.inside, [self.outside], self.proxy, [MeanLoss()], self.context)
-        known = np.isfinite(trace.losses).all(axis=1)
+        known = np.isfinite(trace.losses).all(axis=1)  # (rows,)
         share_of_hard = float(self.split.hard.sum()) / max(1, int(self.split.valid.sum()))
         hard = self.split.hard[self.rows][known]
         return HeldOutCurves(

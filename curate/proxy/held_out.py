@@ -138,8 +138,8 @@ class HalfProxies:
 
     def measure(self) -> HeldOutLosses:
         """Train and measure. All results are cached: a killed call resumes and a finished one costs nothing."""
-        rows_loss = np.full((len(self.examples), len(self.steps)), np.nan, np.float32)
-        null_loss = np.full((len(self.null), len(self.steps)), np.nan, np.float32)
+        rows_loss = np.full((len(self.examples), len(self.steps)), np.nan, np.float32)  # (n, K)
+        null_loss = np.full((len(self.null), len(self.steps)), np.nan, np.float32)  # (m, K)
         for half in (0, 1):
             rows, nulls = self.halves.measured_by(half)
             trained_on, held_out = self._sets(half)
@@ -230,7 +230,7 @@ def like_rows(
     one parent are in one group with it; see `curate.difficulty.halves.tied_groups`.
     """
     # Sorted by text, so that the pairs compared do not depend on the order of the rows.
-    order = np.array(sorted(range(len(texts)), key=lambda row: texts[row] or ""), np.int64)
+    order = np.array(sorted(range(len(texts)), key=lambda row: texts[row] or ""), np.int64)  # (n,) of rows
     query, row = near_duplicates([texts[k] or "" for k in order.tolist()], gate)
     same: list[Sequence[Any]] = [texts]
     if parents is not None:

@@ -129,7 +129,7 @@ def completion_means(
 
     tokens = checkpoint.tokens
     # In float64, so that a GPU's order of summation does not show.
-    sums = torch.zeros(len(tokens), width, dtype=torch.float64, device=checkpoint.device)
+    sums = torch.zeros(len(tokens), width, dtype=torch.float64, device=checkpoint.device)  # (n, width)
     for batch in batches(checkpoint, tokens):
         for part in predictions(checkpoint, batch):
             sums.index_add_(0, part.rows, values(part).double())

@@ -45,7 +45,7 @@ def choose_sample(
     once, at the last checkpoint. With a budget, they are measured at as many as leave enough of it for the sample.
     sources: (n,) labels, or None. Raises InputError if the budget is too small.
     """
-    usable = np.flatnonzero(valid)
+    usable = np.flatnonzero(valid)  # (valid rows,)
     n, total = len(usable), int(lengths[usable].sum())
     if (rows is None and budget is None) or (rows is not None and rows >= n):
         return None
@@ -111,14 +111,14 @@ def predict(known: FloatArray, tokens: npt.NDArray[Any], rows: IntArray, wanted:
     """
     fitted = np.isfinite(wanted).all(axis=1) & np.isfinite(known[rows]).all(axis=1)
     design = _design(known[rows[fitted]], tokens[rows[fitted]])
-    target = wanted[fitted].astype(np.float64)
+    target = wanted[fitted].astype(np.float64)  # (fitted rows, p)
     halves = np.arange(len(target)) % 2 == 0
     unseen = np.empty_like(target)
     for part in (halves, ~halves):
         unseen[~part] = design[~part] @ np.linalg.lstsq(design[part], target[part])[0]
     squares = ((unseen - target) ** 2).mean(axis=0)
     weights = np.linalg.lstsq(design, target)[0]  # (b, p)
-    losses = np.empty((len(known), target.shape[1]), np.float32)
+    losses = np.empty((len(known), target.shape[1]), np.float32)  # (n, p)
     for low in range(0, len(known), 1 << 18):  # bounds the memory
         part = slice(low, low + (1 << 18))
         losses[part] = np.maximum(_design(known[part], tokens[part]) @ weights, 0)

@@ -85,7 +85,7 @@ def find_stop(
 
 def hard_rows(losses: FloatArray) -> BoolArray:
     """(n,) bool: the cluster with the higher loss at the last point; losses: (n, k)."""
-    labels = np.asarray(KMeans().fit_predict(losses))
+    labels = np.asarray(KMeans().fit_predict(losses))  # (n,)
     means = {number: losses[labels == number, -1].mean() for number in np.unique(labels).tolist()}
     if len(means) < 2:
         return np.zeros(len(losses), np.bool_)

@@ -111,7 +111,7 @@ class Trace:
         )
 
     def _check_finite(self, values: FloatArray, valid: BoolArray, what: str, remedy: str) -> None:
-        bad = valid & ~np.isfinite(values).all(axis=1)
+        bad = valid & ~np.isfinite(values).all(axis=1)  # (n,)
         if bad.any():
             row, steps = int(np.argmax(bad)), self.schedule.steps
             column = int(np.argmin(np.isfinite(values[row])))
@@ -163,7 +163,7 @@ def measure_new_rows(
     proxy_training.schedule = trace.schedule
     tokenized = proxy_training.tokenize(new)
     rows = tokenized.rows
-    valid = np.flatnonzero(rows.valid)
+    valid = np.flatnonzero(rows.valid)  # (valid rows,)
     measurable = new if len(valid) == len(new) else new.take(valid)
     place = f"beside-{measurable.fingerprint()}"
     measurement = _Measurement(proxy_training, measurable, measures, trace.schedule, place)
@@ -195,7 +195,7 @@ def measure_held_out(
     for others in held_out:
         tokenized = proxy_training.tokenize(others)
         rows = tokenized.rows
-        valid = np.flatnonzero(rows.valid)
+        valid = np.flatnonzero(rows.valid)  # (valid rows,)
         measurable = others if len(valid) == len(others) else others.take(valid)
         values = {}
         measurement = _Measurement(proxy_training, measurable, measures, schedule, f"beside-{measurable.fingerprint()}")
@@ -304,7 +304,7 @@ class _Sampled:
         values, wanted = {}, self.parts[1].values(tokenized, sample.rows)
         for name in known:
             prediction = predict(known[name][:, :, 0], rows.tokens, sample.rows, wanted[name][:, :, 0])
-            losses = np.empty((len(rows.valid), len(self.steps), 1), np.float32)
+            losses = np.empty((len(rows.valid), len(self.steps), 1), np.float32)  # (n, K, 1)
             losses[:, sample.measured] = known[name]
             losses[:, self.others, 0] = np.where(rows.valid[:, None], prediction.losses, np.nan)
             losses[sample.rows[:, None], self.others] = wanted[name]

@@ -199,7 +199,7 @@ class MeasuringWorker:
 
 def measured_values(measure: Measure, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
     """(n, d) float32 of the n examples of a shard. Raises InputError for a measure that returns another shape."""
-    values = np.asarray(measure.measure(checkpoint, examples), np.float32)
+    values = np.asarray(measure.measure(checkpoint, examples), np.float32)  # (n, d)
     if values.ndim != 2 or len(values) != len(examples):
         raise InputError(
             f"{type(measure).__name__}.measure returned shape {values.shape} for {len(examples)} rows; "

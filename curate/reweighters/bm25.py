@@ -31,7 +31,7 @@ def bm25_scores(documents: Tokens, queries: Tokens, k1: float = 1.5, b: float = 
     """
     width = int(max(documents.ids.max(initial=0), queries.ids.max(initial=0))) + 1
     counts = token_counts(documents, width)
-    n, lengths = counts.shape[0], documents.lengths.astype(np.float64)
+    n, lengths = counts.shape[0], documents.lengths.astype(np.float64)  # (n,)
     containing = np.bincount(counts.indices, minlength=width)  # (width,) n_t
     rarity = np.log1p((n - containing + 0.5) / (containing + 0.5))
     in_query = (token_counts(queries, width) > 0).astype(np.float64)  # (queries, width)

@@ -64,7 +64,7 @@ class DGA(Component):
         if column is None:
             raise InputError("DGA needs domains, but the data has no source column; name one with domains=COLUMN")
         values = training.rows.column(column, "DGA")
-        names = np.array([_UNNAMED if value is None else str(value) for value in values], object)
+        names = np.array([_UNNAMED if value is None else str(value) for value in values], object)  # (n,)
         valid = training.tokens.valid
         known = sorted(set(names[valid].tolist()))
         if len(known) < 2:
@@ -200,14 +200,14 @@ def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: i
     width = int(max(tokens.ids.max(initial=0), target.ids.max(initial=0))) + 1
     counts = token_counts(tokens, width)  # (n, width)
     containing = np.bincount(counts.indices, minlength=width)  # (width,)
-    rarity = sparse.diags_array(np.log((1 + len(tokens)) / (1 + containing)) + 1)
-    trained = np.flatnonzero(domains >= 0)
+    rarity = sparse.diags_array(np.log((1 + len(tokens)) / (1 + containing)) + 1)  # (width, width)
+    trained = np.flatnonzero(domains >= 0)  # (trained rows,)
     k = int(domains.max()) + 1
     member = sparse.coo_array((np.ones(len(trained)), (domains[trained], trained)), shape=(k, len(tokens))).tocsr()
     centroids = _unit_rows(member @ _unit_rows(counts @ rarity))
     rows = _unit_rows(token_counts(target, width) @ rarity)
-    nearest = np.asarray((rows @ centroids.T).todense()).argmax(axis=1)
-    own = np.bincount(domains[trained], tokens.completion_tokens[trained], k)
+    nearest = np.asarray((rows @ centroids.T).todense()).argmax(axis=1)  # (target rows,) domains
+    own = np.bincount(domains[trained], tokens.completion_tokens[trained], k)  # (k,)
     own = own / own.sum()
     groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows)
     basis = [own]

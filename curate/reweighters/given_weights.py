@@ -56,7 +56,7 @@ class GivenWeights(Component):
             raise InputError(f"{name}.until is a share of the steps, and this loop does not say how many; leave it out")
         raw = training.rows.column(self.column, name)
         try:
-            values = np.asarray([np.nan if value is None else value for value in raw], np.float64)
+            values = np.asarray([np.nan if value is None else value for value in raw], np.float64)  # (n,)
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: column {self.column!r} holds values that are no numbers ({error})") from error
         valid = training.tokens.valid

@@ -103,13 +103,13 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
             "only input_ids, labels and attention_mask"
         )
     mask = inputs.get("attention_mask")
-    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(device) != 0
+    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(device) != 0  # (b, T)
     if real.shape != ids.shape:
         raise InputError("the trainer's attention masks are not (rows, tokens); use a collator that pads")
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # (b, T), padding last
     labels = labels.masked_fill(~real, -100).gather(1, order)
     begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]
-    numbers = torch.arange(len(ids), device=device) if rows is None else rows.to(device)
+    numbers = torch.arange(len(ids), device=device) if rows is None else rows.to(device)  # (b,)
     return MicroBatch(
         Batch(ids.gather(1, order), labels, numbers),
         real.sum(1),
@@ -206,7 +206,7 @@ def batch_weights(
     """
     sums, counts = torch.cat([losses for losses, _ in outputs]), torch.cat([part.counts for part in parts])
     known = [part.rows for part in parts if part.rows is not None]
-    rows = torch.cat(known) if known else torch.zeros_like(counts)
+    rows = torch.cat(known) if known else torch.zeros_like(counts)  # (rows of this rank,)
     vectors = [embeddings for _, embeddings in outputs if embeddings is not None]
     own, (sums, counts, rows) = _gathered([sums, counts, rows])  # (B,) each, of all ranks
     counted = counts > 0
@@ -216,7 +216,7 @@ def batch_weights(
         what = f"the loss of {len(bad)} of {len(losses)} rows"
         raise DivergenceError.at(what, step, bad if known else [], learning_rate)
     embeddings = _summed(torch.cat(vectors), own, len(sums))[counted] if vectors else None
-    weights = torch.zeros(len(sums), device=sums.device)
+    weights = torch.zeros(len(sums), device=sums.device)  # (B,)
     if len(losses):
         batch = OptimizerBatch(step, counts[counted], rows if known else None)
         weights[counted] = reweighting.weights(batch, BatchOutputs(losses, embeddings))

@@ -92,7 +92,7 @@ class TrainingRows:
         if self.tokenize is None:
             raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenize to the loop")
         tokens = self.tokenize(data, reading)
-        valid = np.flatnonzero(tokens.valid)
+        valid = np.flatnonzero(tokens.valid)  # (valid rows,)
         if len(valid) == 0:
             raise InputError(
                 f"{wanted_by}: none of the {len(tokens)} rows has completion text left in the context; give rows that "

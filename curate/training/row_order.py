@@ -60,7 +60,7 @@ def micro_batches(lengths: IntArray, budget: int, pass_cost: int) -> list[IntArr
     Each holds at most `budget` tokens, padding included (a longer row goes alone). Of the splits of the
     length-sorted rows, the one with the least padded tokens + pass_cost * passes.
     """
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(lengths, kind="stable")  # (b,)
     ordered = lengths[order]  # (b,) ascending
     end = len(ordered)
     best = np.zeros(end + 1)  # (b + 1,) lowest cost of the first i rows

@@ -232,7 +232,7 @@ class TrainingStep:
 
     def _backward(self, losses_of: Callable[[Batch, int], torch.Tensor]) -> torch.Tensor:
         """(b,) summed losses; adds the gradient of this rank's rows to the parameters'. 0 for rows of other ranks."""
-        losses = torch.zeros(len(self.rows), device=self.device)
+        losses = torch.zeros(len(self.rows), device=self.device)  # (b,)
         self._restart()
         with torch.enable_grad(), self._autocast():
             for part, (rows, index) in enumerate(self.parts):
@@ -314,7 +314,7 @@ class TrainingStep:
 
         0 for rows of other ranks.
         """
-        losses = torch.zeros(len(self.rows), device=self.device)
+        losses = torch.zeros(len(self.rows), device=self.device)  # (b,)
         embeddings: torch.Tensor | None = None
         self._restart()
         with torch.no_grad(), self._autocast():
@@ -330,14 +330,14 @@ class TrainingStep:
         """Call the reweighter for the optimizer batch, on all ranks. outputs: of `_outputs`, None if out of memory."""
         assert self.reweighting is not None
         sums, embeddings = (None, None) if outputs is None else outputs
-        counts = torch.from_numpy(self.counts[self.rows]).to(self.device)
+        counts = torch.from_numpy(self.counts[self.rows]).to(self.device)  # (b,)
         losses = self._summed(sums) / counts  # (b,) nats per token
         if not bool(losses.isfinite().all()):
             self._diverged(losses)
         if self._embeds:
             if embeddings is None:  # this rank has no rows
                 width = self.model.get_output_embeddings().in_features
-                embeddings = torch.zeros(len(self.rows), width, device=self.device)
+                embeddings = torch.zeros(len(self.rows), width, device=self.device)  # (b, d)
             embeddings = distributed.sum_(embeddings)
         rows = torch.from_numpy(self.rows)
         self.weights = self.reweighting.weights(

@@ -127,8 +127,8 @@ def _detectable(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[dict
     for name in sorted(set.intersection(*(set(evaluation) for evaluation in evaluations))):
         for metric in ("accuracy", "nll"):
             columns = [evaluation[name].rows[metric].to_pylist() for evaluation in evaluations]
-            table = np.array([[np.nan if cell is None else cell for cell in column] for column in columns])
-            measured = np.isfinite(table).all(axis=0)
+            table = np.array([[np.nan if cell is None else cell for cell in column] for column in columns])  # (runs, n)
+            measured = np.isfinite(table).all(axis=0)  # (n,)
             if measured.sum() < 2:
                 continue
             weights = None

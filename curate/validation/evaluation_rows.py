@@ -79,7 +79,7 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
     gate = _with_questions(settings.pipeline.gate, sets_read, out)
     hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
     facts, warnings = _contamination(hits, sets_read, len(loaded.examples))
-    hit = np.array([bool(hit) for hit in hits], np.bool_)
+    hit = np.array([bool(hit) for hit in hits], np.bool_)  # (n,)
     if settings.drop_contaminated and hit.any():
         loaded = _without(loaded, hit, "shares text with an evaluation set")
         warnings = tuple(f"{line} They are left out." for line in warnings)
@@ -159,7 +159,7 @@ def _contamination(
 
 def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
     """The rows that are not in `left_out` (n,); the others are recorded as rejected."""
-    remaining = np.flatnonzero(~left_out)
+    remaining = np.flatnonzero(~left_out)  # (rows kept,)
     if len(remaining) < 1:
         raise InputError(f"no row is left: every one {reason}; look at them with `curate gate`")
     ids, rows = loaded.examples.ids, loaded.rows
@@ -187,7 +187,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     while (lacking := _FEWEST - int((chosen & ~near).sum())) > 0 and count < most:
         count = min(max(count + lacking, round(1.25 * count)), most)
         chosen, near = _drawn(examples, count, settings, progress)
-    clean = np.flatnonzero(chosen & ~near)
+    clean = np.flatnonzero(chosen & ~near)  # (rows held out,)
     if len(clean) < _FEWEST:
         why, remedies = "", ["name evaluation sets with --evaluation"]
         if near.any():
@@ -229,7 +229,7 @@ def _drawn(examples: Examples, count: int, settings: Validation, progress: Progr
     gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
     random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
     chosen[random.choice(len(examples), count, replace=False)] = True
-    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)  # (n - count,), (count,)
     texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
     held_texts = texts.take(pa.array(held)).to_pylist()
     with progress.stage("hold rows out", count):

@@ -102,7 +102,7 @@ def _piloted(experiment: Experiment) -> dict[str, Any]:
     if not len(inside) or not len(outside):
         raise InputError(f"{n:,} rows are too few for a pilot run; give more, or pass --pilot never")
     if len(outside) > MOST_ROWS:
-        outside = np.sort(np.random.default_rng(0).choice(outside, MOST_ROWS, replace=False))
+        outside = np.sort(np.random.default_rng(0).choice(outside, MOST_ROWS, replace=False))  # (at most MOST_ROWS,)
     trained, measured = job.tokens.take(inside), job.tokens.take(outside)
     model, _ = job.load()
     points = grid(steps)

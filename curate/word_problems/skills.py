@@ -54,7 +54,7 @@ class Skills:
     def rows(self, counts: Mapping[str, int], part: str, apart: Sequence[pa.Table] = ()) -> pa.Table:
         """`counts` different rows of each skill, in random order; none of them is in a table of `apart`.
 
-        part: names the random stream, and starts the ids. Columns: id, prompt, completion, source (the skill); all text.
+        part: names the random stream, and starts the ids. Columns: id, prompt, completion, source (skill), all strings.
         """
         taken = {prompt for table in apart for prompt in table["prompt"].to_pylist()}
         rows: list[tuple[str, str, str]] = []
