@@ -28,25 +28,25 @@ Times = Annotated[Annotated[int, Field(ge=1, lt=1000)] | Literal["auto"], Before
 class Duplicate(Component):
     """Extra copies of the hard rows (arXiv 2602.00576; the upsampling of USEFUL, arXiv 2404.17768).
 
-    times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000. "auto" = what is forecast for the fine-tuning
-        that the pipeline's `forecast` names: the smallest number that is foretold to help by the lower bound, else none
-        (`curate.mixture.verdicts`). `forecast.times` in run.json is how often hard rows then stand. Such forecasts have
-        not been shown to be worth following.
-    cap: most extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows is
-        copied. None = no cap.
+    times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000. "auto" = the forecast for the fine-tuning
+        described by the pipeline's `forecast`: the smallest number whose lower bound of the predicted effect is a gain,
+        else none (`curate.mixture.verdicts`). `forecast.times` in run.json is how often hard rows then occur. Such
+        forecasts have not been shown to be useful.
+    cap: maximum number of extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows
+        is copied. None = no cap.
     noise_guard: share of the hard rows, those of highest final loss, that get no copies. 0 = off, as in the paper.
-        They may be mislabeled, and they may be the rarest of what the method is for. In a study of frequent and rare
+        They may be mislabeled, or they may be the rarest rows, which the method is for. In a study of frequent and rare
         skills (hard rows shown three times, change of nats per token, sd over seeds) a guard of 0.2 turned -58 % [12]
-        into +31 % [66] on clean data, and with 5, 10 and 20 % wrong answers +48, +64 and +71 % into +17, +40 and +51 %:
-        no cure there either: `only` takes its place. It is kept for recipes that have it.
-    of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.mixture.control_rows`:
+        into +31 % [66] on clean data, and with 5, 10 and 20 % wrong answers +48, +64 and +71 % into +17, +40 and +51 %,
+        which is no cure either: `only` replaces it. It is kept for existing recipes.
+    of: "hard"; or a control that copies exactly as many other rows instead, see `curate.mixture.control_rows`:
         "easy" ones, any ("random"), ones that are not hard but "matched" in source and length, or those of highest
         "final_loss".
-    only: "reducible" copies only rows that a model learns from the other rows (`curate.difficulty.reducible`): no
-        wrong ones, nor what no row teaches. `cap` and the number of rows of a control are of the rows left over, and
-        a control is of reducible rows too. Where it cannot be told which they are, it changes nothing, and a warning
-        says so. Takes two more proxies, each up to four times as long: see `curate plan`.
-    draw: another number draws another control, where it is drawn at random.
+    only: "reducible" copies only rows that a model learns from the other rows (`curate.difficulty.reducible`), neither
+        wrong rows nor rows that no other row teaches. `cap` and the size of a control refer to the remaining rows, and
+        a control consists of reducible rows too. If it is unknown which rows are reducible, it changes nothing and a
+        warning says so. Takes two more proxies, each up to four times as long: see `curate plan`.
+    draw: another number draws another random control.
     """
 
     version: ClassVar[int] = 2

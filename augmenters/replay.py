@@ -21,10 +21,10 @@ from curate.run import Run
 class Replay(Reading):
     """Fill `share` of the FINAL rows with a seeded sample of another dataset (cf. arXiv 2406.14833, strategy III).
 
-    The share is one of rows; the paper counts tokens and keeps the proportions of the earlier mixture. With
-    `Subset(epochs=E)` the sample is for all epochs together: each has its share, of other rows.
+    The share counts rows; the paper counts tokens and keeps the proportions of the earlier mixture. With
+    `Subset(epochs=E)` the sample is for all epochs together: each gets its share, of different rows.
 
-    data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
+    data: anything that `curate.read` accepts: a file, folder or hub id (required in a recipe), or a table or frame.
     columns, role, shape, where, split, config, encoding, delimiter, on_bad_row: as for the input (see `curate.read`).
         Its roles are put into the input's columns of the same role; all other columns of those rows are null.
     limit: draw from a sample of that many rows.

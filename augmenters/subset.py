@@ -25,23 +25,23 @@ class Subset(Component):
 
     size: a number of rows, or a share of the valid rows (a float up to 1.0); None = all that `only` and `drop` leave.
     choose:
-        balanced: S2L (arXiv 2403.07384): visit the clusters from the smallest up and take from each
+        balanced: S2L (arXiv 2403.07384): visit the clusters from smallest to largest and take from each
             min(cluster size, rows still wanted / clusters left) rows at random. S2L's code sets clusters of two rows or
-            fewer aside and draws from them last, if rows are still wanted; here they are the first to be visited.
-        lowest_loss: the rows of lowest final loss, as a measure of quality where that is the loss under a model of a
+            fewer aside and draws from them last, if rows are still wanted; here they are visited first.
+        lowest_loss: the rows of lowest final loss, a measure of quality if it is the loss under a model of a
             reference corpus (scorer `ReferenceLoss`; arXiv 2406.14833, strategy II).
         random: the control.
-    per: "source" first shares the rows out over the sources in the same balanced way, then chooses inside each.
+    per: "source" first divides the number of rows over the sources in the same balanced way, then chooses within each.
     epochs, pool: with more than one epoch, `size` rows are drawn anew for each from the `pool` rows (a number or a
-        share, as `size`) that are chosen so; the result holds all epochs, one after the other, in files and splits of
-        their own (arXiv 2406.14833, strategy III: better than the same rows in every epoch, which pool = None gives).
-        All rows of the pool are seen nearly equally often, none twice in an epoch.
-    only: "reducible" keeps only rows that a model learns from the other rows (`curate.difficulty.reducible`), easy ones
-        too: shares, sources and clusters are then of these.
-    drop: "irreducible" leaves out first the hard rows that a model does not learn from the other rows, wrong ones above
-        all; shares, sources and clusters are of what is left. It gained most where 5 to 20 % of the completions were
-        wrong, and cost where they were right or of a kind that cannot be learned: only for data in which the lower
-        bound of the estimated wrong share is above 5 %, after reading some of them. Where it cannot be told which rows
+        share, like `size`) that are chosen as above; the result contains all epochs, one after the other, in files and
+        splits of their own (arXiv 2406.14833, strategy III: better than the same rows in every epoch, as with pool =
+        None). All rows of the pool are seen nearly equally often, none twice in an epoch.
+    only: "reducible" keeps only rows that a model learns from the other rows (`curate.difficulty.reducible`), including
+        easy ones: shares, sources and clusters then refer to these.
+    drop: "irreducible" first leaves out the hard rows that a model does not learn from the other rows, mostly wrong
+        ones; shares, sources and clusters refer to the remaining rows. It gained most with 5 to 20 % wrong
+        completions, and lost if they were right or cannot be learned: use it only for data in which the lower
+        bound of the estimated wrong share is above 5 %, after reading some of them. If it is unknown which rows
         are reducible, `only` and `drop` change nothing, and a warning says so.
     """
 

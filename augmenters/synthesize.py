@@ -41,49 +41,49 @@ class Synthesize(Component):
     """Variants of hard rows, kept where some of the sampled solutions reach the original answer, but not most, and
     where checks find nothing unsound (SvS, arXiv 2508.14029, made offline; an augmentation of arXiv 2602.00576).
 
-    Departures from SvS: it writes from a model's own right responses to problems that 1 to 4 of 8 responses solve
-    (`context: sampled`, `parents: [1, 4]`); by default problems are written from the solutions of hard rows that stand
-    in the data. It has no checks but the band (`checks: []`, `band: [1, 5]`) and bounds the length of a problem. And a
+    Departures from SvS: SvS writes from a model's own right responses to problems that 1 to 4 of 8 responses solve
+    (`context: sampled`, `parents: [1, 4]`); by default, problems are written from the solutions of hard rows in
+    the data. SvS has no checks except the band (`checks: []`, `band: [1, 5]`) and bounds the length of a problem. A
     new row is a problem with one right solution, for fine-tuning, not for reinforcement learning.
 
-    generator: what writes and solves, see `curate.generators`.
+    generator: writes and solves problems, see `curate.generators`.
     of: "hard"; or a control of as many rows, "easy" ones or any ("random"), see `curate.mixture.control_rows`.
-    rows: at most that many rows to start from, a seeded sample; None = all.
+    rows: maximum number of rows to start from, a seeded sample; None = all.
     variants: problems proposed per row.
-    samples: solutions drawn per proposed problem; fewer where the band is decided before.
-    band: (low, high), how many of `samples` must be right, both inclusive (SvS: 1 to 5 of 8). None right means that
-        the problem is broken or out of reach, most right that it is easy, and one may be luck.
-    checks: those that are made, each recorded with its reason (docs/synthesis.md says what each looks at); () = none.
-        All but "second_route" ask for nothing.
-    least_difference: of "different": from the parent, beyond names and numbers, in [0, 1].
+    samples: solutions drawn per proposed problem; fewer if the band is decided earlier.
+    band: (low, high), how many of `samples` must be right, both inclusive (SvS: 1 to 5 of 8). If none is right, the
+        problem is broken or out of reach; if most are, it is easy; a single one may be luck.
+    checks: the checks that run, each recorded with its reason (docs/synthesis.md describes them); () = none.
+        Only "second_route" makes requests.
+    least_difference: of the check "different": least difference from the parent, beyond names and numbers, in [0, 1].
     second_route: how "second_route" finds the answer from the new problem alone: with a "program" that the model writes
         and the sandbox runs, or with a prompt of its own ("text"); "auto" = a program with `run_programs`, else text.
-    second_samples: times it is asked. second_generator: another model for it; None = `generator`.
-    least_yield: stop where fewer of the proposals than that are kept, as far as 97.5 % confidence can tell; 0 = never.
+    second_samples: number of its samples. second_generator: another model for it; None = `generator`.
+    least_yield: stop if a smaller share of the proposals is kept, with 97.5 % confidence; 0 = never.
     strategy: what a proposal is written from, see `augmenters.synthesis.strategies`: the solution ("variation"), its
-        operations alone ("skeleton"), a program that makes them ("back_translation"), or problem and solution, with a
-        given number to be worked out first ("one_step_more").
-    grader: says whether a solution is right, of `curate.graders` or your own; None = what fits the rows: `Tests` for
-        programs with tests (with `run_programs`), `JSON` for tool calls, else final answers.
+        operations alone ("skeleton"), a program for them ("back_translation"), or problem and solution, with a
+        given number that must be worked out first ("one_step_more").
+    grader: decides whether a solution is right, from `curate.graders` or your own; None = the one that fits the rows:
+        `Tests` for programs with tests (with `run_programs`), `JSON` for tool calls, else final answers.
     context: the solutions that proposals are written from: those "given" in the data, or right ones "sampled" from the
         generator, as in SvS.
-    parents: (low, high) of `samples` solutions of a row by the generator that must be right for it to be started from
-        (SvS: 1 to 4 of 8); None = any row is.
-    variation_sampling, solution_sampling: how both are drawn (SvS: temperature 1).
-    variation_prompt: text with the place {{solution}}; solution_prompt: text with the place {{problem}}.
-    longest_problem: characters.
-    budget: most generated tokens, those that earlier runs paid included; None = no limit. Nothing is asked beyond it;
-        what the request store holds is used all the same.
-    noise_guard: share of the chosen rows, those of highest final loss, that are not started from: a new problem
-        is graded by the answer of its row, which may be wrong there. On clean data these are the rarest rows, and what
-        the settings is for: see `Duplicate` for what a guard cost. Rows marked by an earlier augmenter's guard are left
-        out too. 0 = off. Not used where `only` is, unless it cannot be told which rows are reducible.
+    parents: (low, high) number of the generator's `samples` solutions of a row that must be right for it to be used
+        (SvS: 1 to 4 of 8); None = no restriction.
+    variation_sampling, solution_sampling: sampling parameters of proposals and solutions (SvS: temperature 1).
+    variation_prompt: text with the placeholder {{solution}}; solution_prompt: text with the placeholder {{problem}}.
+    longest_problem: maximum characters of a problem.
+    budget: maximum generated tokens, including those of earlier runs; None = no limit. No request exceeds it;
+        stored completions are used in any case.
+    noise_guard: share of the chosen rows, those of highest final loss, that are not used: a new problem
+        is graded by the answer of its row, which may be wrong there. On clean data these are the rarest rows, which
+        synthesis is meant for: see `Duplicate` for what a guard cost. Rows marked by an earlier augmenter's guard are
+        left out too. 0 = off. Not used with `only`, unless it is unknown which rows are reducible.
     only: "reducible" starts only from rows that a model learns from the other rows, as in `Duplicate`; `rows` counts
-        those, and a control is of as many reducible ones.
-    originals: "keep"; or "drop", so that the result holds nothing but new problems.
-    keep: "all" new problems; or those that are "hard" when they are measured like the input.
-    run_programs: for solutions that are Python programs, those of the data and sampled ones, run them (in a sandbox) to
-        get their answer. Off by default: this executes what stands in the data, and what the model writes.
+        those, and a control has as many reducible ones.
+    originals: "keep"; or "drop", so that the result contains only new problems.
+    keep: "all" new problems; or those that are "hard" when measured like the input.
+    run_programs: run solutions that are Python programs, those of the data and sampled ones, in a sandbox to
+        get their answer. Off by default: this executes code from the data and from the model.
     """
 
     generator: Any

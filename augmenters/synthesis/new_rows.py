@@ -124,14 +124,14 @@ def _cells(
 
 
 def _array(
-    values: list[Any] | None, column: pa.Field, count: int, given: pa.ChunkedArray, keys: MessageKeys
+    values: list[Any] | None, column: pa.Field, count: int, like: pa.ChunkedArray, keys: MessageKeys
 ) -> pa.Array:
-    """One column of new rows. given: the column of the input, whose messages define the format of new ones."""
+    """One column of new rows. like: the column of the input, whose messages define the format of new ones."""
     if values is None:
         return pa.nulls(count, column.type)
     if pa.types.is_dictionary(column.type):
         return pa.array(values, column.type.value_type).cast(column.type)
     if is_messages(column.type, keys):
-        return written_like(values, given, keys)
+        return written_like(values, like, keys)
     plain = with_json_as(column.type, pa.string())
     return pa.array(values, plain).cast(column.type) if plain != column.type else pa.array(values, plain)

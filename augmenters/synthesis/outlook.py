@@ -74,5 +74,5 @@ class Outlook:
         """One line on why a hopeless run ended."""
         return (
             f"stopped: {self.kept:,} of {self.proposals:,} proposals are kept, fewer than the {least_yield:.0%} asked "
-            "for; all completions are stored, and --least-yield 0 goes on from here"
+            "for; all completions are stored, and --least-yield 0 resumes from here"
         )

@@ -76,7 +76,7 @@ def add_data_arguments(
     add_reading_arguments(parser)
     for name, text in (("include", "keep only the rows"), ("exclude", "leave out the rows")):
         parser.add_argument(
-            f"--{name}", type=local_path, metavar="FILE", help=f"{text} whose ids stand in FILE, one a line"
+            f"--{name}", type=local_path, metavar="FILE", help=f"{text} whose ids are in FILE, one per line"
         )
     add_machine_arguments(parser)
     add_engine_arguments(parser)

@@ -65,29 +65,29 @@ class EvaluationSet(Reading):
 
 
 class Evaluation(Component):
-    """How answers are asked for, drawn and graded.
+    """How answers are prompted, generated and graded.
 
-    style: what stands around a question. "template" = the training template, see below; "chat" = the model's chat
-        template; "question" = `Question: ...` and `Answer:` on lines of their own. "auto" = "template" where that is
-        given or known, else "question".
-    template: what "template" stands for: "alpaca" or "plain". None = what the model was trained with, as its run or
-        its folder says, else "alpaca".
-    shots: solved examples before every question, the same for all, drawn with `seed` from `shots_from`; rows whose
-        question is asked are never among them.
-    samples: answers drawn per question; temperature 0 (greedy) draws one. top_p: see
+    style: text around a question. "template" = the training template, see below; "chat" = the model's chat template;
+        "question" = `Question: ...` and `Answer:` on lines of their own. "auto" = "template" if that is given or known,
+        else "question".
+    template: the template of style "template": "alpaca" or "plain". None = the one that the model was trained with,
+        according to its run or folder, else "alpaca".
+    shots: number of solved examples before every question, the same for all, drawn with `seed` from `shots_from`; rows
+        whose question is evaluated are excluded.
+    samples: answers per question; temperature 0 (greedy) gives one. top_p: see
         `curate.generators.requests.Sampling`.
-    max_tokens: most tokens of an answer. stop: texts that end one, besides those of the style.
-    max_length: most tokens of question and reference completion together when that is scored; shots come on top.
-    grader: says whether an answer is right; of sets that name none themselves. None = for each set what fits its rows.
+    max_tokens: maximum tokens of an answer. stop: texts that end an answer, besides those of the style.
+    max_length: maximum tokens of question and reference completion together for scoring; shots are added to it.
+    grader: decides whether an answer is right, for sets that name no grader. None = the one that fits a set's rows.
     run_programs: whether a grader may run programs that the model writes, in a sandbox.
-    generate, nll: whether answers are drawn and graded, and whether reference completions are scored.
+    generate, nll: whether answers are generated and graded, and whether reference completions are scored.
     seed: of shots and samples.
     generator: "transformers" = in this process; "vllm" = a server, started from the executable `vllm` (with
         `vllm_arguments`) or running at `url`.
-    batch_size: answers drawn at a time in this process. precision: of generation and scoring in this process.
+    batch_size: answers generated at a time in this process. precision: of generation and scoring in this process.
     revision, trust_remote_code: of a model from the hub.
 
-    Settings of speed, not of what is asked, are not part of the protocol by which evaluations are compared.
+    Settings that only affect speed are not part of the protocol by which evaluations are compared.
     """
 
     version: ClassVar[int] = 2

@@ -158,7 +158,7 @@ def _unused_curation(rows: TrainingData, reweighter: Any) -> Iterator[str]:
         yield f"its weights are for the first part of training (order: front) and hold in all of it here; {front}"
     elif rows.front and not rows.weighted:
         yield (
-            "its copies stand first (order: front), and here all rows are shuffled; curate with --set copies=weights, "
+            "its copies come first (order: front), and here all rows are shuffled; curate with --set copies=weights, "
             f"and pass {front}"
         )
 

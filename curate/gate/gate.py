@@ -59,20 +59,20 @@ class Hit(NamedTuple):
 class Gate(Component):
     """Rules for what may not enter a dataset: near-duplicates, and text shared with evaluation sets.
 
-    evaluation: sets no row may share a rule's text with, each what `curate.read` takes as `data` (to be written in a
+    evaluation: sets that no row may share text with, each a `data` argument of `curate.read` (in a
         recipe: a path or hub id), or {data, name} with the options of `curate.dataset_reference.Reading`.
-    near_duplicate: Jaccard similarity of the sets of shingles from which on two texts are near-duplicates; None = off.
+    near_duplicate: minimum Jaccard similarity of the sets of shingles of near-duplicates; None = off.
         At 0.7, three numbers changed in a problem of 60 words make a near-duplicate, a new story does not.
     shingle: consecutive words per shingle. A text with fewer words is one shingle.
-    ngrams: sizes in words; sharing one run of that many words is a hit, operators of mathematics aside. Short runs are
+    ngrams: sizes in words; sharing one run of that many words is a hit, mathematical operators excluded. Short runs are
         strict: 8 words can be a common phrase ("what is the sum of all values of"; a third of MATH's training
         questions share 8 words with its test questions, a tenth share 13). A text with fewer words is compared
-        whole. Whole texts are always compared: equal but for case, punctuation and space is a hit.
-    template: whether texts that are equal but for their numbers (in digits or English words) are a hit; it takes
-        template_words words besides numbers, since "# + #" is no template.
-    part: "prompt" compares prompts only, "all" also completions; see `compared_texts`.
+        as a whole. Whole texts are always compared: equal except for case, punctuation and space is a hit.
+    template: whether texts that are equal except for their numbers (in digits or English words) are a hit, if they have
+        at least template_words other words, since "# + #" is not a template.
+    part: "prompt" compares only prompts, "all" also completions; see `compared_texts`.
 
-    Every rule that applies is reported, so that an exact hit is usually an n-gram hit too.
+    Every rule that applies is reported, so an exact hit is usually an n-gram hit too.
     """
 
     evaluation: tuple[str | dict[str, Any], ...] = ()

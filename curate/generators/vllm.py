@@ -44,31 +44,30 @@ class VLLMServer(Component):
     """A vLLM server as a generator. vLLM runs in a process of its own, from whatever environment it is installed in.
 
     model: hub id or local folder.
-    url: where a server runs already, or several that share the work; None = one is started, watched, and ended with
-        everything it started. A server that is down is left out until it is back.
-    urls_from: file with such addresses, one a line, in place of `url` or beside it. It is read again every two seconds,
-        for servers that come and go: one that is added gets work once it answers, one that is removed finishes what it
-        has.
+    url: address of a running server, or several that share the work; None = one is started, monitored, and ended with
+        all processes it started. A server that is down is left out until it is back.
+    urls_from: file with such addresses, one per line, instead of `url` or in addition. It is reread every two seconds,
+        for servers that come and go: an added one gets work once it answers, a removed one finishes its requests.
     command: the executable `vllm`, by name or path, or a command in several words.
-    arguments: more of them for `vllm serve`.
-    api_key_variable: environment variable that holds the key of the servers at `url`, if they want one. The key is
-        sent over https or to this machine only. A recipe alone sends none but that in OPENAI_API_KEY to this machine:
+    arguments: further arguments of `vllm serve`.
+    api_key_variable: environment variable that holds the key of the servers at `url`, if they need one. The key is
+        sent over https or to this machine only. Without consent, a recipe only sends OPENAI_API_KEY to this machine:
         another address takes --url, and it or another variable takes --send-key VARIABLE.
     template: "chat" = messages go through the chat template of the model, "plain" = as text with blank lines
-        between; "auto" = "plain" for a local model without a chat template. A prompt that is text stays as it is.
-    connections: most requests in flight; fewer as long as the servers say that it is too much.
-    start_timeout: seconds until a server of our own must be ready; it may have to download the model.
-    request_timeout: seconds one completion may take at first; where that is too short, fewer are asked at a time and
-        each repeat may take twice as long.
-    patience: seconds for which servers may work on one completion, all its repeats together; then it is given up.
+        between; "auto" = "plain" for a local model without a chat template. A prompt that is text is unchanged.
+    connections: maximum requests in flight; fewer while the servers are overloaded.
+    start_timeout: seconds until a server that we start must be ready; it may have to download the model.
+    request_timeout: seconds one completion may take at first; if that is too short, fewer requests are made at a time
+        and each retry may take twice as long.
+    patience: seconds for which servers may work on one completion, all retries together; then it fails.
     outage_timeout: seconds for which all servers may be down.
-    retries: times that one request is repeated when a server fails on it.
-    restarts: times that a server of our own is started anew when it dies.
-    replicas: servers that are started on the workers of an engine (--engine ray), and replaced when their workers are
+    retries: maximum retries of one request when a server fails on it.
+    restarts: maximum restarts of a server that we started and that dies.
+    replicas: servers started on the workers of an engine (--engine ray), and replaced when their workers are
         lost; None = one is started on this machine.
-    gpus_per_replica: of each of the replicas; None = `data_parallel` where the cluster has any, else 0. Those that a
-        copy of the model has hold a part of it each (--tensor-parallel-size).
-    data_parallel: copies of the model in each replica, which share out its GPUs (--data-parallel-size).
+    gpus_per_replica: of each replica; None = `data_parallel` if the cluster has any, else 0. The GPUs of one
+        copy of the model hold a part of it each (--tensor-parallel-size).
+    data_parallel: copies of the model in each replica, which divide its GPUs (--data-parallel-size).
     """
 
     model: str

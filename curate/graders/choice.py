@@ -25,12 +25,12 @@ _SPACES = re.compile(r"\s+")
 class Choice(Component):
     """Right where the letter that a completion chooses is that of the reference.
 
-    The question states the options, a line each: `A. ..`, `A) ..`, `A: ..` or `(A) ..`; rows whose question states
-    none are not graded. The answer of a row is a letter or the text of an option, in its final answer, in its
-    completion ("The answer is (B)."), or in a column such as `answerKey`. The letter of a completion stands in a box,
+    The question lists the options, one per line: `A. ..`, `A) ..`, `A: ..` or `(A) ..`; rows whose question lists
+    none are not graded. The reference is a letter or the text of an option, from the row's final answer, its
+    completion ("The answer is (B)."), or a column such as `answerKey`. The letter of a completion is read from a box,
     after `####`, after "the answer is", alone on its first or last line, or before the text of its option; the text of
-    one option alone chooses it too. Several letters, a letter beside another option's text, and prose are undecided,
-    and so is what was cut off unless more follows the letter.
+    a single option alone counts too. Several letters, a letter beside another option's text, and prose are undecided,
+    and so is a completion that was cut off, unless more text follows the letter.
     """
 
     def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:

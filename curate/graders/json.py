@@ -133,8 +133,8 @@ def _sequence(text: str) -> Iterator[Any]:
         place = match.end()
 
 
-def _call(value: Any, *, named: bool = False) -> dict[str, Any]:
-    """A call in canonical form. named: whether arguments are required, which distinguishes calls from other objects."""
+def _call(value: Any, *, needs_arguments: bool = False) -> dict[str, Any]:
+    """A call in canonical form. needs_arguments: whether arguments are required, to tell calls from other objects."""
     if not isinstance(value, dict) or not set(value) <= _OF_CALLS:
         raise Unreadable
     function = value.get("function")
@@ -142,7 +142,7 @@ def _call(value: Any, *, named: bool = False) -> dict[str, Any]:
     if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not set(body) <= _OF_CALLS:
         raise Unreadable
     arguments_given = [body[key] for key in _ARGUMENTS if key in body]
-    if len(arguments_given) > 1 or (named and not arguments_given):
+    if len(arguments_given) > 1 or (needs_arguments and not arguments_given):
         raise Unreadable
     arguments = arguments_given[0] if arguments_given else {}
     if isinstance(arguments, str):
@@ -162,7 +162,7 @@ def _expected(text: str) -> tuple[list[Any], bool] | None:
         if not values:
             return None
         try:
-            return [_call(value, named=True) for value in values], True
+            return [_call(value, needs_arguments=True) for value in values], True
         except Unreadable:
             value = _value(said)
     except Unreadable:

@@ -49,12 +49,12 @@ class Tests(Component):
 
     Tests are Python in a column `test`, `tests`, `test_code`, `test_list`, `unit_tests` or `assertions` (text, or a
     list of it): assertions, functions `test_..` without parameters, which are called, or `check(candidate)` for the
-    function that a column `entry_point` names. Imports of theirs may stand in `test_imports` or `test_setup_code`. Rows
-    whose tests check nothing are not graded. The program is the last Python fence of a completion, or all of it where
-    that is Python; where it only goes on with the function that the column `prompt` began, it stands behind that.
+    function named in a column `entry_point`. Their imports may be in `test_imports` or `test_setup_code`. Rows
+    whose tests check nothing are not graded. The program is the last Python fence of a completion, or the whole
+    completion if it is Python; if it only continues the function begun in the column `prompt`, it is appended to that.
     A program that raises, exits or fails a test is wrong. One that takes longer than `seconds`, lacks a package or
-    memory, prints too much, or is cut off inside its fence is undecided. A program that sets out to deceive its tests
-    can: it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
+    memory, prints too much, or is cut off inside its fence is undecided. A program can cheat its tests on purpose,
+    since it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
     """
 
     __test__: ClassVar[bool] = False  # keeps pytest from collecting it

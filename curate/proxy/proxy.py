@@ -94,42 +94,42 @@ class Schedule:
 class Proxy(Component):
     """A small model trained briefly on the dataset, and when it is measured.
 
-    Defaults are the setting of "Data Distribution as a Lever" (arXiv 2602.00576) as far as it is public: a third
-    of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch moves nothing,
-    so there is a floor of `min_steps`. Nothing drops out, in training as in scoring, whatever the model's
-    configuration sets: so neither the size of micro-batches nor memory that runs out changes a proxy.
+    Defaults follow "Data Distribution as a Lever" (arXiv 2602.00576) as far as published: a third
+    of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch changes nothing,
+    so there is a floor of `min_steps`. Dropout is off in training and scoring, whatever the model's
+    configuration says, so neither the size of micro-batches nor running out of memory changes a proxy.
 
     model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
     steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs". "auto" = until the split has
-        settled (`stop_on`), at a constant rate after warm-up, on the grid of `spacing`; at the longest through
-        `horizon`, three epochs unless set and at least three times `min_steps`: reaching that warns.
+        settled (`stop_on`), at a constant rate after warm-up, on the grid of `spacing`, at most to
+        `horizon` (by default three epochs and at least three times `min_steps`); reaching that warns.
     checkpoints: K, evenly spaced, the last one at the end.
-    spacing: "geometric" takes checkpoints at steps s * 2^(j/2), of which the K-th is at `min_steps` (None: at half of
+    spacing: "geometric" takes checkpoints at steps s * 2^(j/2) with the K-th at `min_steps` (None: at half of
         its default), and keeps the rate constant after warm-up; the last K up to `steps` count. A longer run then
-        extends a shorter one, and one of "auto" shares its checkpoints. "auto" is always so.
-    stop_on: where "auto" stops, from the K-th point on: "agreement" = the hard rows of three points in a row agree
-        (Jaccard index 0.8 or more); "agreement and easy loss" = and the loss of the easy rows fell by less than 5 %
-        since the last point, over a tenth of the rows, which the proxy is then not trained on. In 21 cells of five
-        kinds of task the first lost 0.04 of F1 against the best length (0.12 at worst), the second 0.05 (0.51).
-    horizon: length of the learning-rate schedule, in the units of `steps`; raised to the steps where it is shorter,
-        and to three times the steps where `min_steps` lengthens the run.
+        extends a shorter one, and shares checkpoints with "auto" runs, which are always geometric.
+    stop_on: where "auto" stops, from the K-th point on: "agreement" = the hard rows of three consecutive points agree
+        (Jaccard index 0.8 or more); "agreement and easy loss" = in addition, the loss of the easy rows fell by less
+        than 5 % since the previous point, on a tenth of the rows, which are excluded from training. In 21 cells of
+        five kinds of task the first lost 0.04 of F1 against the best length (0.12 at worst), the second 0.05 (0.51).
+    horizon: length of the learning-rate schedule, in the units of `steps`; raised to the steps if it is shorter,
+        and to three times the steps if `min_steps` lengthens the run.
     min_steps: floor of `steps` given in epochs; None = 100 for a pretrained proxy, 300 for scratch. The floor
         also applies to fixed steps only if it is given explicitly.
     learning_rate: peak; None = 2e-5 for a pretrained proxy, 1e-3 for scratch.
     batch_size: rows per optimizer step.
-    max_length: tokens per row; of a longer one the oldest turns are left out first, then the left of the system
+    max_length: tokens per row; a longer row first loses its oldest turns, then the left of the system
         text and of the question, last the end of the completion (`curate.tokenization.truncation`). "auto" = the
-        smallest length at which 99 % of the rows are whole, within the model's context.
-    template: text around prompts; "auto" = what the model was fine-tuned with, where that is recorded, else Alpaca for
-        bare prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
-    supervise: which turns of the assistant are learned and scored: all, or the last one alone. Turns whose weight is 0
+        smallest length at which 99 % of the rows fit, within the model's context.
+    template: text around prompts; "auto" = the template that the model was fine-tuned with, if recorded, else Alpaca
+        for bare prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
+    supervise: which assistant turns are trained on and scored: all, or only the last one. Turns with weight 0
         in the data never are.
-    score_sample: rows, drawn by source and length, that the proxy is trained on and that are measured at every
-        checkpoint. The others are measured at the last one alone; their earlier losses are predicted, see
+    score_sample: number of rows, sampled by source and length, that the proxy is trained on and that every checkpoint
+        measures. The others are measured only at the last one; their earlier losses are predicted, see
         `curate.proxy.sampling`. For scorers of losses.
-    score_budget: tokens that measuring may read at most. Where they are too few for all rows at every checkpoint, they
-        decide the sample (unless it is given) and how often the others are measured, at least once.
-    precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware
+    score_budget: maximum tokens that measuring may read. If they do not suffice for all rows at every checkpoint, they
+        determine the sample (unless it is given) and how often the others are measured, at least once.
+    precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights if the hardware
         multiplies it fast, else float32.
     """
 

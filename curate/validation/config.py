@@ -60,35 +60,36 @@ class Validation(Component):
 
     pipeline: the recipe. Its Duplicate makes the arm `hard`, its Synthesize the arms `synthesis` and (with Duplicate)
         `duplicates-synthesis`.
-    finetuning: of every run; steps and seed are set here, the optimizer of the arm `sam` is SAM around this one.
+    finetuning: of every run; steps and seed are set here, and the arm `sam` wraps its optimizer in SAM.
     evaluation: of every run, on all `sets`; without sets, on rows held out of the data.
-    arms: names out of ARMS; None = all that the recipe allows. The baseline is always among them.
-        original: the data as it is. hard: with the recipe's copies. random: as many extra rows, any. random-matched: as
-        many, none of them hard, of the same sources and lengths. easy: as many that are not hard. final-loss: as many,
-        of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
-        sam: the data as it is, two gradients a step; not if the optimizer of `finetuning` takes two itself. Only
-        where they are named: front: the copies of `hard` as weights in the first half of the steps, each row once
-        afterwards. reducible: copies of the hard rows alone that a model learns from the other rows; left out, with a
-        warning, where it cannot be told which they are. source-balanced: as many copies as `hard` has, given to the
-        smallest sources until the sources are as equal as that makes them. f-sam: as sam, with functional SAM.
-    reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
-        hard+NAME, the data of the arm `hard`, whose rows it weights; and, where it is named, front+NAME, whose weights
+    arms: names from ARMS; None = all that the recipe allows. The baseline is always included.
+        original: the original data. hard: with the recipe's copies. random: as many extra rows, drawn from all rows.
+        random-matched: drawn from rows that are not hard, matched in source and length. easy: drawn from rows
+        that are not hard. final-loss: those with the highest loss at the proxy's end. All of these but the first have
+        exactly the same number of rows.
+        sam: the original data with two gradients per step; not available if the optimizer of `finetuning` takes two
+        itself. Trained only if named: front: the copies of `hard` as weights in the first half of the steps, each row
+        once afterwards. reducible: copies only of hard rows that a model learns from the other rows; left out, with a
+        warning, if these are unknown. source-balanced: as many copies as `hard` has, given to the smallest sources so
+        that sources become as equal as possible. f-sam: like sam, with functional SAM.
+    reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, on the original data, and
+        hard+NAME, on the data of the arm `hard`, whose rows it weights; and, if named, front+NAME, whose weights
         are multiplied by those of the arm `front`.
     additions: user-defined arms.
     budgets: "steps" = every arm trains for as many optimizer steps as the arm `hard` takes for its epochs; "epochs" =
-        every arm passes as often over its own rows, for `original`, `hard` and additions.
+        every arm makes the same number of passes over its own rows, for `original`, `hard` and additions.
     epochs: passes of the arm `hard` over its rows.
-    seeds: of fine-tuning; also of the controls that are drawn at random.
-    held_out: share of the rows (at most 1,000) held out for evaluation where there are no sets; more, up to 30 %, where
+    seeds: of fine-tuning and of the random controls.
+    held_out: share of the rows (at most 1,000) held out for evaluation if there are no sets; more, up to 30 %, if
         that leaves fewer than 20 questions.
     drop_contaminated: leave out rows that share text with an evaluation set, instead of only counting them.
     rho: radius of SAM in the arm `sam`.
-    pilot: a run on the rows as they are, of a seed that is not judged, before all others, from whose held-out curves
-        it is forecast whether copies help: see `curate.validation.pilot`. "auto" = where it is less than a twentieth
-        of the runs, and they are not made by workers.
-    stop_if: "hopeless" = go no further where the pilot foretells that no number of copies lowers the loss on the
-        mixture, even by the better bound of its intervals. Such forecasts were right too seldom for a verdict.
-    keep_weights: False = the weights of a run are deleted once it is evaluated, which rules out other sets later.
+    pilot: a run before all others, on the original rows and with a seed that no arm uses, whose held-out curves
+        forecast whether copies help: see `curate.validation.pilot`. "auto" = if it costs less than a twentieth
+        of the runs, and they do not run on workers.
+    stop_if: "hopeless" = stop if the pilot forecasts that no number of copies lowers the loss on the
+        mixture, even by the better bound of its intervals. Such forecasts were right too rarely for a verdict.
+    keep_weights: False = delete the weights of a run once it is evaluated, which rules out adding sets later.
     """
 
     pipeline: Pipeline
@@ -109,7 +110,7 @@ class Validation(Component):
         default="auto", description="a run beforehand that forecasts whether copies help (auto: below 5 % of the runs)"
     )
     stop_if: Literal["hopeless"] | None = Field(
-        default=None, description="end after the pilot where it foretells that no number of copies helps"
+        default=None, description="end after the pilot if it forecasts that no number of copies helps"
     )
 
     added: ClassVar[frozenset[str]] = frozenset(["pilot", "stop_if"])
@@ -118,7 +119,7 @@ class Validation(Component):
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands twice; give every seed once")
+            raise ValueError("a seed is given twice; give every seed once")
         return seeds
 
     @field_validator("budgets")

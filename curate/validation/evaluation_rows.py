@@ -51,7 +51,7 @@ class Prepared:
     def moved(self, here: Path, out: Path) -> Prepared:
         """The same with paths of files in `here` replaced by `out`."""
 
-        def there(data: Any) -> Any:
+        def moved_path(data: Any) -> Any:
             inside = isinstance(data, str) and Path(data).is_relative_to(here)
             return str(out / Path(data).relative_to(here)) if inside else data
 
@@ -59,9 +59,12 @@ class Prepared:
             with publishing(out / folder.name) as copy:
                 shutil.copytree(folder, copy, dirs_exist_ok=True)
         sets = tuple(
-            evaluation_set.model_copy(update={"data": there(evaluation_set.data)}) for evaluation_set in self.sets
+            evaluation_set.model_copy(update={"data": moved_path(evaluation_set.data)}) for evaluation_set in self.sets
         )
-        gate_sets = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
+        gate_sets = tuple(
+            {**entry, "data": moved_path(entry["data"])} if isinstance(entry, dict) else entry
+            for entry in self.gate.evaluation
+        )
         return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": gate_sets}))
 
 

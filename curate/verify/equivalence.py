@@ -237,11 +237,11 @@ def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered:
 def _if_commas_agree(verdict: Verdict, candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict:
     """The verdict on two lists, if it is the same with the commas of {1,720} read the other way."""
 
-    def other(text: str) -> str:
+    def reread(text: str) -> str:
         # 1,720 alone is one number, unless that would make it wrong.
         return text if verdict is Verdict.right and plain_number(text) is not None else with_other_commas(text)
 
-    mine, theirs = other(candidate), other(reference)
+    mine, theirs = reread(candidate), reread(reference)
     if (mine, theirs) == (candidate, reference) or _compare_lists(mine, theirs, symbolic, ordered) is verdict:
         return verdict
     return Verdict.undecided

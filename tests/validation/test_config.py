@@ -46,7 +46,7 @@ def test_the_recipe_decides_which_arms_there_are() -> None:
         ({"arms": ("synthesis",)}, "--generator"),
         ({"arms": ("easy",), "pipeline": Pipeline(scorer=Known(), clusterer=Quantile())}, "use one with Duplicate"),
         ({"pipeline": pipeline(Subset(size=0.5)), "arms": ("original",)}, "no arm to compare with original"),
-        ({"seeds": (1, 1)}, "stands twice"),
+        ({"seeds": (1, 1)}, "given twice"),
         ({"budgets": ("epochs",)}, "equal steps in any case"),
         (
             {"sets": (EvaluationSet(data="a/x.parquet", name="x"), EvaluationSet(data="b/x.parquet", name="x"))},
