@@ -192,13 +192,13 @@ def _write(table: pa.Table, path: Path) -> None:
 
 def _result(options: argparse.Namespace, texts: Texts, hits: list[list[Hit]], index: GateIndex) -> dict[str, Any]:
     rows = len(hits)
-    hit = sum(bool(row_hits) for row_hits in hits)
+    rows_hit = sum(bool(row_hits) for row_hits in hits)
     kinds = Counter((hit.kind, hit.dataset) for row_hits in hits for hit in row_hits)
     return {
         "rows": rows,
         "without_text": texts.missing,
-        "rows_with_hits": hit,
-        "rows_clean": rows - hit,
+        "rows_with_hits": rows_hit,
+        "rows_clean": rows - rows_hit,
         "hits": [
             {"kind": kind, "dataset": dataset, "rows": count}
             for (kind, dataset), count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))

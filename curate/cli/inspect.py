@@ -106,8 +106,8 @@ def print_inspection(result: dict[str, Any]) -> None:
         sources = Table(title="hard rows per source", title_justify="left")
         for name in ("source", "rows", "hard", "share"):
             sources.add_column(name, justify="left" if name == "source" else "right")
-        for name, counts in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
-            sources.add_row(one_line(str(name)), f"{counts['rows']:,}", f"{counts['hard']:,}", f"{counts['share']:.1%}")
+        for name, source in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
+            sources.add_row(one_line(str(name)), f"{source['rows']:,}", f"{source['hard']:,}", f"{source['share']:.1%}")
         show(sources)
     if result["forecast"]:
         show(visible("\n".join(lines(result["forecast"]))))
