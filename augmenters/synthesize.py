@@ -141,6 +141,7 @@ class Synthesize(Component):
     @field_validator("grader", mode="before")
     @classmethod
     def _is_grader(cls, grader: Any) -> Any:
+        """Validate `grader`: a component, or its name in a recipe."""
         return grader_from(grader, "grader")
 
     @model_validator(mode="after")

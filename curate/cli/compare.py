@@ -94,6 +94,7 @@ def _cut(rows: Sequence[Any]) -> str | None:
 
 
 def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
+    """Table of one metric's differences to the baseline; fewer rows on a narrow terminal."""
     rows = distinct([difference for difference in record["differences"] if difference["metric"] == metric])
     if metric != record["primary"]["metric"]:
         rows = [row for row in rows if row["set"] == "pooled"]

@@ -126,6 +126,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _change(row: dict[str, Any]) -> str:
+    """A difference with its interval as a table cell."""
     metric = row["metric"]
     share = f" ({relative(row['relative'])})" if metric == "nll" else ""
     return f"{signed(metric, row['difference'])}{share}\n{interval(metric, row)}"

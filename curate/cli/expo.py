@@ -140,5 +140,6 @@ def _print_sweep(record: dict[str, Any], out: Path) -> None:
 
 
 def _cells(totals: dict[str, Any]) -> tuple[str, str, str]:
+    """Rows, accuracy and nll of an evaluation's totals as table cells, empty if not measured."""
     accuracy, nll = totals["accuracy"], totals["nll"]
     return f"{totals['rows']:,}", "" if accuracy is None else share(accuracy), "" if nll is None else f"{nll:.4f}"

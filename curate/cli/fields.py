@@ -101,6 +101,7 @@ def _types(annotation: Any) -> list[Any]:
 
 
 def _help(field: FieldInfo) -> str:
+    """Help text of a field's option: its description, with the default unless that is empty."""
     assert field.description, "a field that is an option needs a description"
     nothing = field.is_required() or field.default is None or field.default is False or field.default == ()
     default_text = "" if nothing else f"{field.default:g}" if isinstance(field.default, float) else str(field.default)

@@ -74,6 +74,7 @@ _SHOWN = (
 
 
 def _print_preview(result: dict[str, Any]) -> None:
+    """Print the proposals beside their parents, and the outlook for the whole run."""
     from rich.table import Table
     from rich.text import Text
 

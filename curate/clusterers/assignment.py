@@ -63,6 +63,7 @@ def assign(
 
 
 def _nearest_row(X: Array, labels: Labels, new: Array) -> Labels:
+    """(m,) label of the row of X nearest to each row of `new`."""
     from scipy.spatial import cKDTree
 
     return labels[cKDTree(X).query(new, workers=-1)[1]]

@@ -182,6 +182,7 @@ def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
 
 
 def _parameters(clusterer: Any) -> dict[str, Any]:
+    """Parameters of a clusterer by name; empty if they cannot be listed."""
     if isinstance(clusterer, Component):
         return {name: getattr(clusterer, name) for name in type(clusterer).model_fields}
     from sklearn.base import BaseEstimator

@@ -154,6 +154,7 @@ def _against_controls(
 
 
 def _primary(values: dict[Metric, list[SetValues]], notes: list[str]) -> Metric:
+    """The metric of the primary outcome: accuracy, unless it cannot distinguish the arms."""
     if "accuracy" not in values:
         return "nll"
     columns = [column for scores in values["accuracy"] for column in scores.values.values()]

@@ -121,6 +121,7 @@ def _arms(arms: list[str]) -> str:
 
 
 def _settings(run: ArmRun) -> dict[str, Any]:
+    """Settings of a run that could explain a difference, flattened to "a.b" -> value."""
     flat = _flat({key: value for key, value in run.record.get("settings", {}).items() if key not in _MAY_DIFFER})
     return {**flat, "template": run.record.get("template"), "max_length": run.record.get("max_length")}
 

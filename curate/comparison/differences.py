@@ -66,6 +66,7 @@ def difference_rows(
 
 
 def _row(name: str, metric: Metric, arm: Any, baseline: Any, **more: Any) -> dict[str, Any]:
+    """One record of differences: the paired interval, clipped to the metric's range, and the verdict."""
     result = paired_interval(arm, baseline, discrete=metric == "accuracy", **more)
     most = 1.0 if metric == "accuracy" else math.inf
     verdict = "no evidence"

@@ -51,6 +51,7 @@ class ArmRun:
 
 
 def budget_name(budget: str | None) -> str:
+    """A budget as it is called in texts, such as "equal steps"."""
     return _BUDGETS.get(budget, str(budget))
 
 

@@ -100,6 +100,7 @@ def spread_of(
     shares: Sequence[float] | None,
     discrete: bool,
 ) -> Spread:
+    """Means and variance components of a paired difference; arguments of `paired_interval`."""
     pairs, example_weights, portions = paired_tables(arm, baseline, weights, shares)
     count = pairs[0].shape[1]
     means, examples, floor = np.zeros(2), np.zeros((2, 2)), 0.0  # (2,), (2, 2)

@@ -300,4 +300,5 @@ def _probe(place: str, name: str, content: str) -> Iterator[None]:
 
 
 def _rate(count: int, seconds: float) -> float | None:
+    """Items per second; None if no time was spent."""
     return round(count / seconds, 1) if seconds else None

@@ -253,6 +253,7 @@ def _answers(
 
 
 def _described(job: _Job) -> dict[str, Any]:
+    """The part of summary.json that is known before any score: data, protocol, settings and model."""
     settings = job.settings.model_dump(mode="json", exclude={"shots_from", "grader"})
     pool = job.settings.shots_from
     settings["shots_from"] = None if pool is None else pool.title

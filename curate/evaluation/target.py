@@ -154,6 +154,7 @@ def _run(directory: Path, cache: Cache, trust: bool) -> Target:
 
 
 def _shown(generator: Generator) -> str:
+    """Name of a generator in texts: its model, else its class."""
     model = getattr(generator, "model", None)
     return model if isinstance(model, str) else type(generator).__name__
 

@@ -94,6 +94,7 @@ def overlaps(left: Shingles, right: Shingles) -> Float64Array:
     from scipy.sparse import csr_array
 
     def matrix(sets: Shingles) -> csr_array:
+        """(n, 2^63) sparse indicator matrix of the shingles of n texts."""
         shape = (len(sets), np.iinfo(np.int64).max)
         return csr_array((np.ones(len(sets.hashes), np.int8), sets.hashes, sets.offsets), shape=shape)
 

@@ -246,6 +246,7 @@ class _Steps:
 
 
 def _cannot_sample(model: Any) -> InputError:
+    """The error for a model without a key-value cache."""
     return InputError(
         f"no text can be drawn from a {type(model).__name__}: it does not keep the keys and values of earlier tokens; "
         "choose a causal language model (a decoder, such as a Llama or a Qwen)"

@@ -139,6 +139,7 @@ def run_in_thread(main: Callable[[], Awaitable[None]]) -> None:
         await main()
 
     def thread() -> None:
+        """Runs in the new thread: the event loop, whose outcome goes to the calling thread."""
         try:
             asyncio.run(entry())
         except BaseException as error:  # raised again in the calling thread

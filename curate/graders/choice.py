@@ -115,11 +115,13 @@ def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str
 
 
 def _lone_letters(text: str) -> set[str]:
+    """Letters that stand alone on a line of the text."""
     lines = (_ALONE.fullmatch(line.strip(_DECORATION)) for line in text.split("\n"))
     return {(match[1] or match[2]).upper() for match in lines if match is not None}
 
 
 def _letter(answer: str, options: Mapping[str, str]) -> str | None:
+    """The letter that an extracted answer means; None if it is ambiguous or not an option."""
     answer = _LATEX.sub(r"\1", answer).strip(_DECORATION)
     alone = _ALONE.fullmatch(answer)
     if alone is not None:

@@ -198,6 +198,7 @@ def logit_map(model: Any) -> LogitMap | None:
 
 
 def _probe(model: Any, head: torch.nn.Linear) -> LogitMap | None:
+    """Find the map from hidden states to logits by running the model on (2, 6) probe tokens; None if none fits."""
     config = model.config.get_text_config()
     divisor = getattr(config, "logits_scaling", None)
     scale = getattr(config, "logit_scale", None) or (1 / divisor if divisor else 1.0)

@@ -171,6 +171,7 @@ class LossEngine:
 
     @contextmanager
     def _numerics(self) -> Iterator[None]:
+        """Context of all scoring: no gradients, no autocast, and room for compiled variants."""
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             if not self.compiled:
                 yield

@@ -63,6 +63,7 @@ class FunctionalSharpnessAwareOptimizer(WrappedOptimizer):
         return loss
 
     def _preconditioned(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients divided by the square root of AdamW's bias-corrected second moment."""
         directions = []
         remaining = iter(gradients)
         for group in self.param_groups:

@@ -146,6 +146,7 @@ class MuonWithAdamW:
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def _starts(self) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+        """Each inner optimizer with the position of its first parameter in the joint state."""
         start = 0
         for part in self.parts:
             yield start, part

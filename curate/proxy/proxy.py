@@ -31,6 +31,7 @@ from curate.types import BoolArray, Float64Array, IntArray
 
 
 def _tokens_or_auto(value: Any) -> Any:
+    """Validate `max_length`: a number, or "auto"."""
     if isinstance(value, str) and value != "auto":
         raise ValueError(f"{value!r} is no length; give a number of tokens of at least 2, or auto")
     return value

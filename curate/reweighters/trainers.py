@@ -157,6 +157,7 @@ class TrainerReweighting:
         )
 
     def _rows(self, tokens: Tokens) -> TrainingRows:
+        """The caller's rows, with a tokenizer for further datasets added if they have none."""
         columns = Columns(self.trainer.train_dataset)
         rows = self.rows or TrainingRows(columns, "source" if "source" in columns else None)
         if rows.tokenize is not None:

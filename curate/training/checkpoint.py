@@ -172,6 +172,7 @@ def _identity_of(reweighter: Any) -> str:
 
 
 def _frozen(model: Any) -> set[str]:
+    """Names of the weights that are not trained."""
     return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 

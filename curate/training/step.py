@@ -212,6 +212,7 @@ class TrainingStep:
         return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
 
     def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor], anchor: bool = False) -> float:
+        """One gradient of the batch, clipped; returns the mean loss. Runs on every rank."""
         for parameter in self.parameters:
             parameter.grad = None
         self.passes += 1
@@ -345,11 +346,13 @@ class TrainingStep:
         )
 
     def _restart(self) -> None:
+        """Seed the random draws of the step, so that every pass of it sees the same dropout."""
         torch.manual_seed(derive_seed(self.config.seed, "step", self.step, distributed.rank()))
         # A caller's own autocast would keep bfloat16 copies of weights that have changed or that carry no gradient.
         torch.clear_autocast_cache()
 
     def _diverged(self, losses: torch.Tensor) -> NoReturn:
+        """Raise DivergenceError that names the rows with a loss that is not finite."""
         bad = self.rows[(~losses.isfinite()).cpu().numpy()].tolist()
         rows = bad or self.rows.tolist()
         what = f"the loss of {len(bad)} of {len(self.rows)} rows" if bad else "the gradient"

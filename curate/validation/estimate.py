@@ -69,6 +69,7 @@ def _known_rows(experiment: Experiment, name: str) -> int | None:
 
 
 def _hard_rows(experiment: Experiment) -> int:
+    """Number of rows of the hard arm, assumed if it is not made yet."""
     return _known_rows(experiment, "hard") or round((1 + _HARD_SHARE) * len(experiment.prepared.loaded.examples))
 
 

@@ -121,6 +121,7 @@ def _folder(out: Path) -> OutputFolder:
 
 
 def _mark(out: Path) -> dict[str, Any]:
+    """The mark of the validation that a folder belongs to."""
     return read_record(out / _MARK, "pass --fresh to start over", "validation")
 
 

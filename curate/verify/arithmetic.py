@@ -92,6 +92,7 @@ class Arithmetic:
         return self.rounded(sum(ball.middle for ball in balls), error)
 
     def multiply(self, *factors: Number) -> Number:
+        """Product of the factors: fractions exactly, balls with their error."""
         exact = math.prod((factor for factor in factors if isinstance(factor, Fraction)), start=Fraction(1))
         inexact = [factor for factor in factors if isinstance(factor, Ball)]
         if not inexact or exact == 0:
@@ -166,6 +167,7 @@ class Arithmetic:
         return power_of_e
 
     def logarithm(self, argument: Number, base: Number | None = None) -> Number:
+        """Logarithm to `base` (None = natural); exact for an integer power of a base."""
         if base is not None:
             exact = _exact_logarithm(argument, base)
             if exact is not None:

@@ -257,6 +257,7 @@ def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list
 
 
 def _in_order(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
+    """Compare two lists element by element."""
     if len(mine) != len(theirs):
         return Verdict.wrong
     verdicts = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]

@@ -167,6 +167,7 @@ class Evaluator(Arithmetic):
         return self.rounded(max(ball.middle for ball in balls), max(ball.error for ball in balls))
 
     def smallest(self, *arguments: Number) -> Number:
+        """The minimum, as the negated maximum of the negated arguments."""
         negative = [self.multiply(Fraction(-1), argument) for argument in arguments]
         return self.multiply(Fraction(-1), self.largest(*negative))
 

@@ -67,6 +67,7 @@ class Skills:
         return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
 
     def _of(self, skill: str, count: int, part: str, taken: set[str]) -> list[tuple[str, str, str]]:
+        """(prompt, completion, skill) of `count` new rows of a skill; adds their prompts to `taken`."""
         substitution = np.random.default_rng(derive_seed(self.seed, "skills", "substitution", skill)).permutation(
             len(SYMBOLS)
         )  # (8,)

@@ -136,6 +136,7 @@ class Solution:
         return value
 
     def _record(self, goal: str, unit: str, operator: str, terms: Sequence[Number], value: Number) -> Number:
+        """Append a step that computes `value` from `terms`, and return the value."""
         left = f" {operator} ".join([_operand(term, operator) for term in terms])
         self.steps.append(Step(goal, operator, left, value, unit))
         return value
