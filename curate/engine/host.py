@@ -164,6 +164,7 @@ class Host:
     def _run(
         self, run: Callable[[Any, WorkerContext], Any], payload: Any, events: queue.Queue[tuple[str, Any]]
     ) -> None:
+        """Runs in the job's own thread: put its values, its end or its error into `events`."""
         import torch
 
         torch.set_num_threads(self.threads)  # thread-local setting
@@ -175,6 +176,7 @@ class Host:
             events.put(("error", error))
 
     def _context(self, emit: Callable[[Any, Any], None] = lambda kind, about: None) -> WorkerContext:
+        """The context for code on this worker. emit: sends events of a job."""
         if self.cache is None and self._own_cache is None:
             self._own_cache = new_folder("curate-worker-")
         folder = self.cache or self._own_cache

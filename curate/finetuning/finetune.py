@@ -263,6 +263,7 @@ class _CheckpointSchedule:
         self._pause, self._last = _SAVE_SECONDS, time.monotonic()
 
     def __call__(self, step: int) -> bool:
+        """Whether to save after `step`. A collective: every rank must call it after every step."""
         if step in (self.start, self.steps):  # a time limit too short for one step must still make one
             return step == self.steps
         self.stopped = self.signals.received()

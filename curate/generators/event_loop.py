@@ -100,6 +100,7 @@ class _Flight:
         return len(taken)
 
     def hand_back(self) -> None:
+        """Hand back all finished completions. Runs in the worker thread."""
         while self.finished:
             self.queue.done(*self.finished.popleft())
 

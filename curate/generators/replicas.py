@@ -44,6 +44,7 @@ async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replic
     timeout = replicas[0].start_timeout
 
     def heard(position: int, url: str | None) -> None:
+        """Runs in the event loop: update the client's servers."""
         if url is None:
             urls.pop(position, None)
         else:
@@ -52,6 +53,7 @@ async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replic
         client.endpoints.keep(list(urls.values()))
 
     def follow() -> None:
+        """Runs in a thread of the loop's executor: the engine's events, passed on to the event loop."""
         jobs = [Job(f"server {replica.number}", serve_replica, partial(_itself, replica)) for replica in replicas]
         for position, kind, about in engine.services(jobs, gpus, stopped.is_set):
             if kind == "value":

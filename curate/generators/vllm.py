@@ -307,6 +307,7 @@ async def _serve(queue: Queue, client: Client, keep: Callable[[], Awaitable[None
     with ThreadPoolExecutor(1, thread_name_prefix="curate-queue") as worker:
 
         def note(text: str) -> None:
+            """Runs in the event loop: pass the line to the worker thread, which alone may call the queue."""
             if (tell := getattr(queue, "note", None)) is not None:
                 worker.submit(tell, text)
 

@@ -91,6 +91,7 @@ class Tests(Component):
         return _program(completion, cut_off)
 
     def _grade(self, completion: str, reference: str, row: Mapping[str, Any], cut_off: bool) -> Verdict:
+        """Run one program with its tests. Runs in a thread of `grade_many`."""
         program = _program(completion, cut_off)
         if program is None:
             return Verdict.undecided

@@ -319,7 +319,9 @@ class _Sampled:
 
 
 def settled(proxy_training: ProxyTraining, examples: Examples) -> Schedule:
-    """The final schedule of the training; with `steps: auto`, trains and measures until it is known."""
+    """The final schedule of the training; with `steps: auto`, trains and measures until it is known. Runs on
+    every rank.
+    """
     if knows_stop(proxy_training):
         return proxy_training.schedule
     schedule, proxy = proxy_training.schedule, proxy_training.proxy
