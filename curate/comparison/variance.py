@@ -85,7 +85,7 @@ def paired_tables(
 
 def _tables(values: Tables, name: str) -> list[Float64Array]:
     listed = [values] if isinstance(values, np.ndarray) and values.ndim == 2 else values
-    tables = [np.asarray(table, np.float64) for table in listed]  # (S, n) each type: ignore[union-attr]
+    tables = [np.asarray(table, np.float64) for table in listed]  # type: ignore[union-attr]  # (S, n) each
     if tables and all(table.ndim == 1 for table in tables):  # nested lists of one table
         tables = [np.asarray(values, np.float64)]
     if not tables or any(table.ndim != 2 for table in tables):
