@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 import webbrowser
+from contextlib import suppress
 from typing import Any
 
 from curate.console.printing import say, tell
@@ -40,7 +41,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
             webbrowser.open(access.address)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
         try:
-            uvicorn.Server(config).run(sockets=[listened])
+            with suppress(KeyboardInterrupt):  # the way to end it; uvicorn has closed what was open
+                uvicorn.Server(config).run(sockets=[listened])
         finally:
             store.close()
     return {}

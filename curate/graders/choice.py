@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.component import Component
 from curate.graders.said import final_words
-from curate.verify.extraction import extract
+from curate.verify.extraction import extract, retracted
 from curate.verify.verdict import Verdict
 
 _OPTION = re.compile(r"^[ \t]*(?:\(([A-J])\)|([A-J])[.):])[ \t]*(?=\S)", re.MULTILINE)
@@ -18,7 +18,7 @@ _LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 _ALONE = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])[.):]?)\.?", re.IGNORECASE)
 _WITH_TEXT = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])\s*(\S.*)", re.DOTALL)
 # Letters that may stand for an option: excludes articles and pronouns.
-_NAMED = re.compile(r"\b(A(?!\s+[a-z])|I(?!['\u2019\s])|[B-HJ])\b")
+_NAMED = re.compile(r"\b(A(?!\s+[a-z])|A(?=\s+(?:is|was|wins|and|or)\b)|I(?!['\u2019\s])|[B-HJ])\b")
 _SPACES = re.compile(r"\s+")
 
 
@@ -111,7 +111,7 @@ def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str
     if alone is None or (cut_off and not rest.strip()):
         return None
     letter = (alone[1] or alone[2]).upper()
-    return None if _others(rest, letter) else letter
+    return None if _others(rest, letter) or retracted(rest) else letter
 
 
 def _lone_letters(text: str) -> set[str]:
@@ -137,7 +137,10 @@ def _letter(answer: str, options: Mapping[str, str]) -> str | None:
     words, wanted = _folded(rest), _folded(option)
     if not words.startswith(wanted) or words[len(wanted) : len(wanted) + 1].isalnum():
         return None
-    return None if _others(rest[len(wanted) :], letter) else letter.upper()
+    behind = words[len(wanted) :]
+    return (
+        None if behind.startswith("?") or retracted(behind) or _others(rest[len(wanted) :], letter) else letter.upper()
+    )
 
 
 def _others(text: str, letter: str) -> bool:

@@ -138,6 +138,8 @@ def _call(value: Any, *, needs_arguments: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict) or not set(value) <= _OF_CALLS:
         raise Unreadable
     function = value.get("function")
+    if isinstance(function, dict) and {"name", *_ARGUMENTS} & set(value):
+        raise Unreadable  # two calls in one
     body = {**value, "name": function} if isinstance(function, str) else function if function is not None else value
     if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not set(body) <= _OF_CALLS:
         raise Unreadable
@@ -233,5 +235,7 @@ def _hashable(value: Any, number: Callable[[Decimal], Any]) -> Any:
 
 
 def _plain(value: Decimal) -> Any:
-    """A number for json.dumps, as shown to people."""
-    return int(value) if value == value.to_integral_value() and abs(value) < 10**15 else float(value)
+    """A number for json.dumps, for people to read; as text where a double does not reach."""
+    if value.adjusted() < 15 and value == value.to_integral_value():
+        return int(value)
+    return float(value) if abs(value.adjusted()) < 300 else str(value)

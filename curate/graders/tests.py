@@ -25,21 +25,28 @@ _BEFORE = ("test_setup_code", "test_imports", "test_setup")
 _ENTRY = ("entry_point", "entry", "function_name")
 _FENCE = re.compile(r"```[ \t]*(\w*)[ \t]*\r?\n(.*?)(\n[ \t]*```|\Z)", re.DOTALL)
 _MOST_AT_ONCE = 4
-# Runs the tested program as a module and not as the script, so that code under `if __name__ == "__main__"` does
-# not run.
+# Where the program of a completion, the one that is tested, must not be seen as the script itself: what stands under
+# `if __name__ == "__main__"` is no part of it.
+# Tests pass where assertions of theirs were true and none was false, or, of tests that have none, where nothing was
+# raised: what they leave out, or catch, has shown nothing.
 _HARNESS = """\
 import sys, types
 def _run():
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
+    seen = []
+    def asserted(value):
+        seen.append(bool(value))
+        return seen[-1]
     try:
         exec(compile({code!r}, "solution.py", "exec"), module.__dict__)
+        module.__dict__["_{token}"] = asserted
         exec(compile({tests!r}, "tests.py", "exec"), module.__dict__)
     except (ImportError, MemoryError):
         return "cannot"
     except BaseException:
         return "failed"
-    return "passed"
+    return "passed" if all(seen) and (seen or not {counted}) else "cannot"
 print("\\n{token} " + _run())
 """
 
@@ -53,8 +60,9 @@ class Tests(Component):
     whose tests check nothing are not graded. The program is the last Python fence of a completion, or the whole
     completion if it is Python; if it only continues the function begun in the column `prompt`, it is appended to that.
     A program that raises, exits or fails a test is wrong. One that takes longer than `seconds`, lacks a package or
-    memory, prints too much, or is cut off inside its fence is undecided. A program can cheat its tests on purpose,
-    since it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
+    memory, prints too much, is cut off inside its fence, or whose tests reach no assertion or catch one that fails, is
+    undecided. A program that sets out to deceive its tests
+    can: it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
     """
 
     __test__: ClassVar[bool] = False  # keeps pytest from collecting it
@@ -99,7 +107,8 @@ class Tests(Component):
         if code is None:
             return Verdict.wrong if "```" in completion else Verdict.undecided  # no Python
         token = secrets.token_hex(16)
-        harness = _HARNESS.format(code=code, tests=reference, token=token)
+        tests, counted = _counting(reference, f"_{token}")
+        harness = _HARNESS.format(code=code, tests=tests, token=token, counted=counted)
         result = run_program(harness, ProgramLimits(wall_seconds=self.seconds, cpu_seconds=max(1, round(self.seconds))))
         if result.output is None:
             # it may have ended the process, which is a failure of its own and not a limit
@@ -144,6 +153,30 @@ def _acting(tests: str, entry: Any) -> str | None:
         return None
     own = [call for call in calls if call.partition("(")[0] not in called]
     return "\n".join([tests, *own])
+
+
+class _Counting(ast.NodeTransformer):
+    """Passes what is asserted through a function; constants, and tuples as of `assert (x, "message")`, say nothing."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = 0
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        self.count += 1
+        if isinstance(node.test, ast.Constant | ast.Tuple) and getattr(node.test, "value", True):
+            return node
+        call = ast.Call(ast.Name(self.name, ast.Load()), [node.test], [])
+        return ast.fix_missing_locations(ast.copy_location(ast.Assert(call, node.msg), node))
+
+
+def _counting(tests: str, name: str) -> tuple[str, bool]:
+    """Tests whose assertions are counted by a function of this name, and whether they have any."""
+    tree = _parsed(tests)
+    if tree is None:
+        return tests, True
+    counting = _Counting(name)
+    return ast.unparse(counting.visit(tree)), counting.count > 0
 
 
 def _is_named_call(node: ast.AST) -> bool:

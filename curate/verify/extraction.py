@@ -6,7 +6,8 @@ answer ("= 12", "It is 12.", "Total: 12"); the last number, if it stands by itse
 "3 dozen", "3...", "(3, 5)" or a LaTeX formula). All but the last number are strong: the text says that this is the
 answer. What comes before `</think>` is ignored, and so is what follows a mark of the end (`</s>`, `<|im_end|>` and
 their like) or, once there is a strong answer, a line that begins another problem ("Question:", "Q:", "User:"). A text
-that stops inside its last box or tag, after "the answer is", or before `</think>` has no answer.
+that stops inside its last box or tag, after "the answer is", or before `</think>` has no answer, and neither has one
+that takes its last answer back ("\\boxed{5}. Wait, no: 6.") or asks it ("The answer is 5?").
 """
 
 from __future__ import annotations
@@ -80,6 +81,16 @@ _LEAD = re.compile(
 # Letters of other scripts, and accented ones: such words may say more than the answer.
 _FOREIGN = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0400-\u1fff\u3040-\ufaff]")
 _CLAUSE = re.compile(r"[A-Za-z]{2} (?:is|are|was|were|equals)\b", re.IGNORECASE)
+# What begins a sentence in which an answer is taken back.
+_RETRACTION = re.compile(
+    r"""(?:^|[.!?;:,(\u2013\u2014-])[ \t*_]{0,6}(?: (?:but|oh|hm+|ah),?[ ])?
+        (?: (?:wait|correction|oops|sorry|apologies|scratch[ ]that|on[ ](?:second[ ]thought|reflection)|hm+|actually
+            |rather|(?:that|this|it)(?:[ ]is|['\u2019]s)[ ](?:wrong|incorrect|not[ ](?:right|correct))
+            |(?:I|we)[ ](?:was|were|am|are)[ ]wrong|(?:I|we)[ ](?:have[ ])?made[ ]an?[ ](?:mistake|error))\b
+          | no(?=[ ]?[,.:;!\u2013\u2014-]) )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
 _REASON = re.compile(r",?\s(?:because|since)\s")
 # Calculator annotations as in GSM8K: 3+4=<<3+4=7>>7.
 _CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>")
@@ -134,17 +145,26 @@ def extract(text: str) -> Found | None:
 
 
 def _stated(text: str) -> Found | None:
-    """The answer that a text marks or declares; with an empty text if the text stops there."""
+    """The answer that a text marks, or says to be one; with an empty text if it stops there or takes it back."""
     box, boxed_at = _last_box(text)
     tag, tagged_at = _last_tag(text)
     if box == "" and boxed_at > tagged_at:
         return Found("", "boxed")
     marked, marked_at = _last_marker(text)
     if marked is not None and marked_at > max(boxed_at, tagged_at):
-        return _exclaimed(marked, "marker")
-    if box is not None and boxed_at > tagged_at:
-        return Found(box, "boxed")
-    return tag if tag is not None else _last_phrase(text)
+        found, behind = _exclaimed(marked, "marker"), text[marked_at:].partition("\n")[2]
+    elif box is not None and boxed_at > tagged_at:
+        found, behind = Found(box, "boxed"), text[boxed_at:].partition(box)[2]
+    elif tag is not None:
+        found, behind = tag, text[tagged_at:].partition("</")[2]
+    else:
+        return _last_phrase(text)
+    return (_last_phrase(behind) or Found("", found.how)) if retracted(behind) else found
+
+
+def retracted(behind: str) -> bool:
+    """Whether what stands behind an answer takes it back."""
+    return _RETRACTION.search(behind) is not None
 
 
 def reference_answer(solution: str) -> str | None:
@@ -219,6 +239,8 @@ def _last_phrase(text: str) -> Found | None:
         if math["d"] is None or _MONEY.match(inside) is None:
             return Found(inside.strip(), "phrase")
     end = _SENTENCE_END.search(rest)
+    if end is not None and (end[0] == "?" or retracted(rest[end.start() :])):
+        return Found("", "phrase")
     closing = len(end[0]) if end and end[0][0] == "!" else 0
     answer = (rest[: end.start() + closing] if end else rest).strip().rstrip("*_ ")
     answer = _REASON.split(answer, maxsplit=1)[0]

@@ -7,6 +7,8 @@ Each line on stdin is a JSON request:
     arguments: of the command; or program: the text of one, to be run in the sandbox, whose result is then the output
     folder: to run it in
     environment: {name: value, or null for one that is not set}
+    keys: what it reads on stdin
+    until: what it prints when it is to be interrupted, as by Ctrl-C; null = never
     seconds: of processor time, after which it is killed; also after five times as many of wall time, since other
         processes may be busy
     bytes: of address space, beyond what this process has
@@ -54,8 +56,13 @@ def import_all() -> None:
 def child(request: dict[str, Any], output: int, errors: int) -> NoReturn:
     status = 70
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        keys = os.memfd_create("keys")
+        os.write(keys, request["keys"].encode("utf-8", "surrogatepass"))
+        os.lseek(keys, 0, os.SEEK_SET)
+        os.dup2(keys, 0)
+        sys.stdin = os.fdopen(0, errors="replace", closefd=False)  # that of the server has read ahead
         os.dup2(output, 1)
         os.dup2(errors, 2)
         for name, value in request["environment"].items():
@@ -97,7 +104,7 @@ def served(request: dict[str, Any]) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         child(request, output, errors)
-    ended = waited(pid, request["seconds"])
+    ended = waited(pid, request["seconds"], output, request["until"])
     if not ended:
         os.kill(pid, signal.SIGKILL)
     _, status, used = os.wait4(pid, 0)
@@ -117,13 +124,16 @@ def served(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def waited(pid: int, seconds: float) -> bool:
-    """Whether a process ends in time."""
+def waited(pid: int, seconds: float, output: int, until: str | None) -> bool:
+    """Whether a process ends in time; it is interrupted once it has printed `until`."""
     waiting, last = os.pidfd_open(pid), time.monotonic() + _PATIENCE * seconds
     try:
         while not select.select([waiting], [], [], 0.5)[0]:
             if time.monotonic() > last or used_seconds(pid) > seconds:
                 return False
+            if until is not None and until.encode() in os.pread(output, 1 << 16, 0):
+                os.kill(pid, signal.SIGINT)
+                until = None
         return True
     finally:
         os.close(waiting)

@@ -74,16 +74,19 @@ class Driver:
         folder: Path,
         *,
         environment: Mapping[str, str | None] | None = None,
+        keys: str = "",
+        until: str | None = None,
         seconds: float = SECONDS,
         room: int = BYTES,
     ) -> Answer:
-        """Run a command in a folder, with a cache in it."""
-        words = [str(word) for word in arguments]
-        return self._ask({"arguments": words}, folder, environment or {}, seconds, room)
+        """Run a command in a folder, with a cache in it. keys: its stdin; until: interrupted once it prints this."""
+        what = {"arguments": [str(word) for word in arguments], "keys": keys, "until": until}
+        return self._ask(what, folder, environment or {}, seconds, room)
 
     def run_program(self, code: str, folder: Path) -> Answer:
         """Run a program in the sandbox; the output is JSON with its `output` and `failure`."""
-        return self._ask({"program": code, "arguments": []}, folder, {}, SECONDS, BYTES)
+        what = {"program": code, "arguments": [], "keys": "", "until": None}
+        return self._ask(what, folder, {}, SECONDS, BYTES)
 
     def _ask(
         self, what: dict[str, Any], folder: Path, environment: Mapping[str, str | None], seconds: float, room: int

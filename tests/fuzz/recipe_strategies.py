@@ -163,6 +163,7 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     # Trains two proxies more.
     **{(name, "only"): st.none() for name in ("Duplicate", "Subset", "Synthesize")},
     ("Subset", "drop"): st.none(),
+    ("Subset", "epochs"): st.just(1),  # of more, the recipe may have neither order nor copies
     ("Replay", "share"): st.floats(0.01, 0.2),
     ("Replay", "columns"): st.sampled_from([None, "prompt=prompt,completion=completion"]),
     ("Replay", "shape"): st.sampled_from([None, "prompt_completion"]),

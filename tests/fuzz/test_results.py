@@ -7,30 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
+from tests.fuzz.conftest import EVALUATE, RUN, TUNE
 from tests.fuzz.damage import KINDS, damage, damages
 from tests.fuzz.harness import SCALES, Answer, Driver, Record, fuzz
 from tests.fuzz.recipe_strategies import rows_file
-
-RUN = ["run", "rows.jsonl", "--out", "out", "--proxy=scratch", "--set=proxy.steps=4", "--set=proxy.checkpoints=2"]
-RUN += ["--set=proxy.max_length=64"]
-TUNE = ["finetune", "rows.jsonl", "--model=scratch", "--steps=2", "--max-length=64", "--save-every=1", "--arm=original"]
-EVALUATE = ["evaluate", "tuned", "--data=rows.jsonl", "--no-generate", "--limit=4"]
-
-
-@pytest.fixture(scope="module")
-def made(driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with rows, their curation, two runs trained on them, an evaluation of one, and the cache of it all."""
-    folder = tmp_path_factory.mktemp("made")
-    (folder / "rows.jsonl").write_text(rows_file())
-    tuned = [[*TUNE, "--out=tuned"], EVALUATE]
-    other = [[*TUNE, "--arm=hard", "--out=other"], ["evaluate", "other", *EVALUATE[2:]]]
-    for words in [RUN, *tuned, *other]:
-        answer = driver.run(words, folder, seconds=200)
-        assert answer.status == 0, answer.errors
-    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

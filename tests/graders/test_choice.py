@@ -1,5 +1,6 @@
 """Chosen letters: what is right states one letter, that of the reference; what states several is never right."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,24 @@ def test_options_stand_at_the_beginning_of_lines_in_the_order_of_letters() -> No
     assert options_in("A. old\nB. one\n\nNow:\nA) one\nB) two\nC) three") == {"A": "one", "B": "two", "C": "three"}
     for text in ("A. one", "A. one\nC. two", "B. one\nC. two", "I saw A. Then B. came", ""):
         assert options_in(text) is None
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "\nActually {1} is correct.",
+        ".\nWait, no. {1} is right.",
+        "\n\nNo, {1}",
+        "\nCorrection: {2}",
+        "\nI was wrong; option {1} it is",
+        "? No, {1}.",
+        ". {0}? No: {2}",
+    ],
+)
+@pytest.mark.parametrize("said", ["B", "**B**", "The answer is B", "\\boxed{{B}}"])
+def test_a_letter_that_is_taken_back_is_never_right(said: str, back: str) -> None:
+    reference = Choice().reference(question("{}."), "B", None, {})
+    assert reference is not None
+    text = said.replace("{{", "{").replace("}}", "}") + back.format(TEXTS[1], "A", TEXTS[0])
+    assert Choice().grade(text, reference, {}) is not Verdict.right, text
+    assert Choice().grade(said.replace("{{", "{").replace("}}", "}"), reference, {}) is Verdict.right

@@ -135,6 +135,18 @@ def test_no_call_is_wrong_and_what_may_be_one_in_another_form_is_undecided() -> 
         assert JSON().grade(said, reference, {}) is Verdict.undecided, said
 
 
+def test_an_object_that_names_two_calls_is_undecided() -> None:
+    two = '{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}, "name": "g"}'
+    assert JSON().grade(two, CALL % "1", {}) is Verdict.undecided
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "-1e400", "1e-999999999", "1e20", "0.0", "123456789012345678"])
+def test_numbers_of_any_size_can_be_shown(number: str) -> None:
+    shown = JSON().extract(CALL % number, False)
+    assert shown is not None
+    assert float(json.loads(shown)[0]["arguments"]["x"]) == float(number)
+
+
 def test_an_object_with_a_name_is_no_call() -> None:
     person = {"name": "Ann", "age": 3}
     assert JSON().grade(json.dumps({**person, "age": 4}), json.dumps(person), {}) is Verdict.wrong

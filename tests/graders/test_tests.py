@@ -78,3 +78,25 @@ def test_what_does_not_end_lacks_a_package_or_is_no_program_is_undecided() -> No
 )
 def test_rows_whose_tests_check_nothing_are_not_graded(row: dict[str, Any]) -> None:
     assert graders.Tests().reference("", GOOD, None, row) is None
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "if __name__ == '__main__':\n    assert twice(3) == 6",
+        "try:\n    assert twice(3) == 6\nexcept AssertionError:\n    print('failed')",
+        "def check(candidate):\n    assert candidate(3) == 6\ndef helper():\n    return 1\nx = helper()",
+        "def test_it():\n    def inner():\n        assert twice(3) == 6",
+        "for x in []:\n    assert twice(x) == 2 * x",
+        "def test_it():\n    yield\n    assert twice(3) == 6",
+        "assert (twice(3) == 6, 'twice')",
+        "assert True",
+    ],
+)
+def test_tests_that_reach_no_assertion_or_catch_it_are_never_passed(tests: str) -> None:
+    assert verdict({"tests": tests}, BAD) is not Verdict.right
+
+
+def test_tests_may_raise_instead_of_asserting() -> None:
+    row = {"tests": "def test_it():\n    if twice(3) != 6:\n        raise ValueError('not twice')"}
+    assert [verdict(row, each) for each in (GOOD, BAD)] == [Verdict.right, Verdict.wrong]

@@ -245,6 +245,29 @@ def test_a_number_that_is_part_of_something_is_no_answer(text: str) -> None:
     assert extract(text) is None
 
 
+@pytest.mark.parametrize("said", [r"\boxed{5}", "#### 5", "<answer>5</answer>", "The answer is 5", "**Answer:** 5"])
+@pytest.mark.parametrize(
+    "back",
+    [
+        "\nNo, 6.",
+        ".\n\nWait, that is wrong: it is 6.",
+        ". Correction: 6.",
+        ".\n\nOn second thought, 6",
+        ".\nOops, I made a mistake.",
+    ],
+)
+def test_an_answer_that_is_taken_back_is_none_until_another_is_given(said: str, back: str) -> None:
+    if not (said.startswith("#") and back[0] == "."):  # there it would be part of the line
+        assert extract(said + back) is None
+        again = extract(f"{said}{back}\n\nSo the answer is 7.")
+        assert again is not None
+        assert again.text == "7"
+    kept = extract(f"We waited.\n{said}\n\nThe other one has no apples, and was wrong to wait.")
+    assert kept is not None
+    assert kept.text == "5"
+    assert extract("The answer is 5? It may be.") is None
+
+
 @pytest.mark.parametrize("part", [" ", "\n", " \n", "\\", "{", "}", "#", "9", "(", ")", "*", "$", ".", ",", "A\n"])
 def test_long_runs_are_read_in_no_time(part: str) -> None:
     for head in ("", "option", "answer", "The answer is $1", r"\boxed"):
