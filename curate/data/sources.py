@@ -204,6 +204,8 @@ def _open_name(
             raise InputError(f"{name} does not exist{nearest_path(path)}")
         table, description, split, note = from_hub(name, split, config)
         return Opened(table, description, "hub", split=split, note=note, card=hub_card(name))
+    if not (path.is_file() or path.is_dir()):  # reading a pipe waits for whoever writes it
+        raise InputError(f"{name} is neither a file nor a folder; name one, or copy what it gives into a file")
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         if config is not None:
             raise InputError(f"config={config}: {name} was saved without configs; leave it out")

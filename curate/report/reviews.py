@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +66,12 @@ class Review:
     problem: str | None = None
     solution: str | None = None
     at: str = ""
+
+    def __post_init__(self) -> None:
+        """TypeError for what no journal of ours says."""
+        texts = [self.example_id, self.digest, self.at, *(each for each in (self.problem, self.solution) if each)]
+        if not all(isinstance(each, str) for each in texts) or self.said not in get_args(Said):
+            raise TypeError("no verdict")
 
 
 class Journal:
@@ -195,6 +201,8 @@ def _replaced(value: Any, new: Mapping[str, str]) -> Any:
 def _read(path: Path) -> list[Review]:
     """The verdicts of a journal, ignoring a truncated last line. Raises InputError for a file that is not a journal."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file; move it away to begin anew")
         lines = path.read_bytes().decode("utf-8", "replace").split("\n") if path.exists() else []
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
@@ -202,11 +210,17 @@ def _read(path: Path) -> list[Review]:
     for number, line in enumerate(lines):
         if not line.strip():
             continue
+        damage = f"{path} is damaged in line {number + 1}; move it away to begin anew"
         try:
-            reviews.append(Review(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            said = json.loads(line)
+        except (ValueError, RecursionError) as error:
             if number < len(lines) - 1 and not line.startswith('{"example_id"'):
-                raise InputError(f"{path} is damaged in line {number + 1}; move it away to begin anew") from error
+                raise InputError(damage) from error
+            continue
+        try:
+            reviews.append(Review(**said))
+        except TypeError as error:
+            raise InputError(damage) from error
     return reviews
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from curate.errors import ExternalError, InputError
 from curate.report.finished_run import look_up, shards
 from curate.storage.places import arrow_path
-from curate.storage.records import read_finished
+from curate.storage.records import check_files, read_finished
 
 MOST_PER_PAGE = 500
 _MOST_POINTS = 3_000
@@ -26,11 +26,12 @@ class RowStore:
     """The rows of data/ joined with the tables; read once, after which the database has no access to files.
 
     columns: of the input, in order. folder: where the database file is kept while it is in use. Raises InputError for
-    a folder without a finished run, ExternalError if duckdb is missing.
+    a folder without a finished run or with files that were changed, ExternalError if duckdb is missing.
     """
 
     def __init__(self, directory: Path, folder: Path) -> None:
         self.record = read_finished(directory)
+        check_files(directory, self.record, "rerun the command that wrote it with --fresh")
         files = shards(directory)
         if not files:
             raise InputError(f"{directory} has no data/train-*.parquet; run it again with --fresh")

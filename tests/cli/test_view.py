@@ -1,12 +1,16 @@
 """`curate view`: what it refuses, and where it listens."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from curate.cli.view import listening
 from curate.errors import InputError
+from curate.storage.records import file_checksums, record_text
 from tests.fixtures.commands import Call
+from tests.fixtures.views import write_rows
 
 
 def test_it_listens_on_this_machine_alone() -> None:
@@ -21,3 +25,24 @@ def test_a_folder_without_a_result_is_refused(call: Call, tmp_path: Path) -> Non
     assert done.status == 2
     assert "run.json" in done.error
     assert "inspect" in call("view", tmp_path, "--json").out
+
+
+def test_ctrl_c_is_how_it_ends(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(server: Any, sockets: Any) -> None:
+        raise KeyboardInterrupt
+
+    write_rows(tmp_path / "out", 20)
+    monkeypatch.setattr("uvicorn.Server.run", interrupted)
+    assert call("view", tmp_path / "out", "--no-open").status == 0
+
+
+def test_a_damaged_result_is_refused(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_rows(folder, 20)
+    record = json.loads((folder / "run.json").read_text())
+    record["files"] = file_checksums(folder, ["data/*", "tables/*"])
+    (folder / "run.json").write_text(record_text(record))
+    (folder / "tables" / "split.parquet").write_bytes(b"PAR1")
+    done = call("view", folder, "--no-open")
+    assert done.status == 2
+    assert "split.parquet is damaged" in done.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import datasets
@@ -58,6 +59,11 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     write(tmp_path / "b.parquet", TABLE.set_column(2, "level", pa.array(["x"] * 12)))
     fails("b.parquet: column 'level' holds string, but int64 in the files before", tmp_path)
     fails("has no split 'test'; it has train", tmp_path, split="test")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    fails("neither a file nor a folder", tmp_path / "rows.jsonl")
 
 
 def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:

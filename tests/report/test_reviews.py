@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def test_a_line_that_was_cut_off_costs_no_other(directory: Path) -> None:
     assert set(Journal(directory, problems).verdicts) == {problems[0].example_id, problems[2].example_id}
     (directory / "reviews.jsonl").write_text("not ours\nat all\n")
     with pytest.raises(InputError, match=r"line 1; move it away"):
+        Journal(directory, problems)
+
+
+@pytest.mark.parametrize("line", [{"said": "praised"}, {"example_id": ["a"]}, {"solution": 3}, {"digest": None}])
+def test_a_line_that_no_journal_of_ours_has_is_refused(directory: Path, line: dict[str, object]) -> None:
+    problems = kept_problems(directory)
+    Journal(directory, problems).add(problems[0], "edited", problem="2 + 2?", solution="4")
+    whole = json.loads((directory / "reviews.jsonl").read_text())
+    (directory / "reviews.jsonl").write_text("\n" + json.dumps({**whole, **line}) + "\n")
+    with pytest.raises(InputError, match=r"line 2; move it away"):
+        Journal(directory, problems)
+    (directory / "reviews.jsonl").unlink()
+    os.mkfifo(directory / "reviews.jsonl")
+    with pytest.raises(InputError, match=r"not a file; move it away"):
         Journal(directory, problems)
 
 
