@@ -49,7 +49,7 @@ def test_commands_on_damaged_input_end_in_a_line(
 
     words = st.sampled_from([words for words in readers() if words[0] not in _LONG])
     cases = st.tuples(words, st.integers(0, 9), damages(), st.text("aresuq\n", max_size=5))
-    fuzz("commands on damaged input", cases, attempt, record_property, scale=scale, weight=2.5, whole=False)
+    fuzz("commands on damaged input", cases, attempt, record_property, scale=scale, weight=1.5, whole=False)
 
 
 @SCALES
@@ -60,4 +60,4 @@ def test_options_of_any_value_end_in_a_line(driver: Driver, made: Path, scale: i
 
     names = st.sampled_from([name for name in COMMANDS if name not in _LONG or scale > 1])
     cases = names.flatmap(lambda name: st.tuples(st.just([*plain_words(name)]), hostile_options(name)))
-    fuzz("options of any value", cases, attempt, record_property, scale=scale, weight=2.5, whole=False)
+    fuzz("options of any value", cases, attempt, record_property, scale=scale, weight=1.5, whole=False)
