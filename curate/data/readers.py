@@ -46,7 +46,7 @@ from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, Opened, TextOptions, format_of, of_other_columns, open_data
 from curate.data.surroundings import checked_surroundings, overruled
-from curate.data.taken_names import other_names, renamed_columns, renaming_note, roles_here
+from curate.data.taken_names import check_no_copies, holds_ids, other_names, renamed_columns, renaming_note, roles_here
 from curate.data.unserved import check_answered, is_tree, unserved, wrapped
 from curate.data.written_form import WriteAs
 from curate.errors import ExternalError, InputError
@@ -148,8 +148,8 @@ def read(
     delimiter: the character between the cells of CSV files; None = detected.
     nested: write JSON columns as "json" (arrow.json, supported by `datasets` since 4.7) or as JSON "text". Applies to
         folders, Arrow tables and datasets; frames, lists and dicts keep their own values.
-    allow_curated: accept the columns that curation adds, with example_id as the id. Otherwise a column example_id is
-        refused, and other reserved names are kept as input_NAME.
+    allow_curated: accept the columns that curation adds, with example_id as the id. Otherwise columns with
+        reserved names are kept as input_NAME, and curated data is refused while it has copies.
     Raises InputError for unusable input and ExternalError if the hub cannot be reached. Rows are numbered from 0 in the
     input as read.
     """
@@ -161,12 +161,16 @@ def read(
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
     roles |= _speakers(role)
     source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
-    _check_columns(source.table, source.description, allow_curated)
+    _check_columns(source.table, source.description)
     names = source.table.column_names
     roles = roles_here(roles, names) if roles else roles
-    if allow_curated and "example_id" in source.table.column_names:
+    taken = not {*RESERVED}.isdisjoint(names)
+    named = "id" in roles or (allow_curated and "example_id" in names)
+    if named or (taken and holds_ids(source.table)):
         roles.setdefault("id", "example_id")
     table, rows = _selected(source, where)
+    if taken and not allow_curated:
+        check_no_copies(table, source.description, where)
     interpreted, plain = _interpreted(table, roles, shape, source)
     if not plain:
         interpreted = _with_json(interpreted, rows, source.column_notes)
@@ -175,12 +179,12 @@ def read(
     except InputError as error:
         raise InputError(f"{error}{of_other_columns(source.files)}") from error
     notes = [*([source.note] if source.note else []), *usable.notes]
-    examples, id_notes = _identified(usable, named="id" in roles)
+    examples, id_notes = _identified(usable, named=named)
     if limit is not None and limit < len(examples):
         id_notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
         chosen = _sample(len(examples), limit, seed)
         examples, rows = examples.take(chosen), rows[chosen]
-    renamed = {} if allow_curated or {*RESERVED}.isdisjoint(names) else other_names(names)
+    renamed = other_names(names) if taken and not allow_curated else {}
     if renamed:
         examples = renamed_columns(examples, renamed)
         id_notes.append(renaming_note(renamed))
@@ -451,17 +455,11 @@ def _all_usable(table: pa.Table, shape: str, columns: Mapping[str, str], odd: Ma
     return not any(odd.values()) and not any(table[columns[role]].null_count for role in needed)
 
 
-def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:
-    """Raise InputError for no rows, repeated column names, and a reserved example_id."""
+def _check_columns(table: pa.Table, description: str) -> None:
+    """Raise InputError for no rows and repeated column names."""
     names = table.column_names
     if table.num_rows == 0 or not names:
         raise InputError(f"{description} has no rows; give a dataset with at least one row")
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{description} has two columns {name!r}; rename or remove one of them")
-    reserved = [name for name in names if name in RESERVED]
-    if not allow_curated and "example_id" in reserved:
-        raise InputError(
-            f"column 'example_id' has a name that curation gives to a column of its own; rename or remove it "
-            f"({'data curated before' if len(reserved) > 3 else 'reserved'}: {', '.join(reserved)})"
-        )

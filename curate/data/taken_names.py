@@ -8,11 +8,37 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.data.column_names import RESERVED
+from curate.data.columns import is_text
 from curate.data.examples import Examples
+from curate.errors import InputError
 
 _PREFIX = "input_"
+_CURATED = frozenset(["example_id", "source_id", "origin", "copy"])  # what every result has
+
+
+def check_no_copies(table: pa.Table, description: str, where: str | None) -> None:
+    """InputError for the copies of a result: each would count as a row of its own. where: conditions given so far."""
+    if not {*table.column_names} >= _CURATED or not pa.types.is_integer(table.schema.field("copy").type):
+        return
+    copies = pc.sum(pc.greater(table["copy"], 0)).as_py() or 0
+    if copies:
+        conditions = ",".join([*([where] if where else []), "copy=0"])
+        raise InputError(
+            f"{description} was curated before, and {copies:,} of its {table.num_rows:,} rows are copies; leave them "
+            f"out with --where '{conditions}', or curate the data that it was made from"
+        )
+
+
+def holds_ids(table: pa.Table) -> bool:
+    """Whether `example_id` may be the id of the rows: where no other column is called like one."""
+    names = table.column_names
+    if "example_id" not in names or not {"id", "uuid"}.isdisjoint(name.casefold() for name in names):
+        return False
+    kind = table.schema.field("example_id").type
+    return bool(is_text(kind) or pa.types.is_integer(kind))
 
 
 def other_names(names: Sequence[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from curate.generators.sampling_parameters import count_refused_parameters, refu
 from curate.graders import Math
 from curate.seeds import derive_seed
 from curate.storage.cache import Cache
+from curate.tokenization.dialect import Tools
 from curate.verify.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -44,16 +45,19 @@ def requests_for(
     answers: Sequence[str | None],
     settings: Evaluation,
     sampling: Sampling,
+    tools: Sequence[Tools] | None = None,
 ) -> list[list[Request]]:
     """(n,) requests per row, `settings.samples` each; empty for a row without a reference answer.
 
+    tools: (n,) tools of chats that are sent as messages.
     Greedy completions do not depend on the seed, so their requests are the same under any seed.
     """
     requests = []
-    for prompt, example_id, answer in zip(prompts, ids, answers, strict=True):
+    of = [None] * len(prompts) if tools is None else tools
+    for prompt, example_id, answer, given in zip(prompts, ids, answers, of, strict=True):
         seed = derive_seed(settings.seed, "evaluation", example_id) if sampling.temperature else 0
         samples = settings.samples if answer is not None else 0
-        requests.append([Request(prompt, sampling, seed, k) for k in range(samples)])
+        requests.append([Request(prompt, sampling, seed, k, tuple(given or ())) for k in range(samples)])
     return requests
 
 

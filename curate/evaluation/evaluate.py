@@ -13,21 +13,24 @@ from curate.component import call_hook, describe_in_json, fingerprint
 from curate.console.progress import Progress, as_progress
 from curate.context import Context
 from curate.errors import InputError
-from curate.evaluation.answers import (
-    Answer,
-    generator_for,
-    graded,
-    report_endings,
-    requests_for,
-)
+from curate.evaluation.answers import Answer, generator_for, graded, report_endings, requests_for
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.grading import protocol_of
 from curate.evaluation.nll import SCORING, CompletionScorer, Scored, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
-from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, rendered, unshown
+from curate.evaluation.prompts import (
+    Form,
+    Shots,
+    draw_shots,
+    form_of,
+    generation_prompts,
+    rendered,
+    tools_beside,
+    unshown,
+)
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
 from curate.evaluation.sets import Questions, as_sets, read_set
-from curate.evaluation.target import Target, check_out, find_target
+from curate.evaluation.target import Target, check_out, find_target, with_possible_scores
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Request
@@ -71,7 +74,7 @@ def evaluate(
     context = Context(cache=cache, device=device, progress=as_progress(progress))
     evaluation_sets = as_sets(sets)
     model = find_target(target, settings, context.store)
-    settings = _with_possible_scores(settings, model, context.progress)
+    settings = with_possible_scores(settings, model, context.progress)
     place = local_path(out) if out is not None else (model.directory / "evaluation" if model.directory else None)
     if place is not None:
         check_out(place)
@@ -91,7 +94,7 @@ def evaluate(
             context.progress.note(
                 f"{item.name}: {len(item.refused):,} rows that the chat template refuses are left out"
             )
-        if (line := unshown(item, form, model.tokenizer)) is not None:
+        if (line := unshown(item, form)) is not None:
             context.progress.note(f"{item.name}: {line}")
         jobs.append(_Job(item, rows, model, settings, form, shots))
     for job in jobs:
@@ -121,6 +124,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.generate, self.nll = self.settings.generate, self.settings.nll
+        self._tools = tools_beside(self.rows, self.questions, self.form)
 
     @property
     def unfinished(self) -> bool:
@@ -133,6 +137,7 @@ class _Job:
         seed = settings.seed if sampling.temperature else 0
         identity = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
         grading = protocol_of(self.questions.grader)
+        identity += [] if self._tools is None else ["tools"]  # older releases did not send them
         return fingerprint([grading, SCORING, *identity, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
@@ -161,7 +166,7 @@ class _Job:
         rows = None if self.rows is None else [joined(row.pieces(0)) for row in self.rows]
         prompts = generation_prompts(rows, self.questions, self.form, self.shots, self.target.tokenizer, served=served)
         ids, sampling = self.questions.examples.ids.to_pylist(), self.settings.sampling(self.form.stop)
-        return requests_for(prompts, ids, self.questions.answers, self.settings, sampling)
+        return requests_for(prompts, ids, self.questions.answers, self.settings, sampling, self._tools)
 
 
 def _check_graders(jobs: Sequence[_Job]) -> None:
@@ -169,16 +174,6 @@ def _check_graders(jobs: Sequence[_Job]) -> None:
     graders = [job.questions.grader for job in jobs if job.generate and job.questions.grader is not None]
     for grader in {fingerprint(grader): grader for grader in graders}.values():
         call_hook(grader, "check")
-
-
-def _with_possible_scores(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
-    """The settings without scoring if the target has no weights to score with."""
-    if settings.nll and target.model is None:
-        if not settings.generate:
-            raise InputError(f"{target.name} is a generator: its losses are not available; leave generate on")
-        progress.note(f"no losses: the weights of {target.name} are not here")
-        return settings.model_copy(update={"nll": False})
-    return settings
 
 
 def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.device, place: Path | None) -> None:

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from curate.data.examples import Examples, hash_columns
 from curate.data.surroundings import PREAMBLE
-from curate.data.turns import Turn, argument_text, last_learned
+from curate.data.turns import Turn, last_learned
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.sets import Questions
+from curate.generators.chat import as_messages
 from curate.generators.requests import Prompt
 from curate.graders import Math
 from curate.models.trained_template import warn_of_template_change
@@ -214,52 +215,44 @@ def generation_prompts(
         texts = ("".join(text for text, part in row if part == "prompt") for row in rows)
         return [text.removeprefix(begin) for text in texts]
     if form.name == "chat":
-        return [tuple(map(_message, conversation[:-1])) for conversation in _conversations(questions, shots)]
+        return [as_messages(conversation[:-1]) for conversation in _conversations(questions, shots)]
     return [
         "".join(text for text, part in row if part == "prompt") for row in pieces(questions, form, shots, tokenizer)
     ]
 
 
-def unshown(questions: Questions, form: Form, tokenizer: Any | None) -> str | None:
-    """What rows hold that their prompts do not show in this form, with the remedy; None if all is shown.
+def tools_beside(
+    rows: Sequence[object] | None, questions: Questions, form: Form
+) -> list[list[dict[str, Any]] | None] | None:
+    """(n,) tools that go with chats sent as messages; None if no row has any, or the prompts contain them.
 
-    tokenizer: None if only a server has it.
+    rows: as for `generation_prompts`.
     """
-    examples, n = questions.examples, len(questions)
-    chat = form.name == "chat"
-    if chat and tokenizer is not None:
+    if rows is not None or form.name != "chat":
         return None
-    whole = chat or (form.name != "question" and examples.shape != "messages")
+    tools = [around.tools for around in questions.examples.surroundings(0, len(questions))]
+    return tools if any(tools) else None
+
+
+def unshown(questions: Questions, form: Form) -> str | None:
+    """What rows hold that their prompts do not show in this form, with the remedy; None where all is shown."""
+    if form.name == "chat":
+        return None
+    examples, n = questions.examples, len(questions)
+    whole = form.name != "question" and examples.shape != "messages"
     missing: Counter[str] = Counter()
     for turns, around in zip(examples.conversations(0, n), examples.surroundings(0, n), strict=True):
-        missing["tools"] += bool(around.tools) and (chat or not whole)
         if not whole:
             last = last_learned(turns)
             before = [turn["role"] in PREAMBLE for turn in turns[:last]]
+            missing["tools"] += bool(around.tools)
             missing["words of the system"] += any(before)
             missing["earlier turns"] += before.count(False) > 1
             missing["calls as answers"] += "tool_calls" in turns[last]
     said = ", ".join(f"{what} in {rows:,} rows" for what, rows in missing.items() if rows)
     if not said:
         return None
-    if chat:
-        return f"a server is not told of {said}; evaluate the model itself, whose chat template shows them"
     return f"style {form.name} does not show {said}; --style template --template chat shows them"
-
-
-def _message(turn: Turn) -> dict[str, Any]:
-    """A turn in the format of servers: arguments of calls as text, without fields that only training needs."""
-    message = {key: value for key, value in turn.items() if key != "train"}
-    if "tool_calls" in turn:
-        message["tool_calls"] = [
-            {
-                **call,
-                "id": call.get("id", f"call_{k}"),
-                "function": {**call["function"], "arguments": argument_text(call)},
-            }
-            for k, call in enumerate(turn["tool_calls"])
-        ]
-    return message
 
 
 def _added_beginning(tokenizer: Any) -> str:

@@ -223,18 +223,11 @@ def _read(table: pa.Table, shape: str, columns: Mapping[str, str], spec: Evaluat
     if "id" in columns and "id" not in _named_roles(spec):
         # An id column recognized by name only: if it cannot serve as id, ids are made from the content.
         columns = {role: name for role, name in columns.items() if role != "id"}
+    columns = {**columns, **{role: "" for role, name in _named_roles(spec).items() if not name}}  # stays switched off
+    chosen: dict[str, Any] = {"where": spec.where, "limit": spec.limit, "seed": spec.seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # it would recommend the rows of the training split
-        loaded = read(
-            table,
-            columns=columns,
-            shape=shape,
-            where=spec.where,
-            limit=spec.limit,
-            seed=spec.seed,
-            on_bad_row="drop",
-            allow_curated=True,
-        )
+        loaded = read(table, columns=columns, shape=shape, on_bad_row="drop", allow_curated=True, **chosen)
     _warn_of_splits(loaded.examples.table, spec)
     return loaded
 

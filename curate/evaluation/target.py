@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.finetuning.lora import merged
@@ -129,6 +130,16 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
     name = str(directory) if directory.exists() else str(target)
     identity = identify(name, settings.revision, cache)
     return Target(name, name, identity, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+
+
+def with_possible_scores(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
+    """The settings without scores where there are no weights to score with."""
+    if settings.nll and target.model is None:
+        if not settings.generate:
+            raise InputError(f"{target.name} is a generator: its losses are not available; leave generate on")
+        progress.note(f"no losses: the weights of {target.name} are not here")
+        return settings.model_copy(update={"nll": False})
+    return settings
 
 
 def _run(directory: Path, cache: Cache, trust: bool) -> Target:

@@ -1,25 +1,59 @@
-"""Prompt formatting: messages through a chat template, or as plain text."""
+"""Prompt formatting: turns as messages for servers, messages through a chat template, or as plain text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from curate.data.tool_calls import parsed
+from curate.data.turns import Turn, argument_text
 from curate.errors import InputError
 from curate.generators.requests import Prompt
 from curate.models.loading import load_tokenizer
 from curate.storage.places import expanded
-from curate.tokenization.default_template import check_chat_template
+from curate.tokenization.default_template import check_chat_template, spoken
+from curate.tokenization.dialect import Dialect
+from curate.tokenization.layouts import RefusedRow
 
 Mode = Literal["chat", "plain"]
 Template = Literal["auto", "chat", "plain"]
 
 
-def as_text(prompt: Prompt) -> str:
-    """A prompt as plain text: the contents of its messages, separated by blank lines."""
-    return prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
+def as_messages(turns: Sequence[Turn]) -> tuple[dict[str, Any], ...]:
+    """Turns in the format of servers: arguments of calls as text, without fields that only training needs, and with
+    an id for each call, which its result repeats (nine letters and digits, as Mistral's templates require)."""
+    messages = []
+    open_ids: list[str] = []  # of calls without a result so far
+    made = 0
+    for turn in turns:
+        message = {key: value for key, value in turn.items() if key != "train"}
+        if "tool_calls" in turn:
+            calls = []
+            for call in turn["tool_calls"]:
+                name = call.get("id") or f"call{made:05d}"
+                made += 1
+                open_ids.append(name)
+                calls.append({**call, "id": name, "function": {**call["function"], "arguments": argument_text(call)}})
+            message["tool_calls"] = calls
+        if turn["role"] == "tool" and open_ids:
+            answered = message.setdefault("tool_call_id", open_ids[0])
+            open_ids = [name for name in open_ids if name != answered]
+        messages.append(message)
+    return tuple(messages)
+
+
+def as_text(prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+    """A prompt as plain text: tools as lines of JSON, then the contents and calls of its messages, separated by
+    blank lines."""
+    if isinstance(prompt, str):
+        return prompt
+    described = ["\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)] if tools else []
+    said = [
+        spoken({key: value for key, value in turn.items() if key != "reasoning_content"}) for turn in _turns(prompt)
+    ]
+    return "\n\n".join([*described, *said])
 
 
 def model_mode(model: str, template: Template) -> Mode:
@@ -47,19 +81,42 @@ def tokenizer_mode(tokenizer: Any, template: Template) -> Mode:
     return template if template != "auto" else ("chat" if has else "plain")
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
-    """Token ids of a prompt. Text that already begins with a beginning-of-sequence token gets no second one."""
+def encode_prompt(
+    tokenizer: Any,
+    prompt: Prompt,
+    mode: Mode,
+    tools: Sequence[Mapping[str, Any]] = (),
+    dialect: Dialect | None = None,
+) -> list[int]:
+    """Token ids of a prompt. Text that already begins with a beginning-of-sequence token gets no second one.
+
+    dialect: of the tokenizer; pass it when there are many prompts, so that the template is probed once.
+    """
     if mode == "chat" and not isinstance(prompt, str):
-        messages = [dict(message) for message in prompt]
+        dialect = dialect or Dialect(tokenizer)
+        given = [dict(tool) for tool in tools]
         try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # Jinja raises whatever the template's author chose
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"the chat template refused the messages ({reason}); change their roles") from error
+            text = dialect.render(dialect.adapted(_turns(prompt), given), given, add_generation_prompt=True)
+        except RefusedRow as error:
+            raise InputError(f"{error}; change the roles of its messages") from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    text = as_text(prompt)
+    text = as_text(prompt, tools)
     begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
     return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """Messages as turns, whose calls have their arguments as objects."""
+    turns = []
+    for message in messages:
+        turn = dict(message)
+        if calls := turn.get("tool_calls"):
+            turn["tool_calls"] = [
+                {**call, "function": {**call["function"], "arguments": parsed(call["function"]["arguments"])}}
+                for call in calls
+            ]
+        turns.append(turn)
+    return turns
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from curate.generators.request_queue import RequestQueue
 from curate.generators.requests import Completion, Queue, Request
 from curate.models.loading import context_of
 from curate.seeds import derive_seed
+from curate.tokenization.dialect import Dialect
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +104,7 @@ class _Batch:
 
     def __init__(self, model: Any, tokenizer: Any, queue: Queue) -> None:
         self.model, self.tokenizer, self.queue = model, tokenizer, queue
+        self.dialect = Dialect(tokenizer)
         self.ends, self.context = _ends(model, tokenizer), context_of(model.config)
         self.rows: list[_Row] = []
         self.steps = _Steps(model, [])
@@ -126,7 +128,8 @@ class _Batch:
         self.rows = self._advance(self.rows, self.steps)
 
     def _admitted(self, request: Request, mode: Mode) -> _Row | None:
-        ids, context = encode_prompt(self.tokenizer, request.prompt, mode), self.context
+        ids = encode_prompt(self.tokenizer, request.prompt, mode, request.tools, self.dialect)
+        context = self.context
         if not ids or (context is not None and len(ids) >= context):
             why = f"the prompt has {len(ids)} tokens, the model's context {context}" if ids else "the prompt is empty"
             self._hand_back(request, Completion("", "refused", len(ids), refusal=why))

@@ -208,6 +208,12 @@ class Client:
                 return None
             if fills_context(status, told):
                 return Completion("", "refused", refusal=message)
+        if payloads.refuses_tools(request, status, told):
+            raise InputError(
+                f"{endpoint.url} does not take the tools of a chat (status {status}): {message}; start it so that "
+                "it does (vLLM: --enable-auto-tool-choice --tool-call-parser NAME, llama.cpp: --jinja), or leave them "
+                "out with {data: FILE, columns: 'tools='}"
+            )
         if status in _OVERLOADED:
             pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
             raise RetryableError(f"status {status}: {message}", waited=pause > 0)

@@ -18,6 +18,13 @@ _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_TOKENS = 2**31  # larger counts are not credible
 _LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
 _TOLERATED = 2  # times max_tokens: some servers count with a tokenizer that is not the model's
+_FINISH: dict[str, Literal["stop", "length"]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "stop",
+    "function_call": "stop",
+}
+_TOOLS_NAMED = re.compile(r"\btools?\b|tool[_ -](?:choice|call|use)|function[_ -]call|--jinja", re.I)
 _PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
 
 
@@ -75,8 +82,10 @@ def encode_request(
     if mode == "chat" and not isinstance(request.prompt, str):
         body[cap] = body.pop("max_tokens")
         body["messages"] = [dict(message) for message in request.prompt]
+        if request.tools:
+            body["tools"] = [dict(tool) for tool in request.tools]
         return "/v1/chat/completions", json.dumps(body).encode()
-    body["prompt"] = as_text(request.prompt)
+    body["prompt"] = as_text(request.prompt, request.tools)
     return "/v1/completions", json.dumps(body).encode()
 
 
@@ -91,7 +100,7 @@ def decode_completion(content: bytes, most: int) -> Answer:
         # JSON numbers have any size, 1e400 included: as floats, none of them raises an error.
         answer = json.loads(content, parse_int=float)
         choice = answer["choices"][0]
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        text = _said(choice["message"]) if "message" in choice else choice["text"]
         usage = answer.get("usage")
         reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
@@ -111,13 +120,30 @@ def decode_completion(content: bytes, most: int) -> Answer:
     if reason == "content_filter":
         withheld = "the server's content filter withheld it"
         return Answer(Completion("", "refused", *counts, refusal=withheld), *told)
-    finish: dict[Any, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
-    if not isinstance(reason, str) or reason not in finish:
+    if not isinstance(reason, str) or reason not in _FINISH:
         raise ValueError(f"the answer ended with finish_reason {printable_line(repr(reason), 40)}")
     whole = encodable(text or "")
     kept = _within(whole, completion_tokens, _hidden_tokens(used), most)
     cut = len(kept) < len(whole)
-    return Answer(Completion(kept, "length" if cut else finish[reason], *counts), *told, cut)
+    return Answer(Completion(kept, "length" if cut else _FINISH[reason], *counts), *told, cut)
+
+
+def _said(message: Any) -> Any:
+    """The content of an answer, and behind it the calls that a server has taken out of it."""
+    calls = message.get("tool_calls") or [each for each in [message.get("function_call")] if each]
+    if not calls:
+        return message["content"]
+    content = message.get("content")
+    written = [_call_text(call.get("function", call)) for call in calls]
+    return "\n".join([content, *written] if content else written)
+
+
+def _call_text(function: Mapping[str, Any]) -> str:
+    """A call as the default template writes it; arguments that are text keep their characters."""
+    arguments = function.get("arguments")
+    text = arguments if isinstance(arguments, str) and arguments.strip() else json.dumps(arguments or {})
+    name = json.dumps(function["name"], ensure_ascii=False)
+    return f'<tool_call>\n{{"name": {name}, "arguments": {text}}}\n</tool_call>'
 
 
 def _missing(error: Exception) -> str:
@@ -174,6 +200,11 @@ def wants_other_cap(status: int, message: str) -> bool:
         and bool(is_named)
         and re.search("unsupported|not supported|instead", message, re.I) is not None
     )
+
+
+def refuses_tools(request: Request, status: int, message: str) -> bool:
+    """Whether an answer of that HTTP status says that a server does not take the tools of a request."""
+    return bool(request.tools) and status in (400, 404, 422, 500, 501) and _TOOLS_NAMED.search(message) is not None
 
 
 def lacks_chat_template(message: str) -> bool:

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from curate.errors import ExternalError, InputError
 from curate.generators.payloads import encodable
-from curate.generators.requests import Completion, Request, prompt_digest
+from curate.generators.requests import Completion, Request, plain_prompt, prompt_digest
 from curate.storage.atomic import disk_errors, make_folder, publish_file
 from curate.storage.cache import Cache
 from curate.storage.private import check_regular, make_private
@@ -90,8 +90,8 @@ class RequestStore:
             return
         text, number = completion.text.encode("utf-8", "surrogatepass"), bytes.fromhex(key)
         counts = (completion.prompt_tokens, completion.completion_tokens)
-        prompt = bytes.fromhex(prompt_digest(request.prompt))
-        plain = request.prompt if isinstance(request.prompt, str) else [dict(message) for message in request.prompt]
+        prompt = bytes.fromhex(prompt_digest(request.prompt, request.tools))
+        plain = plain_prompt(request.prompt, request.tools)
         sampling = json.dumps(request.sampling.model_dump(), sort_keys=True)
         refused_parameters = ",".join(completion.refused_parameters) or None
         checksum = _checksum(number, text, completion.finish_reason, *counts, completion.cap, refused_parameters)

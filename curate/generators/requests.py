@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,9 +22,9 @@ from pydantic import Field
 
 from curate.component import Component
 
-# Text to be continued as it is, or the messages of a chat ({"role": ..., "content": ...}), to be rendered with the
-# model's own chat template.
-Prompt = str | tuple[Mapping[str, str], ...]
+# Text to be continued as it is, or the messages of a chat in OpenAI's format ({"role": ..., "content": ...}, perhaps
+# with "tool_calls", "tool_call_id", "name"), to be rendered with the model's own chat template.
+Prompt = str | tuple[Mapping[str, Any], ...]
 
 
 class Sampling(Component):
@@ -49,23 +49,33 @@ class Request:
     """A request for one completion.
 
     seed: of the draw, in [0, 2**63); index: number of the sample among those of the same prompt and seed.
+    tools: what the model may call, each {"type": "function", "function": {"name", "description", "parameters"}}; of a
+        chat only. A call is part of the completion's text, as `<tool_call>`, JSON of name and arguments, `</tool_call>`
+        where a server takes it out of the text, and as the model wrote it otherwise.
     """
 
     prompt: Prompt
     sampling: Sampling
     seed: int
     index: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def key(self, model: str) -> str:
-        """32 hex digits of all that determines the completion: model, prompt, sampling, seed and index."""
-        parts = [model, prompt_digest(self.prompt), self.sampling.model_dump(), self.seed, self.index]
+        """32 hex digits of all that determines the completion: model, prompt, tools, sampling, seed and index."""
+        digest = prompt_digest(self.prompt, self.tools)
+        parts = [model, digest, self.sampling.model_dump(), self.seed, self.index]
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def prompt_digest(prompt: Prompt) -> str:
-    """32 hex digits of a prompt."""
+def prompt_digest(prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+    """32 hex digits of a prompt and its tools."""
+    return hashlib.blake2b(json.dumps(plain_prompt(prompt, tools), sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def plain_prompt(prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """A prompt as JSON has it: text, a list of messages, or an object of messages and tools."""
     plain: Any = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
-    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return {"messages": plain, "tools": list(tools)} if tools else plain
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,21 @@ def test_labels_of_several_kinds_are_kept_but_are_no_labels() -> None:
 # --- columns and emptiness -------------------------------------------------------------------------------------
 
 
-def test_data_curated_before_is_refused() -> None:
+def test_copies_of_data_curated_before_are_refused() -> None:
+    n = TABLE.num_rows
+    curated = TABLE
+    for name, cells in (
+        ("example_id", [f"x{k}" for k in range(n)]),
+        ("source_id", ["x"] * n),
+        ("origin", ["input"] * n),
+    ):
+        curated = curated.append_column(name, pa.array(cells))
+    curated = curated.append_column("copy", pa.array([0] * (n - 1) + [1]))
     fails(
-        "column 'example_id' has a name that curation gives.*rename or remove it",
-        TABLE.append_column("example_id", TABLE["level"]),
+        rf"was curated before, and 1 of its {n} rows are copies; leave them out with --where 'level!=9,copy=0'",
+        curated,
+        where="level!=9",
     )
+    loaded = read(curated, where="level!=9,copy=0")
+    assert loaded.examples.ids.to_pylist() == curated["example_id"].to_pylist()[: n - 1]
+    assert loaded.renamed["example_id"] == "input_example_id"

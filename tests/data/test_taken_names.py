@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from augmenters import Duplicate
 from curate import Pipeline
 from curate.clusterers import KMeans
 from curate.data.readers import read
 from curate.data.taken_names import other_names
+from curate.errors import InputError
 from scorers import Length
 
 # As Magpie (difficulty) and synthetic data (generator) have it.
@@ -75,3 +77,26 @@ def test_one_line_says_so_and_roles_and_conditions_take_either_name() -> None:
 def test_a_name_is_another_one_only_where_it_must_be() -> None:
     assert other_names(["prompt", "level"]) == {}
     assert other_names(["hard", "input_hard", "input_hard_2"]) == {"hard": "input_hard_3"}
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_a_column_of_example_ids_is_the_id_where_it_can_be_and_stays(unique: bool) -> None:
+    ids = [f"task/{k if unique else 0}" for k in range(8)]
+    loaded = read({**COLUMNS, "example_id": ids})
+    assert (loaded.examples.ids.to_pylist() == ids) is unique
+    assert any("so ids are content hashes" in note for note in loaded.notes) is not unique
+    assert loaded.examples.table["input_example_id"].to_pylist() == ids
+
+
+def test_a_result_is_curated_again_without_its_copies(tmp_path: Path) -> None:
+    """All that it says of its rows stays, under other names, and the rows have the ids that they had."""
+    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[Duplicate(times=2)])
+    pipeline.run({name: COLUMNS[name] for name in ("prompt", "completion")}, out=tmp_path / "one")
+    with pytest.raises(InputError, match=r"was curated before, and .* of its .* rows are copies"):
+        read(tmp_path / "one")
+    pipeline.run(read(tmp_path / "one", where="copy=0"), out=tmp_path / "two")
+    first, second = (pq.read_table(tmp_path / name / "data").to_pandas() for name in ("one", "two"))
+    first, second = (rows[rows["copy"] == 0].set_index("prompt").sort_index() for rows in (first, second))
+    assert second["example_id"].tolist() == first["example_id"].tolist()
+    for name in ("example_id", "source_id", "difficulty", "hard"):
+        assert second[f"input_{name}"].tolist() == first[name].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from curate.console.progress import Progress
-from curate.errors import DataWarning
+from curate.errors import DataWarning, InputError
 from curate.evaluation.answers import graded
 from curate.evaluation.config import Evaluation
 from curate.evaluation.evaluate import evaluate
@@ -108,3 +109,44 @@ def test_answers_that_were_not_drawn_as_asked_for_are_counted_and_told(tmp_path:
             with pytest.warns(DataWarning, match=r"without temperature=0 \(3 of them\); they are random draws"):
                 found = evaluate(generator, {"q": table()}, Evaluation(nll=False), cache=tmp_path)
             assert summary(found)["refused_parameters"] == {"temperature=0": 3}
+
+
+def test_a_server_gets_the_tools_of_a_chat_and_its_calls_are_graded(tmp_path: Path) -> None:
+    """Two rows: one call is right, the other is another; the row without tools gets none."""
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    rows = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "tool_calls": [call]}], "tools": tools}
+        for text, tools in (("one", [tool]), ("two", [tool]), ("three", None))
+    ]
+
+    def answer(body: dict[str, Any], _: int) -> Fault:
+        value = 1 if "one" in str(body) else 2
+        said = {"id": "z", "type": "function", "function": {"name": "add", "arguments": json.dumps({"a": value})}}
+        message = {"role": "assistant", "content": None, "tool_calls": [said]}
+        choice = {"message": message, "finish_reason": "tool_calls"}
+        return Fault("raw", message=json.dumps({"choices": [choice], "usage": {"completion_tokens": 5}}))
+
+    settings = Evaluation(nll=False, style="chat", max_tokens=50)
+    with FakeServer(faults=answer) as server:
+        generator = VLLMServer(model=server.model, url=server.url)
+        found = evaluate(generator, {"q": rows}, settings, cache=tmp_path)["q"]
+        sent = {body["messages"][0]["content"]: body.get("tools") for body in server.requests}
+    assert sent == {"one": [tool], "two": [tool], "three": None}
+    assert found.rows["accuracy"].to_pylist() == [1.0, 0.0, 0.0]
+
+    def refuses(body: dict[str, Any], _: int) -> Fault | None:
+        words = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+        return Fault("status", status=400, message=words) if "tools" in body else None
+
+    with (
+        FakeServer(faults=refuses) as server,
+        pytest.raises(
+            InputError,
+            match=r"does not take the tools of a chat .* or leave them out with {data: FILE, columns: 'tools='}",
+        ),
+    ):
+        evaluate(VLLMServer(model=server.model, url=server.url), {"q": rows}, settings)
+    with FakeServer(faults=refuses) as server:
+        without = {"q": {"data": rows, "columns": "tools="}}
+        assert evaluate(VLLMServer(model=server.model, url=server.url), without, settings)["q"].summary["accuracy"] == 0

@@ -123,13 +123,9 @@ def test_what_a_form_does_not_show_is_told() -> None:
     questions = asked(
         pa.Table.from_pylist([{"messages": json.dumps(r["messages"]), "tools": json.dumps(r["tools"])} for r in rows])
     )
-    said = unshown(questions, Form("question", ()), TOKENIZER) or ""
+    said = unshown(questions, Form("question", ())) or ""
     for what in ("tools in 2 rows", "system in 1 rows", "earlier turns in 1 rows", "calls as answers in 1 rows"):
         assert what in said
     assert "--style template --template chat" in said
-    assert unshown(questions, Form("chat", ()), TOKENIZER) is None
-    assert "a server is not told of tools in 2 rows" in (unshown(questions, Form("chat", ()), None) or "")
-    prompt = generation_prompts(None, questions, Form("chat", ()), Shots(), None)[0]
-    assert prompt[2]["tool_calls"][0] == {"id": "call_0", **call, "function": {"name": "add", "arguments": '{"a": 1}'}}  # type: ignore[index]
-    assert all("train" not in message for message in prompt)
-    assert unshown(asked(), Form("question", ()), TOKENIZER) is None
+    assert unshown(questions, Form("chat", ())) is None
+    assert unshown(asked(), Form("question", ())) is None

@@ -28,12 +28,29 @@ from tests.fixtures.completions import Pulled, ask, connect, failing, texts
 from tests.fixtures.raw_answers import HEAD, Noted, sending
 from tests.fixtures.server import FakeServer, Fault
 
+CALLS: Any = [
+    {"id": "x", "type": "function", "function": {"name": "add", "arguments": '{"a": 0.10000000000000000001}'}},
+    {"id": "y", "type": "function", "function": {"name": "now", "arguments": {}}},
+]
+WRITTEN = [
+    '<tool_call>\n{"name": "add", "arguments": {"a": 0.10000000000000000001}}\n</tool_call>',
+    '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+]
+
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
         ({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, Completion("", "stop", 3, 4)),
         ({"choices": [{"text": "a", "finish_reason": "tool_calls"}]}, Completion("a", "stop", 3, 4)),
+        (
+            {"choices": [{"message": {"content": "So:", "tool_calls": CALLS}, "finish_reason": "tool_calls"}]},
+            Completion(f"So:\n{WRITTEN[0]}\n{WRITTEN[1]}", "stop", 3, 4),
+        ),
+        (
+            {"choices": [{"message": {"function_call": CALLS[0]["function"]}, "finish_reason": "function_call"}]},
+            Completion(WRITTEN[0], "stop", 3, 4),
+        ),
         (
             {"choices": [{"text": "a", "finish_reason": "content_filter"}]},
             Completion("", "refused", 3, 4, refusal="the server's content filter withheld it"),
