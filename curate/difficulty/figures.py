@@ -303,6 +303,7 @@ def lengths(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any]
                 "x": tokens[part].tolist(),
                 "y": rounded(rows.difficulty[part]),
                 "text": labels[inside].tolist(),
+                "customdata": part.tolist(),
                 "marker": {
                     "color": color,
                     "size": 5,

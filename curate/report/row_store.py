@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import ExternalError, InputError
+from curate.report.embedded_rows import OWN, is_turns
 from curate.report.finished_run import look_up, shards
 from curate.storage.places import arrow_path
 from curate.storage.records import check_files, read_finished
 
 MOST_PER_PAGE = 500
 _MOST_POINTS = 3_000
+_MOST_CURVES = 60
 _CELL_CHARACTERS = 300  # of a cell in a list; a single row is shown in full
 _MOST_FACETS = 200
-_OWN = ("example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard")
-_FLAGS, _CHOICES = ("hard", "noise"), ("origin", "cluster", "source_label")
+_KNOWN = (*OWN, "noise", "reducible", "tokens", "source_label")
+_FLAGS, _CHOICES = ("hard", "noise", "reducible"), ("origin", "cluster", "source_label")
 
 
 class RowStore:
@@ -30,7 +33,7 @@ class RowStore:
     """
 
     def __init__(self, directory: Path, folder: Path) -> None:
-        self.record = read_finished(directory)
+        self.record, self.name = read_finished(directory), directory.name
         check_files(directory, self.record, "rerun the command that wrote it with --fresh")
         files = shards(directory)
         if not files:
@@ -39,7 +42,9 @@ class RowStore:
             import duckdb
         except ImportError as error:
             raise ExternalError("rows are browsed with duckdb; pip install 'curate-lm[view]'") from error
-        self.columns = [name for name in pq.read_schema(arrow_path(files[0])).names if name not in _OWN]
+        schemas = [pq.read_schema(arrow_path(path)) for path in files]
+        self._schema = pa.unify_schemas(schemas, promote_options="permissive")
+        self.columns = [name for name in self._schema.names if name not in OWN]
         self._database = duckdb.connect(str(folder / "rows.duckdb"))
         self._fill(directory, files)
         # No query can access files or the network from here on.
@@ -49,30 +54,33 @@ class RowStore:
         self._database.close()
 
     def _fill(self, directory: Path, files: Sequence[Path]) -> None:
-        """Create the tables `rows` (data joined with split and scores by source id) and `losses`."""
         tables = directory / "tables"
         names = {name: _columns(tables / f"{name}.parquet") for name in ("split", "scores", "trajectories")}
         self.steps = sorted(int(trajectory[5:]) for trajectory in names["trajectories"] if trajectory[5:].isdecimal())
-        source = _quoted(look_up(self.record, "data", "columns", "source") or "") if self._has_source() else "NULL"
-        source_tables = "read_parquet($files) d"
-        columns = {"noise": "NULL", "tokens": "NULL"}
-        if "noise_suspect" in names["split"]:
-            source_tables += " LEFT JOIN read_parquet($split) s ON d.source_id = s.example_id"
-            columns["noise"] = "s.noise_suspect"
+        name = look_up(self.record, "data", "columns", "source")
+        source = f"d.{_quoted(name)}" if name in self.columns else "NULL"
+        # Numbered before anything is joined, which keeps no order.
+        number = "n" + "_" * max(map(len, self._schema.names))  # as no column is called
+        joined = f"(SELECT *, row_number() OVER () - 1 AS {number} FROM read_parquet($files, union_by_name = true)) d"
+        wanted = {"noise": "NULL", "reducible": "NULL", "tokens": "NULL"}
+        # What is known of an original is known of its copies, and not of a new row that was made from it.
+        of = "d.source_id = {}.example_id AND d.origin IN ('original', 'duplicate')"
+        split = {"noise": "noise_suspect", "reducible": "reducible"}
+        split = {name: column for name, column in split.items() if column in names["split"]}
+        if split:
+            joined += f" LEFT JOIN read_parquet($split) s ON {of.format('s')}"
+            wanted |= {name: f"s.{column}" for name, column in split.items()}
         if "tokens" in names["scores"]:
-            source_tables += " LEFT JOIN read_parquet($scores) c ON d.source_id = c.example_id"
-            columns["tokens"] = "c.tokens"
-        own_columns = ", ".join(f"d.{_quoted(name)}" for name in _OWN)
-        texts = ", ".join(f"CAST(d.{_quoted(name)} AS VARCHAR) AS {_text(k)}" for k, name in enumerate(self.columns))
-        parameters: dict[str, Any] = {"files": [str(path) for path in files]}
-        parameters |= {
-            name: str(tables / f"{name}.parquet") for name in ("split", "scores") if f"${name}" in source_tables
-        }
+            joined += f" LEFT JOIN read_parquet($scores) c ON {of.format('c')}"
+            wanted["tokens"] = "c.tokens"
+        own = ", ".join([f"d.{_quoted(name)}" for name in OWN] + [f"{sql} AS {name}" for name, sql in wanted.items()])
+        texts = ", ".join(f"{self._as_text(name)} AS {_text(k)}" for k, name in enumerate(self.columns))
+        values: dict[str, Any] = {"files": [str(path) for path in files]}
+        values |= {name: str(tables / f"{name}.parquet") for name in ("split", "scores") if f"${name}" in joined}
         self._database.execute(
-            f"CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS n, {own_columns}, {columns['noise']} AS noise, "
-            f"{columns['tokens']} AS tokens, CAST({f'd.{source}' if source != 'NULL' else source} AS VARCHAR) "
-            f"AS source_label{', ' if texts else ''}{texts} FROM {source_tables}",
-            parameters,
+            f"CREATE TABLE rows AS SELECT d.{number} AS n, {own}, CAST({source} AS VARCHAR) AS "
+            f"source_label{', ' if texts else ''}{texts} FROM {joined}",
+            values,
         )
         if self.steps:
             losses = ", ".join(f"loss_{step}" for step in self.steps)
@@ -81,11 +89,20 @@ class RowStore:
                 {"file": str(tables / "trajectories.parquet")},
             )
 
-    def _has_source(self) -> bool:
-        return look_up(self.record, "data", "columns", "source") in self.columns
+    def _as_text(self, name: str) -> str:
+        """A cell in SQL as text: conversations as "who: what", other nested values as JSON."""
+        column, kind = f"d.{_quoted(name)}", self._schema.field(name).type
+        if is_turns(kind):
+            who, what = (_quoted(field.name) for field in kind.value_type)
+            turns = f"list_transform({column}, lambda turn: concat_ws(': ', turn.{who}, turn.{what}))"
+            return f"array_to_string({turns}, chr(10) || chr(10))"
+        return f"CAST({f'to_json({column})' if pa.types.is_nested(kind) else column} AS VARCHAR)"
 
     def about(self) -> dict[str, Any]:
-        """Columns, facets (sources, origins, clusters) and numbers of rows."""
+        """Columns, facets (sources, origins, clusters) and numbers of rows.
+
+        reducible: None where it is known of no row.
+        """
         facets = {
             name: [
                 {"value": value, "rows": rows}
@@ -96,15 +113,10 @@ class RowStore:
             ]
             for name in _CHOICES
         }
-        totals = self._all("SELECT count(*), count(*) FILTER (hard), count(*) FILTER (noise) FROM rows")[0]
-        return {
-            "columns": self.columns,
-            "facets": facets,
-            "steps": self.steps,
-            "rows": totals[0],
-            "hard": totals[1],
-            "noise": totals[2],
-        }
+        counts = ("count(*)", "count(*) FILTER (hard)", "count(*) FILTER (noise)", "sum(CAST(reducible AS INTEGER))")
+        found = self._all(f"SELECT {', '.join(counts)} FROM rows")[0]
+        numbers = dict(zip(("rows", "hard", "noise", "reducible"), found, strict=True))
+        return {"columns": self.columns, "facets": facets, "steps": self.steps, **numbers}
 
     def page(
         self, query: Mapping[str, Any], page: int, size: int, sort: str | None, descending: bool
@@ -120,57 +132,72 @@ class RowStore:
         # Select row numbers first, so that texts are read for one page only.
         chosen = f"SELECT n FROM rows {where} ORDER BY {order} LIMIT {size} OFFSET {size * max(0, page - 1)}"
         numbers = [n for (n,) in self._all(chosen, values)]
-        rows_by_number = {
+        found = {
             row["n"]: row
             for row in self._rows("WHERE n IN (SELECT unnest($numbers))", {"numbers": numbers}, _CELL_CHARACTERS)
         }
-        return {"total": total, "data": [rows_by_number[n] for n in numbers], "last_page": max(1, -(-total // size))}
+        return {"total": total, "data": [found[n] for n in numbers], "last_page": max(1, -(-total // size))}
 
     def points(self, query: Mapping[str, Any]) -> list[list[Any]]:
         """[n, tokens, difficulty, hard] of a sample of the rows that match a query, without copies."""
         where, values = self._where(query)
-        conditions = "tokens IS NOT NULL AND difficulty IS NOT NULL AND copy = 0"
-        sql = f"SELECT n, tokens, difficulty, hard FROM rows {where + ' AND ' if where else 'WHERE '}{conditions}"
+        both = "tokens IS NOT NULL AND difficulty IS NOT NULL AND copy = 0"
+        sql = f"SELECT n, tokens, difficulty, hard FROM rows {where + ' AND ' if where else 'WHERE '}{both}"
         return [list(row) for row in self._all(f"{sql} ORDER BY hash(n) LIMIT {_MOST_POINTS}", values)]
+
+    def losses(self, query: Mapping[str, Any]) -> list[list[Any]]:
+        """[n, hard, losses at `steps`] of a sample of the rows that match a query."""
+        if not self.steps:
+            return []
+        where, values = self._where(query)
+        chosen = f"SELECT n, hard, source_id FROM rows {where} ORDER BY hash(n) LIMIT {_MOST_CURVES}"
+        sql = f"SELECT c.n, c.hard, l.losses FROM ({chosen}) c JOIN losses l ON l.example_id = c.source_id ORDER BY c.n"
+        return [list(row) for row in self._all(sql, values)]
+
+    def ids(self, query: Mapping[str, Any]) -> list[str]:
+        """The example ids of all rows that match a query."""
+        where, values = self._where(query)
+        return [identity for (identity,) in self._all(f"SELECT example_id FROM rows {where} ORDER BY n", values)]
 
     def row(self, n: int) -> dict[str, Any]:
         """One row in full, its original if it is another row, and the losses of the original."""
-        rows = self._rows("WHERE n = $n", {"n": n}, None)
-        if not rows:
+        found = self._rows("WHERE n = $n", {"n": n}, None)
+        if not found:
             raise InputError(f"there is no row {n}")
-        row = rows[0]
+        row = found[0]
         parents = (
             self._rows("WHERE example_id = $id", {"id": row["source_id"]}, None)
             if row["copy"] or row["source_id"] != row["example_id"]
             else []
         )
-        return {"row": row, "parent": parents[0] if parents else None, "losses": self._losses(row["source_id"])}
+        losses = {"losses": self._losses(row["source_id"]), "losses_of": row["source_id"]}
+        return {"row": row, "parent": parents[0] if parents else None, **losses}
 
     def _losses(self, identity: str) -> list[float | None] | None:
         if not self.steps:
             return None
-        losses = self._all("SELECT losses FROM losses WHERE example_id = $id", {"id": identity})
-        return list(losses[0][0]) if losses else None
+        found = self._all("SELECT losses FROM losses WHERE example_id = $id", {"id": identity})
+        return list(found[0][0]) if found else None
 
     def _rows(self, where: str, values: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
-        names = [*_OWN, "noise", "tokens", "source_label"]
+        names = _KNOWN
         texts = [_text(k) if limit is None else f"substr({_text(k)}, 1, {limit})" for k in range(len(self.columns))]
         rows = self._all(f"SELECT n, {', '.join([*map(_quoted, names), *texts])} FROM rows {where}", values)
-        fields = len(names) + 1
-        return [{**dict(zip(["n", *names], row[:fields], strict=True)), "cells": list(row[fields:])} for row in rows]
+        own = len(names) + 1
+        return [{**dict(zip(["n", *names], row[:own], strict=True)), "cells": list(row[own:])} for row in rows]
 
     def _sortable(self, name: str) -> str:
         if name in self.columns:
             return _text(self.columns.index(name))
-        if name in (*_OWN, "noise", "tokens", "source_label", "n"):
+        if name in (*_KNOWN, "n"):
             return _quoted(name)
         raise InputError(f"there is no column {name!r} to sort by; columns are {', '.join(self.columns)}")
 
     def _where(self, query: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """WHERE clause and its parameters; parts of a query only ever become parameters, never SQL.
 
-        query: optional keys hard, noise (bool); origin, cluster, source_label (a value); search (text); numbers (row
-        numbers from `points`).
+        query: optional keys hard, noise, reducible (bool); origin, cluster, source_label (a value); search (text);
+        numbers (row numbers from `points`); ids (example ids).
         """
         parts: list[str] = []
         values: dict[str, Any] = {}
@@ -189,6 +216,9 @@ class RowStore:
         if query.get("numbers") is not None:
             parts.append("n IN (SELECT unnest($chosen))")
             values["chosen"] = [int(n) for n in query["numbers"]]
+        if query.get("ids") is not None:
+            parts.append("example_id IN (SELECT unnest($ids))")
+            values["ids"] = [str(each) for each in query["ids"]]
         return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
     def _all(self, sql: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:

@@ -5,14 +5,15 @@ It depends only on the run's folder, so it can be written again at any time. `fi
 formats numbers and writes sentences, and takes everything else from run.json.
 
 Data cannot inject active content: the template engine escapes HTML, control characters in strings are made visible
-(`curate.console.formatting.visible`), and a Content-Security-Policy allows only the two scripts whose hashes it names,
-and no requests.
+(`curate.console.formatting.visible`), and a Content-Security-Policy allows only the scripts whose hashes it names, and
+no requests. The rows of a small result are in the page, compressed (`embedded_rows`), and can be browsed.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from markupsafe import Markup
 from curate.console import formatting
 from curate.difficulty import figures
 from curate.report import sizes
+from curate.report.embedded_rows import MOST_BYTES, packed_rows
 from curate.report.finished_run import NO_SPLIT, Finished, look_up, mapping, read_finished
 from curate.report.first_words import first_words
 from curate.report.forecast_section import will_copies_help
@@ -36,6 +38,9 @@ MOST_REASONS = 30
 _REJECTED_EXAMPLES = 3
 _MOST_LISTED = 12
 _ROWS = ("input", "output", "hard", "valid", "invalid", "synthetic", "replay", "output_weighted")
+# What browses rows, in a page that holds them.
+_BROWSING = ("tabulator-6.5.3.min.js", "rows.js", "embedded_rows.js")
+_BROWSING_STYLES = ("tabulator-6.5.3.min.css", "rows.css")
 _TOKENS = ("tokens_before", "tokens_after", "tokens_weighted")
 
 
@@ -45,8 +50,14 @@ def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Pa
     record: content of a run.json that is not written yet. The same folder gives the same bytes with or without it.
     Raises InputError if the folder has no finished run, ExternalError if the disk is full.
     """
-    path = directory / "report.html"
-    publish_file(path, rendered("report.html.j2", _context(read_finished(directory, record))))
+    path, finished = directory / "report.html", read_finished(directory, record)
+    context = _context(finished)
+    page = rendered("report.html.j2", context)
+    tools = sum(len(_asset(name)) for name in (*_BROWSING, *_BROWSING_STYLES, "rows.html.j2"))
+    rows = packed_rows(finished, MOST_BYTES - len(page.encode("utf-8")) - 2 * tools)
+    if rows is not None:
+        page = rendered("report.html.j2", {**context, "packed_rows": Markup(rows)}, _BROWSING, _BROWSING_STYLES)
+    publish_file(path, page)
     return path
 
 
@@ -75,6 +86,9 @@ def _context(finished: Finished) -> dict[str, Any]:
         "rejected": rejections(finished, MOST_REASONS, _REJECTED_EXAMPLES),
         "stages": _records(look_up(run, "cost", "stages"), "name", "seconds", "tokens", "cached"),
         "provenance": _provenance(run),
+        "packed_rows": None,
+        "folder": finished.directory.name,
+        "has_output": finished.output is not None,
     }
     plots = {name: context[name] for name in ("trajectories", "difficulty", "lengths")}
     plots_of_sections = {
@@ -159,19 +173,26 @@ def _flat(value: dict[str, Any], *above: str) -> list[tuple[tuple[str, ...], str
     return rows
 
 
-def rendered(template: str, context: dict[str, Any]) -> str:
-    """Render a template of this package as a self-contained page with style, scripts and their security policy."""
-    scripts = [_script(_plotly_source()), _script(_asset("report.js"))]
-    return (
-        _environment()
-        .get_template(template)
-        .render(
+def rendered(template: str, context: dict[str, Any], scripts: Sequence[str] = (), styles: Sequence[str] = ()) -> str:
+    """Render a template of this package as a self-contained page with styles, scripts and their security policy.
+
+    scripts, styles: names of assets in addition to those of every page.
+    """
+    sources = [_script(_plotly_source()), *(_script(_asset(name)) for name in ("report.js", *scripts))]
+    return as_page(
+        template,
+        {
             **context,
-            scripts=[Markup(script) for script in scripts],
-            style=Markup(_asset("report.css")),
-            policy=_policy(scripts),
-        )
+            "scripts": [Markup(source) for source in sources],
+            "style": Markup("\n".join(_asset(name) for name in ("report.css", *styles))),
+            "policy": _policy(sources),
+        },
     )
+
+
+def as_page(template: str, context: dict[str, Any]) -> str:
+    """Render a template of this package."""
+    return _environment().get_template(template).render(**context)
 
 
 @cache

@@ -16,6 +16,7 @@ from typing import Any
 
 from curate.errors import ExternalError, InputError
 from curate.report.row_store import RowStore, as_json
+from curate.report.run_page import as_page
 
 HOST = "127.0.0.1"
 _COOKIE = "curate_view"
@@ -33,6 +34,8 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 _ASSETS = {
+    "rows.js": "text/javascript",
+    "rows.css": "text/css",
     "view.js": "text/javascript",
     "view.css": "text/css",
     "tabulator-6.5.3.min.js": "text/javascript",
@@ -119,7 +122,7 @@ def application(store: RowStore, access: Access) -> Any:
             return response
         if not access.admits(request.cookies.get(_COOKIE)):
             return Response("the address was used; stop `curate view` and start it again", 403, _HEADERS, "text/plain")
-        return Response(_asset("view.html"), 200, _HEADERS, "text/html")
+        return Response(as_page("view.html.j2", {"name": store.name}), 200, _HEADERS, "text/html")
 
     async def asset(request: Request) -> Any:
         name = request.path_params["name"]
@@ -162,6 +165,10 @@ def _answer(store: RowStore, name: str, body: Any) -> Any:
         return store.page(query, page, size, body.get("sort"), bool(body.get("descending")))
     if name == "points":
         return store.points(query)
+    if name == "losses":
+        return store.losses(query)
+    if name == "ids":
+        return store.ids(query)
     if name == "row":
         return store.row(int(body["n"]))
     raise InputError(f"there is no {name}")

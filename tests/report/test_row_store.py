@@ -26,6 +26,7 @@ def test_what_there_is_to_choose_from(store: RowStore) -> None:
     about = store.about()
     assert about["columns"] == ["prompt", "completion", "source"]
     assert (about["rows"], about["hard"], about["noise"], about["steps"]) == (1_100, 200, 20, [1, 9])
+    assert about["reducible"] == 100
     assert {each["value"]: each["rows"] for each in about["facets"]["origin"]} == {"original": 1_000, "duplicate": 100}
     assert {each["value"]: each["rows"] for each in about["facets"]["source_label"]} == {"left": 600, "right": 500}
 
@@ -37,6 +38,8 @@ def test_what_there_is_to_choose_from(store: RowStore) -> None:
         ({"hard": True}, 200),
         ({"hard": False}, 900),
         ({"noise": True, "origin": "original"}, 10),
+        ({"reducible": True}, 100),
+        ({"hard": True, "reducible": False}, 100),
         ({"source_label": "right", "hard": True}, 0),
         ({"search": "QUESTION 77 "}, 1),
         ({"search": "r77"}, 12),
@@ -58,6 +61,15 @@ def test_pages_stand_one_after_the_other_in_order(store: RowStore) -> None:
     assert [row["difficulty"] for row in rows] == sorted((float(k % 997) for k in range(ROWS)), reverse=True)
     with pytest.raises(InputError, match="no column"):
         store.page({}, 1, 10, "n; DROP TABLE rows", False)
+
+
+def test_rows_stand_as_in_the_result_and_what_is_chosen_is_named(store: RowStore) -> None:
+    first = [row["example_id"] for row in store.page({}, 1, 500, None, False)["data"]]
+    assert first == [f"r{k}" for k in range(500)]
+    assert store.ids({"hard": True, "origin": "original"}) == [f"r{k}" for k in range(0, ROWS, 10)]
+    assert store.page({"ids": ["r3", "r20#1", "no row"]}, 1, 10, None, False)["total"] == 2
+    assert store.losses({"ids": ["r3", "r20#1"]}) == [[3, False, [5.0, 4.0]], [1002, True, [22.0, 21.0]]]
+    assert 0 < len(store.losses({})) <= 60
 
 
 def test_a_row_stands_beside_its_original_with_its_losses(store: RowStore) -> None:

@@ -186,7 +186,7 @@ def test_hostile_texts_are_text_on_the_page(tmp_path: Path) -> None:
     write_both(tmp_path / "out", hostile=PWNED + ACTING)
     content = (write_report(tmp_path / "out")).read_text(encoding="utf-8")
     page = Page(content)
-    assert len(page.scripts) == 3
+    assert len(page.scripts) == 7
     assert not {tag for tag, _ in page.elements} & {"img", "iframe", "object", "embed", "base", "form", "svg"}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     section = content[content.index('id="synthesis"') : content.index('id="rejected"')]
@@ -206,7 +206,7 @@ def test_a_hostile_record_is_text_too(made_copy: Path, capsys: pytest.CaptureFix
 
     rewrite_run(made_copy, change)
     content = write_report(made_copy).read_text(encoding="utf-8")
-    assert len(Page(content).scripts) == 3
+    assert len(Page(content).scripts) == 7
     assert "\x1b" not in content
     print_inspection(inspection(made_copy, 0))
     assert "\x1b" not in capsys.readouterr().out
