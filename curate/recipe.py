@@ -64,14 +64,9 @@ def _check_ours(package: str) -> None:
         return
     shadowing = Path(places[0]).absolute()
     on_path = [Path(part).absolute() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    remedy = (
-        f"take {shadowing.parent} out of PYTHONPATH"
-        if shadowing.parent in on_path
-        else "run the command in another folder"
-    )
-    raise InputError(
-        f"{shadowing} hides the package {package} of curate, which has the same name; rename it, or {remedy}"
-    )
+    hidden = shadowing.parent in on_path
+    remedy = f"take {shadowing.parent} out of PYTHONPATH" if hidden else "run the command in another folder"
+    raise InputError(f"{shadowing} hides the package {package} of curate; rename it, or {remedy}")
 
 
 def built_in(module: str, name: str, what: str) -> str:

@@ -35,14 +35,13 @@ _HASHED_ROWS = 65_536  # at a time; bounds memory while hashing, without effect 
 class Examples(Presented):
     """n rows of training data.
 
-    table: the input's columns, unchanged. ids: (n,) unique strings. shape: one of
-    prompt_completion, instruction, question_answer, messages, text.
+    table: the input's columns, unchanged. ids: (n,) unique strings.
+    shape: prompt_completion, instruction, question_answer, messages or text.
     columns: {role: column name}. Content roles by shape: prompt and completion (also of question_answer, and of
     messages given in two columns); instruction, output and optionally input; messages; text. Optional roles that a
-    model sees too: system, history, context and tools. Other optional roles: id, source and final_answer; and the form
-    of messages, see `curate.data.columns.message_keys`. In preference pairs the completion or output is the chosen
-    answer; chosen and rejected are the columns of the input, see `curate.data.preferences`. Labeled completions have
-    the role label.
+    model sees too: system, history, context and tools. Others: id, source, final_answer, label, and the form of
+    messages, see `curate.data.columns.message_keys`. In preference pairs the completion or output is the chosen
+    answer; chosen and rejected are the columns of the input, see `curate.data.preferences`.
     made: (n,) columns derived from the table that roles may refer to; they are not part of results.
     """
 
@@ -180,9 +179,7 @@ class Examples(Presented):
                 [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
                 for question, answer in pairs
             ]
-            around = [
-                Surroundings(surrounding.system, surrounding.history, "", surrounding.tools) for surrounding in around
-            ]
+            around = [Surroundings(beside.system, beside.history, "", beside.tools) for beside in around]
         else:
             *before, last = (self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns))
             spoken = [
@@ -227,16 +224,12 @@ class Examples(Presented):
         return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
 
     def _read_anew(self) -> list[tuple[str, pa.Array]]:
-        """Column to hash with the content if conversations are read differently than by earlier releases.
-
-        Without it, cached work on the same cells, but on other turns, would be reused.
-        """
+        """Column to hash where conversations are read unlike earlier releases did, whose cached work must not serve."""
         message_options = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
         columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
         keys = message_keys(self.columns)
-        reading = (
-            ["2", *message_options] if message_options or any(is_read_anew(column, keys) for column in columns) else []
-        )
+        anew = message_options or any(is_read_anew(column, keys) for column in columns)
+        reading = ["2", *message_options] if anew else []
         reading += ["the prompt is context"] if self._answers_in_prompt() else []
         return [("reading", pa.array(reading, pa.string()))] if reading else []
 
@@ -341,10 +334,8 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
 def _with_surroundings(hashes: pa.Array, around: Sequence[Surroundings]) -> pa.Array:
     """The hashes (n,), rehashed with system, history, context and tools for rows that have any."""
     digests = [
-        text
-        if not any(surrounding)
-        else hashlib.blake2b(f"{text}{json.dumps(surrounding)}".encode(), digest_size=16).hexdigest()
-        for text, surrounding in zip(hashes.to_pylist(), around, strict=True)
+        hashlib.blake2b(f"{text}{json.dumps(beside)}".encode(), digest_size=16).hexdigest() if any(beside) else text
+        for text, beside in zip(hashes.to_pylist(), around, strict=True)
     ]
     return pa.array(digests, pa.string())
 

@@ -40,7 +40,6 @@ LONG_FILES = {
     "curate/generators/openai_client.py": "one client, with all that a server may answer",
     "curate/generators/vllm.py": "one component: its parameters with their meaning, and where its servers are",
     "curate/mixture/plan.py": "the plan, the rows that come of it, and the protocol of augmenters, on one page",
-    "curate/models/forward.py": "one forward pass for all model families, padded and packed",
     "curate/pipeline.py": "the main path, meant to be read top to bottom",
     "curate/proxy/trace.py": "training and measuring the proxy once, and what was measured",
     "curate/proxy/training.py": "one training: its key, its rows, its stored checkpoints, and how it resumes",
