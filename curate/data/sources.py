@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from curate.data.archives import is_archive, unpacked
 from curate.data.column_types import check_buffers, conformed
 from curate.data.csv_files import read_csv
 from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_encoding, zipped
@@ -206,6 +208,8 @@ def _open_name(
         return Opened(table, description, "hub", split=split, note=note, card=hub_card(name))
     if not (path.is_file() or path.is_dir()):  # reading a pipe waits for whoever writes it
         raise InputError(f"{name} is neither a file nor a folder; name one, or copy what it gives into a file")
+    if path.is_file() and is_archive(path):
+        return _open_archive(path, roles, split, config, text)
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         if config is not None:
             raise InputError(f"config={config}: {name} was saved without configs; leave it out")
@@ -227,6 +231,20 @@ def _open_name(
     return Opened(table, name, "file", split=split, note=note, column_notes=notes, card=card, files=several)
 
 
+def _open_archive(
+    path: Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
+) -> Opened:
+    """Open a zip archive like the folder it was packed from."""
+    with unpacked(path, format_of) as folder:
+        try:
+            opened = _open_name(folder, roles, split, config, text)
+        except InputError as error:
+            message = str(error).replace(f"folder {folder}", str(path)).replace(str(folder), str(path))
+            remedy = f"unpack it (unzip {shlex.quote(str(path))}) and name one file, or a folder"
+            raise InputError(message.replace("name one file, or a folder", remedy)) from error
+    return replace(opened, description=str(path), files=())
+
+
 def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
     """Open a file, folder or glob pattern at a URL, by way of local copies."""
     place = remote(url)
@@ -236,6 +254,8 @@ def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str
     try:
         if local.saved is not None:
             table, split, note = from_disk(local.saved, split)
+        elif [is_archive(path) for path in local.files] == [True]:
+            return replace(_open_archive(local.files[0], roles, split, config, text), description=str(place))
         else:
             table, notes = read_files(local.files, list(roles.values()), text)
     except InputError as error:
@@ -280,7 +300,7 @@ def _looks_like_path(name: str) -> bool:
     path = Path(name)
     return (
         name.startswith((".", "~", os.sep))
-        or suffix_of(path) in SUFFIXES
+        or suffix_of(path) in (*SUFFIXES, ".zip")
         or not _HUB_ID.fullmatch(name)
         or (len(path.parts) > 1 and path.parent.is_dir())
     )

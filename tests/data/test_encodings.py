@@ -108,10 +108,9 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     fails("--delimiter ; is for CSV files; leave it out", tmp_path / "a.jsonl", delimiter=";")
 
 
-def test_archives_say_how_to_be_unpacked(tmp_path: Path) -> None:
-    for name in ("rows.zip", "rows.jsonl"):
-        (tmp_path / name).write_bytes(b"PK\x03\x04rest")
-        fails(rf"{name} is a zip archive; unpack it \(unzip .*{name}\)", tmp_path / name)
+def test_archives_by_another_name_say_how_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b"PK\x03\x04rest")
+    fails(r"rows.jsonl is a zip archive; unpack it \(unzip .*rows.jsonl\)", tmp_path / "rows.jsonl")
 
 
 def test_formats_by_name() -> None:
