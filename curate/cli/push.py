@@ -10,6 +10,7 @@ from curate.errors import InputError
 from curate.storage.destination import Destination
 from curate.storage.folders import DATASET_PARTS, RECORD
 from curate.storage.hub import check_login, is_repository, upload
+from curate.storage.local_paths import shared_copy
 from curate.storage.places import local_path
 from curate.storage.records import check_files, read_finished
 
@@ -34,7 +35,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if destination.check(str(record["inputs"]), fresh=options.fresh):
         done_before, url = True, f"hf://datasets/{options.repository}"
     else:
-        url = upload(folder, options.repository, [*sorted(DATASET_PARTS), RECORD], private=not options.public)
+        with shared_copy(folder) as copy:
+            url = upload(copy, options.repository, [*sorted(DATASET_PARTS), RECORD], private=not options.public)
         done_before = False
     if not options.json:
         done = "already holds this result; nothing to do (--fresh sends it again)" if done_before else "holds it now"

@@ -20,6 +20,7 @@ from curate.storage.cache import local_cache
 from curate.storage.folders import DATASET_PARTS, RECORD, check_directory
 from curate.storage.hashing import file_digest
 from curate.storage.hub import check_login, repository, upload
+from curate.storage.local_paths import without_local_paths
 from curate.storage.places import check_place, files_under, local_path
 from curate.storage.records import parse_record, read_finished
 from curate.storage.remote import Remote, is_url, remote
@@ -101,6 +102,7 @@ class Destination:
             return
         if note:
             note(f"  uploading to {self}")
+        without_local_paths(self.folder)
         if self.place.scheme == "hf":
             upload(self.folder, repository(self.place), sorted({*DATASET_PARTS, RECORD}))
         else:
