@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from augmenters.synthesis.checks.registry import CHECKS
+from augmenters.synthesis.checks.registry import CHECKS, OF_PROBLEMS, REASONS
 from augmenters.synthesis.request_queue import SynthesisQueue
 from augmenters.synthesis.variants import SampledSolution, SynthesisSettings, Variant
 from curate.generators.requests import Completion
@@ -51,16 +51,29 @@ def costs(queue: SynthesisQueue) -> dict[str, Any]:
     }
 
 
-def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dict[str, dict[str, int]]:
-    """Check -> number of problems checked, and number in which it found a fault, whatever other checks found."""
-    return {
+def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dict[str, dict[str, Any]]:
+    """Check, or "band" -> its reason, the number of problems checked, the number in which it found a fault, whatever
+    other checks found, and the requests and generated tokens that it took; in the order in which they are made."""
+    decisions = [settings.decide(variant) for variant in variants if variant.drawn]
+    band = {
+        "reason": "outside the band",
+        "made": sum(decision is not None for decision in decisions),
+        "failed": sum(decision not in (None, "in the band") for decision in decisions),
+        **_cost(_completions(solution for variant in variants for solution in variant.drawn)),
+    }
+    second = _completions(solution for variant in variants for solution in variant.second)
+    rates: dict[str, dict[str, Any]] = {
         check: {
+            "reason": REASONS[check],
             "made": sum(check in variant.checked for variant in variants),
             "failed": sum(check in variant.faults for variant in variants),
+            **_cost(second if check == "second_route" else []),
         }
         for check in CHECKS
         if check in settings.checks
     }
+    early = {check: rate for check, rate in rates.items() if check in OF_PROBLEMS}
+    return {**early, "band": band, **{check: rate for check, rate in rates.items() if check not in early}}
 
 
 def yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dict[str, Any]:
@@ -71,17 +84,20 @@ def yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dic
         "solving": _completions(solution for variant in variants for solution in variant.drawn),
         "second route": _completions(solution for variant in variants for solution in variant.second),
     }
-    cost = {
-        stage: {"requests": len(listed), "generated": sum(completion.completion_tokens for completion in listed)}
-        for stage, listed in stages.items()
-        if listed
-    }
+    cost = {stage: _cost(listed) for stage, listed in stages.items() if listed}
     requests, tokens = (sum(stage_cost[key] for stage_cost in cost.values()) for key in ("requests", "generated"))
     return {
         "kept": kept,
         "per request": kept / requests if requests else None,
         "per 1,000 generated tokens": 1000 * kept / tokens if tokens else None,
         "cost": cost,
+    }
+
+
+def _cost(completions: Sequence[Completion]) -> dict[str, int]:
+    return {
+        "requests": len(completions),
+        "generated": sum(completion.completion_tokens for completion in completions),
     }
 
 

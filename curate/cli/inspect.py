@@ -14,6 +14,7 @@ from curate.console.printing import show
 from curate.errors import InputError
 from curate.mixture.forecast_words import lines
 from curate.report import synthesis_funnel as funnel
+from curate.report.check_rates import CheckRate, check_rates
 from curate.report.finished_run import shards
 from curate.report.texts import Cell, cells_by_id
 from curate.storage.places import arrow_path, local_path
@@ -130,6 +131,7 @@ def _print_synthesis(result: dict[str, Any]) -> None:
             of = step.factor if step.of_before is None else share(step.of_before)
             table.add_row(step.name, count(step.count), of)
         show(table)
+        print_checks(check_rates(record))
         lost = funnel.lost_problems(record)[:_SHOWN_REASONS]
         if lost:
             reasons = (f"{count(loss.count)} {one_line(loss.reason.name.lower())}" for loss in lost)
@@ -146,6 +148,22 @@ def _print_synthesis(result: dict[str, Any]) -> None:
         )
         for message, remedy in funnel.advice(record):
             show(f"warning: {message} {remedy}")
+
+
+def print_checks(rates: list[CheckRate]) -> None:
+    """What each check turned away, and what it cost."""
+    from rich.table import Table
+
+    if not rates:
+        return
+    table = Table(title="checks of new problems", title_justify="left")
+    for name in ("check", "tried", "turned away", "rate", "requests", "tokens"):
+        table.add_column(name, justify="left" if name == "check" else "right")
+    for rate in rates:
+        numbers = (rate.tried, rate.turned_away, rate.requests, rate.generated)
+        tried, turned_away, requests, generated = (count(number) for number in numbers)
+        table.add_row(one_line(rate.name), tried, turned_away, share(rate.rate), requests, generated)
+    show(table)
 
 
 def _lines(row: dict[str, Any]) -> list[str]:

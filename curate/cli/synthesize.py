@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from curate.cli.inspect import print_checks
 from curate.cli.run import add_result_arguments
 from curate.cli.run import command as run_command
 from curate.cli.steps import loaded_from, new_progress, pipeline_from, run_from, scores_from, summary
@@ -14,6 +15,7 @@ from curate.console.formatting import count
 from curate.console.printing import show
 from curate.errors import InputError
 from curate.mixture.plan import fold
+from curate.report.check_rates import check_rates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +88,7 @@ def _print_preview(result: dict[str, Any]) -> None:
         table.add_row(Text(parent), Text(proposal["problem"] or "(none)"), Text(_verdict(proposal)))
     show(table)
     record = result["synthesis"]
+    print_checks(check_rates(record))
     for line in (*summary(record), *_outlook(record)):
         show(line)
     for warning in result["warnings"]:

@@ -115,6 +115,9 @@ REASONS = {
     "evaluation": Reason(
         "Found in an evaluation set", "Training on it would make the evaluation worthless, so it never gets in."
     ),
+    "outside the band": Reason(
+        "Outside the band", "More sampled solutions reach the original answer than the band allows, or fewer."
+    ),
     "too easy": Reason("Too easy", "More sampled solutions reach the original answer than the band allows."),
     "too hard": Reason(
         "Too hard, or broken",

@@ -9,6 +9,7 @@ import numpy as np
 
 from curate.difficulty import figures
 from curate.report import synthesis_funnel as funnel
+from curate.report.check_rates import check_rates
 from curate.report.finished_run import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs
 from curate.verify.verdict import PassRateBand
@@ -68,6 +69,7 @@ def _part(record: dict[str, Any]) -> dict[str, Any]:
         "steps": steps,
         "lost_rows": funnel.lost_rows(record),
         "lost_problems": funnel.lost_problems(record),
+        "checks": check_rates(record),
         "kept": look_up(record, "outcomes", "kept"),
         "asked": next((step.count for step in steps if step.name == "new problems asked for"), None),
         "rescored": funnel.rescored(record),

@@ -10,7 +10,15 @@ import pytest
 
 from curate.mixture.plan import NOT_HARD
 from curate.report.reasons import REASONS, kind_of, outcome_of
-from curate.report.synthesis_funnel import advice, lost_problems, lost_rows, records, rescored, steps, wilson
+from curate.report.synthesis_funnel import (
+    advice,
+    lost_problems,
+    lost_rows,
+    records,
+    rescored,
+    steps,
+    wilson,
+)
 from tests.fixtures.synthesis import record_of
 
 

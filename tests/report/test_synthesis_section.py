@@ -44,6 +44,18 @@ def section_of(directory: Path) -> str:
 # ---- hard again
 
 
+def test_the_rate_and_cost_of_every_check_are_shown(made_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(run: dict[str, Any]) -> None:
+        second = {"reason": "second route disagrees", "made": 40, "failed": 10, "requests": 120, "generated": 4567}
+        run["synthesis"][0]["checks"] = {"second_route": second}
+
+    rewrite_run(made_copy, change)
+    assert "second route The second route disagrees 40 10 25.0 % 120 4,567" in section_of(made_copy)
+    print_inspection(inspection(made_copy, 0))
+    shown = re.sub("[ │]+", " ", capsys.readouterr().out)
+    assert "second route 40 10 25.0 % 120 4,567" in shown
+
+
 def test_the_share_hard_again_is_told_with_its_interval(made: Path) -> None:
     again = rescored(record_of(made))
     assert again is not None
@@ -159,10 +171,11 @@ def test_rejected_rows_of_synthesis_are_counted_by_reason_without_what_they_hit(
 # ---- what is missing, broken or hostile
 
 
-RECORD = ["generator", "of", "band", "rows", "funnel", "outcomes", "right_of_drawn", "verdicts", "requests", "tokens"]
+RECORD = ["generator", "of", "band", "rows", "funnel", "checks", "outcomes", "right_of_drawn", "verdicts", "requests"]
+OF_COST = ["tokens", "seconds", "budget", "rescored", "variants_per_row"]
 
 
-@pytest.mark.parametrize("key", [*RECORD, "seconds", "budget", "rescored", "variants_per_row", "table", "columns"])
+@pytest.mark.parametrize("key", [*RECORD, *OF_COST, "table", "columns"])
 @pytest.mark.parametrize("value", ["gone", "words"])
 def test_a_missing_piece_never_stops_the_report(made_copy: Path, key: str, value: Any) -> None:
     def change(run: dict[str, Any]) -> None:

@@ -32,6 +32,10 @@ def test_the_stages_add_up_to_all_requests_and_tokens(tmp_path: Path) -> None:
     made = yields(queue, variants, kept)
     assert sum(each["requests"] for each in made["cost"].values()) == queue.made
     assert sum(each["generated"] for each in made["cost"].values()) == costs(queue)["tokens"]["generated"]
+    rates = check_rates(settings(), variants)
+    assert rates["band"]["requests"] == made["cost"]["solving"]["requests"]
+    assert rates["band"]["generated"] == made["cost"]["solving"]["generated"]
+    assert rates["band"]["made"] - rates["band"]["failed"] == kept  # nothing else turns any away here
     assert made["per request"] == pytest.approx(kept / queue.made)
     assert made["per 1,000 generated tokens"] == pytest.approx(1000 * kept / queue.completion_tokens)
     counts = [count for _, count in funnel(settings(), variants)]
@@ -48,9 +52,12 @@ def test_checks_are_counted_where_they_were_made() -> None:
         said = text if ticket.kind == "proposal" else "1 + 7 = 9, so \\boxed{2}" if ticket.sample < 3 else "\\boxed{0}"
         asked += group.receive(ticket, request, Completion(said, "stop", 1, 1))
     rates = check_rates(group.settings, group.variants)
-    assert set(rates) == set(CHECKS)
-    assert rates["grounded"] == {"made": 1, "failed": 1}
-    assert rates["different"] == {"made": 1, "failed": 0}
-    assert rates["second_route"] == {"made": 0, "failed": 0}
+    assert set(rates) == {*CHECKS, "band"}
+    counted = {check: tuple(rate[key] for key in ("made", "failed", "requests")) for check, rate in rates.items()}
+    assert counted["grounded"] == (1, 1, 0)
+    assert counted["different"] == (1, 0, 0)
+    assert counted["band"] == (1, 0, len(group.variants[0].drawn))
+    assert counted["second_route"] == (0, 0, 0)
+    assert rates["grounded"]["reason"] == group.variants[0].outcome
     steps = dict(funnel(group.settings, group.variants))
     assert (steps["kept by the band"], steps["past the checks of solutions"]) == (1, 0)
