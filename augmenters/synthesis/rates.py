@@ -72,7 +72,7 @@ def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dic
         for check in CHECKS
         if check in settings.checks
     }
-    early = {check: rate for check, rate in rates.items() if check in OF_PROBLEMS}
+    early: dict[str, dict[str, Any]] = {check: rate for check, rate in rates.items() if check in OF_PROBLEMS}
     return {**early, "band": band, **{check: rate for check, rate in rates.items() if check not in early}}
 
 
