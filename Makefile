@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-control test-ray test-all test-floors test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
+.PHONY: demo test test-control test-ray test-all test-floors llama-factory test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make test-loaders  results opened with other versions of datasets, each in an environment of its own"
+	@echo "make llama-factory the environment in which test-loaders opens results with LLaMA-Factory's own loader, 2 GB"
 	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
 	@echo "make docs      the documentation site, in build/site;   make notebooks: execute those in examples/ anew"
 	@echo "make lint      ruff check and format check;   make types: mypy"
@@ -79,6 +80,17 @@ $(LOADERS_STAMP):
 	$(PYTHON) -m venv $(LOADERS)/datasets-newest
 	$(LOADERS)/datasets-newest/bin/python -m pip install --quiet --upgrade datasets
 	@touch $@
+
+# LLaMA-Factory's own loader: 2 GB and minutes, so only where it is asked for; `make test-loaders` then uses it. The
+# module torchaudio, which it imports, does not load beside a torch for CPUs.
+llama-factory: $(LOADERS_STAMP)
+	$(PYTHON) -m venv $(LOADERS)/llama-factory
+	$(LOADERS)/llama-factory/bin/python -m pip install --quiet torch==2.13.0
+	$(LOADERS)/llama-factory/bin/python -m pip install --quiet --no-deps llamafactory==0.9.5
+	$(LOADERS)/llama-factory/bin/python -m pip install --quiet transformers==5.6.0 datasets==4.0.0 peft==0.18.1 trl==0.24.0 \
+		accelerate==1.11.0 omegaconf einops sentencepiece tiktoken matplotlib fire pydantic hf_transfer "numpy<3" scipy "av<=16" \
+		"tyro<0.9" "torchdata>=0.10,<=0.11"
+	touch $$($(LOADERS)/llama-factory/bin/python -c "import site; print(site.getsitepackages()[0])")/torchaudio.py
 
 test-loaders: $(LOADERS_STAMP) $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m loaders

@@ -191,9 +191,10 @@ def llama_factory_entry(form: WrittenForm) -> dict[str, Any]:
         tags = _tags(form)
         if not tags or form.tools == "values" or "history" in columns or "context" in columns:
             return {}
-        formatting = "openai" if form.calls else "sharegpt"
+        if form.calls:  # arguments that are JSON text are quoted once more by its FunctionFormatter (0.9.5)
+            return {}
         messages = columns.get("messages") or columns["prompt"]
-        return {**entry, "formatting": formatting, "columns": {"messages": messages, **further}, "tags": tags}
+        return {**entry, "formatting": "sharegpt", "columns": {"messages": messages, **further}, "tags": tags}
     if form.shape == "messages" or form.answers not in ("", "texts") or "context" in columns:
         return {}
     question = columns.get("instruction") or columns.get("prompt")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.data.readers import read
 from curate.pipeline import Pipeline
 from tests import ROOT
 
@@ -123,3 +124,89 @@ def test_results_open(environment: str, written: dict[tuple[str, str], Path], tm
 
 def _sorted(rows: list[Row]) -> list[str]:
     return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+
+# -- LLaMA-Factory's own loader, and the text that it makes of calls --------------------------------------------------
+
+_ALIGN = """
+import json, sys, logging
+from pathlib import Path
+from llamafactory.data.formatter import FunctionFormatter
+from llamafactory.data.loader import _get_merged_dataset
+from llamafactory.hparams import DataArguments, ModelArguments
+from transformers import Seq2SeqTrainingArguments
+training = Seq2SeqTrainingArguments(output_dir=sys.argv[1], report_to=[])
+formatter = FunctionFormatter(slots=["{{content}}"], tool_format="qwen")
+found = {}
+for folder in sys.argv[2:]:
+    data = DataArguments(dataset="curated", dataset_dir=folder, template="default")
+    entry = json.loads((Path(folder) / "dataset_info.json").read_text())["curated"]
+    stage = "rm" if entry.get("ranking") else "kto" if "kto_tag" in entry["columns"] else "sft"
+    model = ModelArguments(model_name_or_path="x", cache_dir=sys.argv[1])
+    rows = _get_merged_dataset(["curated"], model, data, training, stage)
+    text = lambda t: formatter.apply(content=t["content"])[0] if t["role"] == "function" else t["content"]
+    found[folder] = [
+        [(turn["role"], text(turn)) for turn in turns]
+        for turns in ([*row["_prompt"], *row["_response"]] for row in rows)
+    ]
+print(json.dumps(found))
+"""
+
+
+def _said(answer: str) -> list[Row]:
+    return [{"role": "assistant", "content": answer}]
+
+
+# By form and kind: a row, and what LLaMA-Factory has to make of it: (role, text) of the prompt and of the answers.
+_ASKED = [{"role": "user", "content": "1 + 1?"}]
+_READ: dict[tuple[Any, str], tuple[Row, list[tuple[str, str]]]] = {
+    ("sharegpt", "tools"): (
+        {"messages": _calls(1, ""), "tools": json.dumps(_tools(0))},
+        [
+            ("user", "How much is 1 and 1?"),
+            ("function", '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'),
+            ("observation", "2"),
+            ("assistant", "It is 2."),
+        ],
+    ),
+    ("messages", "chat"): ({"messages": [*_ASKED, *_said("2.")]}, [("user", "1 + 1?"), ("assistant", "2.")]),
+    ("input", "preference"): (
+        {"prompt": "1 + 1?", "chosen": "2.", "rejected": "3."},
+        [("user", "1 + 1?"), ("assistant", "2."), ("assistant", "3.")],
+    ),
+    ("sharegpt", "preference of messages"): (
+        {"prompt": _ASKED, "chosen": _said("2."), "rejected": _said("3.")},
+        [("user", "1 + 1?"), ("assistant", "2."), ("assistant", "3.")],
+    ),
+    ("input", "kto"): (
+        {"prompt": "1 + 1?", "completion": "2.", "label": True},
+        [("user", "1 + 1?"), ("assistant", "2."), ("assistant", "")],
+    ),
+}
+
+
+def test_llama_factory_reads_what_was_written(tmp_path: Path) -> None:
+    python = _ENVIRONMENTS / "llama-factory" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("`make llama-factory` makes the environment")
+    folders = {}
+    for number, ((form, kind), (row, _)) in enumerate(_READ.items()):
+        out = folders[form, kind] = tmp_path / str(number)
+        rows = [row, *({**row, "n": k} for k in range(5))]
+        Pipeline.from_recipe("quick").run(
+            read(rows, nested="text"), out=out, scores=np.linspace(0, 1, 6), cache=tmp_path / "cache", write_as=form
+        )
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        [python, "-c", _ALIGN, str(tmp_path / "x"), *map(str, folders.values())],
+        env={**inherited, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    for (form, kind), (_, expected) in _READ.items():
+        made = found[str(folders[form, kind])]
+        assert len(made) > 6, (form, kind)  # copies too
+        assert all(turns == [list(turn) for turn in expected] for turns in made), (form, kind, made[0])
