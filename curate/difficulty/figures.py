@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,29 +41,22 @@ class Trajectories:
     losses: FloatArray
 
 
-class Rows(Protocol):
-    """n rows to plot. ids: (n,) Arrow strings, or None. cluster: (n,) -1 = noise, -2 = invalid.
+@dataclass(frozen=True, kw_only=True)
+class PlottedRows:
+    """n rows to plot. ids: (n,) Arrow strings, or None. difficulty: (n,) float32. valid, hard: (n,) bool.
 
-    split: whether they have been split into hard and easy; if not, all get one color.
+    cluster: (n,) int32, -1 = noise, -2 = invalid. tokens: (n,) int32 completion tokens, or None. split: whether
+    the rows have been split into hard and easy; if not, all get one color.
     """
 
-    @property
-    def split(self) -> bool: ...
-
-    @property
-    def ids(self) -> Any: ...
-    @property
-    def difficulty(self) -> FloatArray: ...
-    @property
-    def valid(self) -> BoolArray: ...
-    @property
-    def hard(self) -> BoolArray: ...
-    @property
-    def cluster(self) -> Any: ...
-    @property
-    def tokens(self) -> Any: ...
-    @property
-    def trajectories(self) -> Trajectories | None: ...
+    ids: Any
+    difficulty: FloatArray
+    valid: BoolArray
+    hard: BoolArray
+    cluster: Any
+    tokens: Any
+    trajectories: Trajectories | None
+    split: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Group:
     quantiles: Float64Array
 
 
-def trajectories(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
+def trajectories(rows: PlottedRows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
     """The plot of loss trajectories, its groups, the first clusters and their number; or why there is no plot."""
     if rows.trajectories is None:
         return "The scores of this run hold no losses, so there are no trajectories to draw."
@@ -93,7 +86,7 @@ def trajectories(rows: Rows, seed: int, words: Words | None = None) -> dict[str,
     }
 
 
-def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
+def groups(rows: PlottedRows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
     """The groups to plot, and all clusters; above `_MOST_CLUSTERS` clusters, the groups are easy and hard rows."""
     usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)
     if not rows.split:
@@ -117,14 +110,14 @@ def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Gr
     return sides_drawn, clusters
 
 
-def _sides(rows: Rows) -> list[tuple[str, BoolArray, str]]:
+def _sides(rows: PlottedRows) -> list[tuple[str, BoolArray, str]]:
     """(name, rows (n,), color) of easy and hard rows, or of all rows if they are not split."""
     if not rows.split:
         return [("rows", rows.valid, EASY)]
     return [("easy", rows.valid & ~rows.hard, EASY), ("hard", rows.valid & rows.hard, HARD)]
 
 
-def _labels(rows: Rows, chosen: IntArray, words: Words | None) -> list[str]:
+def _labels(rows: PlottedRows, chosen: IntArray, words: Words | None) -> list[str]:
     """Tooltips of the rows at ascending positions `chosen` (m,): first words and id."""
     ids = (
         [f"row {row:,}" for row in chosen.tolist()] if rows.ids is None else rows.ids.take(pa.array(chosen)).to_pylist()
@@ -178,7 +171,7 @@ def framed(x: str, y: str, **more: Any) -> dict[str, Any]:
 
 
 def bands(
-    rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int, words: Words | None = None
+    rows: PlottedRows, trajectories: Trajectories, drawn: list[Group], seed: int, words: Words | None = None
 ) -> dict[str, Any]:
     """Median and 10-90 % band of the loss per group at each checkpoint; a seeded sample of single rows."""
     steps = trajectories.steps.tolist()
@@ -246,7 +239,7 @@ def bin_edges(values: FloatArray, bins: int) -> Float64Array:
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
-def histogram(rows: Rows) -> dict[str, Any]:
+def histogram(rows: PlottedRows) -> dict[str, Any]:
     """Histogram of the difficulty of valid rows, hard and easy stacked; and the number of rows beyond its range."""
     values = rows.difficulty[rows.valid]
     edges = bin_edges(values, BINS)
@@ -279,7 +272,7 @@ def _log_axis(values: IntArray) -> dict[str, Any]:
     return {"type": "log", "tickvals": visible, "ticktext": [f"{tick:,}" for tick in visible]}
 
 
-def lengths(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
+def lengths(rows: PlottedRows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
     """Plot of difficulty against completion tokens for a seeded sample of valid rows, and the sample's size.
 
     A string that says why if there is no plot.

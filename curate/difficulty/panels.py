@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from curate.difficulty.figures import Rows, Trajectories, Words, histogram, lengths, trajectories
-from curate.types import BoolArray, FloatArray
+from curate.difficulty.figures import PlottedRows, Words, histogram, lengths, trajectories
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Rows to plot; see `curate.difficulty.figures.Rows`."""
-
-    ids: Any
-    difficulty: FloatArray
-    valid: BoolArray
-    hard: BoolArray
-    cluster: Any
-    tokens: Any
-    trajectories: Trajectories | None
-    split: bool = True
-
-
-def panels(rows: Rows, seed: int = 0, words: Words | None = None) -> Any:
+def panels(rows: PlottedRows, seed: int = 0, words: Words | None = None) -> Any:
     """A Figure of loss trajectories, the histogram of difficulty, and difficulty against length.
 
     Plots without data are omitted.

@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from curate.console.formatting import count, decimal, share
 from curate.console.presentation import Facts, Tabular
-from curate.difficulty.figures import Trajectories, Words
-from curate.difficulty.panels import Drawn, panels
+from curate.difficulty.panels import panels
 from curate.difficulty.reducible import Gains, Reducible
 from curate.errors import InputError
 from curate.types import BoolArray, FloatArray, IntArray
@@ -113,12 +112,8 @@ class Scores(Tabular):
 
     def plot(self) -> Any:
         """A plotly Figure: bands of the losses, the histogram of difficulty, difficulty against length."""
-        nowhere = np.zeros(len(self), np.bool_)
-        cluster = np.where(self.valid, 0, -2)
-        rows = Drawn(
-            self.ids, self.difficulty, self.valid, nowhere, cluster, self.tokens, _trajectories(self), split=False
-        )
-        return panels(rows)
+        hard, cluster = np.zeros(len(self), np.bool_), np.where(self.valid, 0, -2)
+        return panels(_plotted(self, hard, cluster, split=False))
 
     def take(self, rows: IntArray) -> Scores:
         """The given rows, in the given order."""
@@ -250,12 +245,20 @@ class Split(Tabular):
 
         words: returns the first words of rows, for tooltips.
         """
-        row_columns = (self.ids, self.difficulty, self.valid, self.hard, self.cluster, self.tokens)
-        return panels(Drawn(*row_columns, _trajectories(self)), words=words)
+        return panels(_plotted(self, self.hard, self.cluster, split=True), words=words)
 
 
-def _trajectories(of: Scores | Split) -> Trajectories | None:
-    return None if of.trajectory is None or of.steps is None else Trajectories(of.steps, of.trajectory)
+def _plotted(of: Scores | Split, hard: BoolArray, cluster: Any, *, split: bool) -> PlottedRows:
+    return PlottedRows(
+        ids=of.ids,
+        difficulty=of.difficulty,
+        valid=of.valid,
+        hard=hard,
+        cluster=cluster,
+        tokens=of.tokens,
+        trajectories=None if of.trajectory is None or of.steps is None else Trajectories(of.steps, of.trajectory),
+        split=split,
+    )
 
 
 def _range(values: FloatArray) -> str:

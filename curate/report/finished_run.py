@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.difficulty.figures import Trajectories
+from curate.difficulty.figures import PlottedRows, Trajectories
 from curate.difficulty.reducible import MOST_WRONG
 from curate.errors import InputError
 from curate.storage.id_lookup import IdIndex, places_of, same_ids
@@ -30,30 +30,20 @@ NO_SPLIT = "This folder has no tables/split.parquet."
 _NAME_BYTES = 400  # most bytes of the name of a source or reason
 
 
-@dataclass(frozen=True)
-class Rows:
+@dataclass(frozen=True, kw_only=True)
+class Rows(PlottedRows):
     """The n input rows, in the order of tables/split.parquet; fields that the run did not write are None.
 
-    ids: (n,) strings. difficulty: (n,) float32, NaN if invalid. valid, hard, noise_suspect, reducible: (n,) bool.
-    cluster: (n,) int32, -1 = noise, -2 = invalid. source: (n,) int32 index into `source_names`, -1 = null. tokens: (n,)
-    int32 completion tokens. copies: (n,) int32 planned occurrences. left_out: (reason, number of rows), most frequent
-    first.
+    difficulty: NaN if invalid. noise_suspect, reducible: (n,) bool. source: (n,) int32 index into `source_names`, -1 =
+    null. copies: (n,) int32 planned occurrences. left_out: (reason, number of rows), most frequent first.
     """
 
-    ids: pa.Array
-    difficulty: FloatArray
-    valid: _Mask
-    hard: _Mask
-    cluster: Counts
     noise_suspect: _Mask | None
     reducible: _Mask | None
     source: Counts | None
     source_names: tuple[str, ...]
-    tokens: Counts | None
     copies: Counts | None
     left_out: tuple[tuple[str, int], ...]
-    trajectories: Trajectories | None
-    split: bool = True
 
 
 @dataclass(frozen=True)
