@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Context:
 
     cache: a Cache, or a folder or URL; None = the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if there is
         one. engine: its workers compute; None = this process, or with torchrun its ranks.
+    log: called in this process with the step and the metrics of every optimizer step of a proxy; None = never.
     """
 
     cache: Cache | Path | str | None = None
@@ -29,6 +31,7 @@ class Context:
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
     engine: Engine | None = None
+    log: Callable[[int, Mapping[str, float]], None] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.cache, Cache):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -53,8 +54,9 @@ from curate.recipe import (
 from curate.run import Run, Scorer, measures_of
 from curate.seeds import derive_seed
 from curate.storage.destination import Destination, check_result_place, result_place
-from curate.storage.remote import holds_signature, without_secrets
+from curate.storage.remote import holds_signature, is_url, without_secrets
 from curate.tokenization.usable import Rules, check_usable, without_refused
+from curate.training.trackers import Callback, check_trackers, tracking
 
 
 class Pipeline(Component):
@@ -210,6 +212,7 @@ class Pipeline(Component):
         progress: Progress | bool = True,
         engine: Engine | None = None,
         write_as: WriteAs = "input",
+        log: Sequence[str | Callback] = (),
         **reading: Any,
     ) -> Curated:
         """Curate a dataset.
@@ -226,7 +229,10 @@ class Pipeline(Component):
             any cache key.
         write_as: the form of the rows in `out`: "input" keeps the input's columns, others replace them by those that
             trainers take, see `curate.data.trainer_forms`.
+        log: trackers of the proxy's training and, at its last step, of the split: "tensorboard", "wandb", "mlflow",
+            whose files are written beside `out` (OUT-log), or functions that are called with a step and its metrics.
         """
+        check_trackers(log)
         run = Run(self.proxy, cache, device, self.seed, as_progress(progress), gate=self.gate, engine=engine)
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
@@ -240,12 +246,24 @@ class Pipeline(Component):
         if write_as != "input":
             check_form(data.examples, write_as)
             data = replace(data, write_as=write_as)
-        curated = self.stages(data, run, scores)
+        with self.tracked(run, log, out):
+            curated = self.stages(data, run, scores)
         if out is not None:
             curated.write(out)
         for warning in curated.warnings:
             run.progress.warn(f"{warning.message} {warning.remedy}")
         return curated
+
+    @contextmanager
+    def tracked(self, run: Run, log: Sequence[str | Callback], out: Path | str | None) -> Iterator[None]:
+        """Send metrics of `run` to these trackers inside the context; their files are written to OUT-log."""
+        folder = Path("curate-log" if out is None else f"{Path(str(out)).name}-log")
+        if out is not None and not is_url(out):
+            folder = Path(out).parent / folder
+        with tracking(log, folder, folder.name.removesuffix("-log"), encode(self)) as run.log:
+            if any(isinstance(kind, str) for kind in log):
+                run.progress.note(f"  metrics go to {folder}")
+            yield
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:
         """Raise InputError for anything that would fail on these examples, before any work is done.
@@ -348,6 +366,8 @@ class Pipeline(Component):
             plan=fingerprint([plan.counts, list(plan.reasons)]),
         )
         results = (scores, split, diagnostics, plan, realized, stages)
+        if run.log is not None:
+            run.log(*_result_metrics(scores, split, plan))
         return Curated(self, loaded, run, *results, scored, contaminated, foretold=foretold)
 
     def foretold(self, split: Split, examples: Examples, run: Run) -> Foretold | None:
@@ -418,6 +438,20 @@ class Pipeline(Component):
             again = Run(self.proxy, run.store, run.device, seed, run.progress, engine=run.engine)
             others.append(self.split(self.score(loaded, again), loaded))
         return tuple(others)
+
+
+def _result_metrics(scores: Scores, split: Split, plan: Plan) -> tuple[int, dict[str, float]]:
+    """The step of the last checkpoint, and what the split and the plan came to."""
+    valid, hard = split.valid, split.hard & split.valid
+    metrics = {"rows": len(valid), "rows_hard": int(hard.sum()), "rows_planned": int(plan.counts.sum())}
+    values: dict[str, float] = {**metrics, "hard_share": float(hard.sum() / max(1, valid.sum()))}
+    losses, steps = scores.trajectory, scores.steps
+    if losses is None or steps is None or not len(steps):
+        return 0, values
+    for name, side in (("hard", hard), ("easy", valid & ~hard)):
+        if side.any():
+            values[f"loss_{name}"] = float(np.mean(losses[side, -1]))
+    return int(steps[-1]), values
 
 
 def curate_dataset(

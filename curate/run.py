@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -45,6 +45,8 @@ class Run:
     trained_on: examples that the proxy is trained on; None = those that are measured. Otherwise measured examples must
         begin with these, and further rows are measured on the kept checkpoints.
     engine: its workers train and measure the proxy; None = this process.
+    log: called with the step and the metrics of every optimizer step of the proxy, see `curate.training.trackers`; not
+        of proxies on parts of the rows, and not where workers of an engine train.
     """
 
     proxy: Proxy = field(default_factory=Proxy)
@@ -55,6 +57,7 @@ class Run:
     gate: Gate = field(default_factory=Gate)
     trained_on: Examples | None = None
     engine: Engine | None = None
+    log: Callable[[int, Mapping[str, float]], None] | None = None
     _traces: dict[str, Trace] = field(default_factory=dict, repr=False)
     _references: dict[str, Trace] = field(default_factory=dict, repr=False)
     _indexes: dict[str, GateIndex] = field(default_factory=dict, repr=False)
@@ -92,7 +95,8 @@ class Run:
         if cached is None or missing:
             measures_missing = list(missing.values())
             if self.trained_on is None:
-                trace = measure_checkpoints(examples, self.proxy, measures_missing, self.context)
+                context = replace(self.context, log=self.log)
+                trace = measure_checkpoints(examples, self.proxy, measures_missing, context)
             else:
                 trace = self._extended(self.trained_on, examples, measures_missing)
             if cached is not None:

@@ -17,6 +17,7 @@ from curate.finetuning.finetune import finetune
 from curate.finetuning.lora import LoRA
 from curate.recipe import apply_settings, component_names, parse_recipe
 from curate.storage.places import local_path
+from curate.training.trackers import tracker_names
 
 # Options named like the setting that they set: for every command that fine-tunes, and for this one only.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
@@ -157,7 +158,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         progress=Progress("auto" if first else "none"),
         fresh=options.fresh,
-        log=[part.strip() for part in (options.log or "").split(",") if part.strip()],
+        log=tracker_names(options.log),
         time_limit=None if options.time_limit is None else 60 * options.time_limit,
         **reading(options),
     )

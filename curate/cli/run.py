@@ -30,6 +30,7 @@ from curate.proxy.proxy import AUTO, length_in_steps
 from curate.storage.destination import Destination, result_place
 from curate.storage.places import local_path
 from curate.storage.remote import is_url
+from curate.training.trackers import tracker_names
 
 # Optimizer steps of the proxy in a preview, and rows that new problems are made from.
 _PREVIEW_STEPS = {"scratch": 60, "pretrained": 10}
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="first run N rows, drawn at random, through a short version of everything, into DIR-preview (try 200)",
+    )
+    parser.add_argument(
+        "--log", metavar="NAME,...", help="metrics of the proxy also to tensorboard, wandb, mlflow, into DIR-log"
     )
 
 
@@ -74,7 +78,7 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, requir
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
-    progress = new_progress()
+    progress, log = new_progress(), tracker_names(vars(options).get("log"))
     if options.reuse is None and options.more:
         raise InputError(f"{options.more[0]}: several datasets are for --reuse DIR; put the files in one folder")
     if options.reuse is not None and options.preview is not None:
@@ -102,7 +106,9 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if not options.fresh and is_first_rank() and destination.resume(inputs):
         progress.note(f"the result of these inputs was written before; its upload to {destination} is finished now")
         return _summary(destination, done_before=True)
-    curated = pipeline.stages(loaded, run_from(options, pipeline, progress), scores)
+    run = run_from(options, pipeline, progress)
+    with pipeline.tracked(run, log if is_first_rank() else (), options.out):
+        curated = pipeline.stages(loaded, run, scores)
     if not is_first_rank():
         return {}
     curated.write(options.out)

@@ -28,6 +28,7 @@ from curate.evaluation.config import Evaluation, parse_set
 from curate.finetuning.config import Finetuning, finetuning_from
 from curate.recipe import apply_settings, construct, grader_from, load_recipe, recipe_names, reweighter_from
 from curate.storage.places import local_path
+from curate.training.trackers import tracker_names
 from curate.validation.config import Addition, Validation
 from curate.validation.estimate import estimate_runs
 from curate.validation.validate import prepare_experiment, validate
@@ -114,7 +115,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
             _print_plan(result)
         return result
     limit = None if options.time_limit is None else 60 * options.time_limit
-    log = [part.strip() for part in (options.log or "").split(",") if part.strip()]
+    log = tracker_names(options.log)
     surroundings["engine"] = options.workers_of
     result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, log=log, **surroundings)
     if "stopped" in result:

@@ -21,7 +21,7 @@ from curate.finetuning.config import Finetuning
 from curate.finetuning.data import TrainingData, training_data
 from curate.finetuning.flops import flop_counts, peak_rate
 from curate.finetuning.job import Job, with_length
-from curate.finetuning.metrics import Callback, Metrics, Monitor, check_loggers
+from curate.finetuning.metrics import Metrics, Monitor
 from curate.finetuning.record import run_record
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.saving import save_model, write_rejected
@@ -32,6 +32,7 @@ from curate.recipe import encode
 from curate.reweighters import GivenWeights
 from curate.storage.places import check_place, local_path
 from curate.training.config import TrainConfig, learning_rate_factor
+from curate.training.trackers import Callback, check_trackers
 
 _SAVE_SECONDS = 300.0
 _SAVE_RATIO = 20  # writing checkpoints may take 1 / _SAVE_RATIO of the time
@@ -71,7 +72,7 @@ def finetune(
     loss or weights are no longer finite: diverged.json in the folder then names the rows. ExternalError: disk or hub.
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    check_loggers(log)
+    check_trackers(log)
     out = local_path(out)
     check_place(out)
     context = Context(cache=cache, device=device, seed=settings.seed, progress=as_progress(progress))

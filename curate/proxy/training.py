@@ -299,12 +299,17 @@ class ProxyTraining:
             resume=self.cache.get("proxies", self.key, resume_name(resumed)) if resumed else None,
             device=self.device,
             advance=advance,
+            log=None if self.context.log is None or rank() else self._logged,
         )
         for checkpoint in run:
             if rank() == 0:
                 self._store(checkpoint)
             barrier()
             yield checkpoint.step, checkpoint.tokens_seen
+
+    def _logged(self, record: training.StepRecord) -> None:
+        assert self.context.log is not None
+        self.context.log(record.step, record.metrics(record.step / self.schedule.steps_per_epoch))
 
     def _store(self, checkpoint: training.Checkpoint) -> None:
         """Store weights, and the state from which training resumes in place of the previous one."""

@@ -101,6 +101,17 @@ class StepRecord:
     micro_batch_tokens: int
     notes: tuple[str, ...] = ()
 
+    def metrics(self, epoch: float) -> dict[str, float]:
+        """What trackers are told about the step. epoch: passes over the rows so far."""
+        return {
+            "epoch": round(epoch, 4),
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "gradient_norm": self.gradient_norm,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+        }
+
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
     """Learning rate of the update after `step` updates, as a fraction of the peak.

@@ -13,13 +13,13 @@ from curate.data.examples import Examples
 from curate.engine.protocol import Engine
 from curate.errors import ExternalError
 from curate.finetuning.config import Finetuning
-from curate.finetuning.metrics import Callback
 from curate.models.loading import quiet
 from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
 from curate.optimizers import SAM, FunctionalSAM
 from curate.reweighters import GivenWeights
 from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
+from curate.training.trackers import Callback
 from curate.validation.arms import Arm, Arms
 from curate.validation.config import BASELINE, FRONT, SHARP, Budget, Validation, copying
 from curate.validation.evaluation_rows import Prepared

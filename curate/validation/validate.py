@@ -18,13 +18,13 @@ from curate.difficulty.scores import Scores
 from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.finetuning.job import tokenized, with_length
-from curate.finetuning.metrics import Callback, check_loggers
 from curate.models.initialization import has_initial_weights
 from curate.models.trained_template import choose_template
 from curate.run import Run
 from curate.storage.places import expanded, local_path
 from curate.storage.temporary import temporary_folder
 from curate.tokenization.usable import Rules, check_usable, without_refused
+from curate.training.trackers import Callback, check_trackers
 from curate.validation.arms import Arms
 from curate.validation.config import (
     REDUCIBLE,
@@ -71,7 +71,7 @@ def validate(
     Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
     ExternalError if a disk, hub or server fails.
     """
-    check_loggers(log)
+    check_trackers(log)
     experiment = prepare_experiment(
         data,
         settings,

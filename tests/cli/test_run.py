@@ -49,6 +49,19 @@ def test_progress_is_plain_lines_on_stderr(data: Path, tmp_path: Path, scores: P
     assert f"dataset  {tmp_path / 'out' / 'data'}" in done.out
 
 
+def test_metrics_go_to_trackers_beside_the_result(finished: Finished, tmp_path: Path, call: Call) -> None:
+    pytest.importorskip("tensorboard")
+    out = tmp_path / "out"
+    done = call("run", finished.data, "--out", out, *finished.arguments, "--log", "tensorboard")
+    assert done.status == 0
+    assert f"metrics go to {tmp_path / 'out-log'}" in done.err
+    assert any((tmp_path / "out-log" / "tensorboard").iterdir())
+    assert contents(out) == contents(finished.out)
+    refused = call("run", tmp_path / "missing.jsonl", "--out", out, "--log", "neptune")
+    assert refused.status == 2
+    assert "choose from tensorboard, wandb, mlflow" in refused.error
+
+
 def test_same_inputs_again_have_nothing_to_do(finished: Finished, call: Call) -> None:
     before = _tree(finished.out), _tree(finished.cache)
     again = call("run", finished.data, "--out", finished.out, *finished.arguments, "--json")

@@ -80,7 +80,7 @@ HOMES = {
     },
     "trl": set(),
     "vllm": set(),
-    "wandb": {"curate/finetuning/metrics.py"},
+    "wandb": {"curate/training/trackers.py"},
 }
 # Imported inside functions only: whoever does not need them should not wait for them.
 LATE = {
