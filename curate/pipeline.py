@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -54,9 +53,9 @@ from curate.recipe import (
 from curate.run import Run, Scorer, measures_of
 from curate.seeds import derive_seed
 from curate.storage.destination import Destination, check_result_place, result_place
-from curate.storage.remote import holds_signature, is_url, without_secrets
+from curate.storage.remote import holds_signature, without_secrets
 from curate.tokenization.usable import Rules, check_usable, without_refused
-from curate.training.trackers import Callback, check_trackers, tracking
+from curate.training.trackers import Callback, check_trackers
 
 
 class Pipeline(Component):
@@ -246,24 +245,13 @@ class Pipeline(Component):
         if write_as != "input":
             check_form(data.examples, write_as)
             data = replace(data, write_as=write_as)
-        with self.tracked(run, log, out):
+        with run.tracked(log, out, encode(self)):
             curated = self.stages(data, run, scores)
         if out is not None:
             curated.write(out)
         for warning in curated.warnings:
             run.progress.warn(f"{warning.message} {warning.remedy}")
         return curated
-
-    @contextmanager
-    def tracked(self, run: Run, log: Sequence[str | Callback], out: Path | str | None) -> Iterator[None]:
-        """Send metrics of `run` to these trackers inside the context; their files are written to OUT-log."""
-        folder = Path("curate-log" if out is None else f"{Path(str(out)).name}-log")
-        if out is not None and not is_url(out):
-            folder = Path(out).parent / folder
-        with tracking(log, folder, folder.name.removesuffix("-log"), encode(self)) as run.log:
-            if any(isinstance(kind, str) for kind in log):
-                run.progress.note(f"  metrics go to {folder}")
-            yield
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:
         """Raise InputError for anything that would fail on these examples, before any work is done.
@@ -366,8 +354,7 @@ class Pipeline(Component):
             plan=fingerprint([plan.counts, list(plan.reasons)]),
         )
         results = (scores, split, diagnostics, plan, realized, stages)
-        if run.log is not None:
-            run.log(*_result_metrics(scores, split, plan))
+        run.log_result(scores, split, int(plan.counts.sum()))
         return Curated(self, loaded, run, *results, scored, contaminated, foretold=foretold)
 
     def foretold(self, split: Split, examples: Examples, run: Run) -> Foretold | None:
@@ -438,20 +425,6 @@ class Pipeline(Component):
             again = Run(self.proxy, run.store, run.device, seed, run.progress, engine=run.engine)
             others.append(self.split(self.score(loaded, again), loaded))
         return tuple(others)
-
-
-def _result_metrics(scores: Scores, split: Split, plan: Plan) -> tuple[int, dict[str, float]]:
-    """The step of the last checkpoint, and what the split and the plan came to."""
-    valid, hard = split.valid, split.hard & split.valid
-    metrics = {"rows": len(valid), "rows_hard": int(hard.sum()), "rows_planned": int(plan.counts.sum())}
-    values: dict[str, float] = {**metrics, "hard_share": float(hard.sum() / max(1, valid.sum()))}
-    losses, steps = scores.trajectory, scores.steps
-    if losses is None or steps is None or not len(steps):
-        return 0, values
-    for name, side in (("hard", hard), ("easy", valid & ~hard)):
-        if side.any():
-            values[f"loss_{name}"] = float(np.mean(losses[side, -1]))
-    return int(steps[-1]), values
 
 
 def curate_dataset(

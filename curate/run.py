@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +17,7 @@ from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
 from curate.devices.precision import Precision
 from curate.difficulty.reducible import Gains, gains
-from curate.difficulty.scores import Scores
+from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split_warnings import Truncated
 from curate.engine.protocol import Engine
 from curate.errors import InputError
@@ -34,6 +35,8 @@ from curate.proxy.trace import (
 )
 from curate.proxy.untrained import Untrained
 from curate.storage.cache import Cache
+from curate.storage.remote import is_url
+from curate.training.trackers import Callback, tracking
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Run:
     gate: Gate = field(default_factory=Gate)
     trained_on: Examples | None = None
     engine: Engine | None = None
-    log: Callable[[int, Mapping[str, float]], None] | None = None
+    log: Callback | None = None
     _traces: dict[str, Trace] = field(default_factory=dict, repr=False)
     _references: dict[str, Trace] = field(default_factory=dict, repr=False)
     _indexes: dict[str, GateIndex] = field(default_factory=dict, repr=False)
@@ -103,6 +106,30 @@ class Run:
                 trace.values.update(cached.values)
             self._traces[key] = cached = trace
         return cached
+
+    @contextmanager
+    def tracked(self, trackers: Sequence[str | Callback], out: Path | str | None, recipe: Any) -> Iterator[None]:
+        """Send the metrics of this run to the trackers inside the context; their files are written to OUT-log."""
+        folder = Path("curate-log" if out is None else f"{Path(str(out)).name}-log")
+        if out is not None and not is_url(out):
+            folder = Path(out).parent / folder
+        if any(isinstance(tracker, str) for tracker in trackers):
+            self.progress.note(f"  metrics go to {folder}")
+        with tracking(trackers, folder, folder.name.removesuffix("-log"), recipe) as self.log:
+            yield
+
+    def log_result(self, scores: Scores, split: Split, planned: int) -> None:
+        """Log what the split came to, at the step of the last checkpoint. planned: rows in the result."""
+        if self.log is None:
+            return
+        valid, hard = split.valid, split.hard & split.valid
+        values: dict[str, float] = {"rows": len(valid), "rows_hard": int(hard.sum()), "rows_planned": planned}
+        values |= {"hard_share": float(hard.sum() / max(1, valid.sum()))}
+        final, steps = scores.final_loss, scores.steps
+        for name, side in (("hard", hard), ("easy", valid & ~hard)):
+            if final is not None and side.any():
+                values[f"loss_{name}"] = float(final[side].mean())
+        self.log(int(steps[-1]) if steps is not None and len(steps) else 0, values)
 
     def reference_trace(self, examples: Examples, reference: Examples | None, proxy: Proxy) -> Trace:
         """Losses of examples under a model that is not trained on them; `facts` then describes that model.

@@ -76,14 +76,20 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
     if isinstance(kind, pa.ExtensionType) and pa.types.is_string(storage.type):
         return _texts(storage)
     said = _spoken if is_turns(kind) else _json
-    return pa.array([None if value is None else said(value) for value in storage.to_pylist()], pa.large_string())
+    return pa.array([said(value) if value.is_valid else None for value in storage], pa.large_string())
 
 
-def _spoken(turns: list[dict[str, Any]]) -> str:
-    return "\n\n".join(": ".join(_json(part) for part in turn.values() if part is not None) for turn in turns)
+def _spoken(turns: pa.Scalar) -> str:
+    return "\n\n".join(": ".join(_json(part) for part in turn.values() if part.is_valid) for turn in turns)
 
 
-def _json(value: Any) -> str:
+def _json(scalar: pa.Scalar) -> str:
+    try:
+        value = scalar.as_py()
+    except UnicodeDecodeError as error:
+        return f"[not valid UTF-8: {error.reason}]"
+    except (ValueError, OverflowError):  # Python's dates end in the year 9999, Arrow's do not
+        return "[a value that Python cannot hold]"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
