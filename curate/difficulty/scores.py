@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from curate.console.formatting import count, decimal, share
 from curate.console.presentation import Facts, Tabular
+from curate.difficulty.figures import PlottedRows, Trajectories, Words
 from curate.difficulty.panels import panels
 from curate.difficulty.reducible import Gains, Reducible
 from curate.errors import InputError
