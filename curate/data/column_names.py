@@ -73,6 +73,7 @@ PAIR_NAMES = (
     ("response_chosen", "response_rejected"),
     ("preferred", "dispreferred"),
     ("response_j", "response_k"),
+    ("response", "rejected_response"),
 )
 LABEL_NAMES = ("label", "kto_tag")
 ROLES = (
@@ -98,6 +99,10 @@ UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
         "is not read; where it is the reasoning before an answer, write it into the answer, in <think> and </think>",
     ),
     (("image", "images", "video", "videos", "audio", "audios"), "is kept, but no model sees it"),
+    (
+        ("loss_weight", "sample_weight", "example_weight"),
+        "is kept, but every row counts the same; curate finetune weighs rows with {use: GivenWeights, column: NAME}",
+    ),
     (("chat_template_kwargs",), "is kept, but chat templates get nothing of it"),
     (
         ("rejected", "rejected_response", "rejected_answer", "dispreferred"),

@@ -84,10 +84,11 @@ def _check_role(role: str, column: str = "") -> None:
 
 def may_be_pairs(names: Iterable[str], roles: Iterable[str], shape: str | None) -> bool:
     """Whether the names, roles or shape suggest preference pairs or labeled completions."""
-    pair_names = {*LABEL_NAMES, *(chosen for chosen, _ in PAIR_NAMES)}
+    plain = {name.casefold() for name in names}
     return (
         shape in PAIR_SHAPES
-        or not pair_names.isdisjoint(map(str.casefold, names))
+        or not plain.isdisjoint(LABEL_NAMES)
+        or any({*pair} <= plain for pair in PAIR_NAMES)
         or any(r in PAIR_ROLES for r in roles)
     )
 

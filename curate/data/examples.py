@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from curate.console.presentation import Facts, Presented
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
 from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
-from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
+from curate.data.messages import concatenated_turns, conversations, has_tool_results, is_read_anew, turns
 from curate.data.row_store import row_store
 from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
 from curate.data.turns import Turn, as_context
@@ -231,6 +231,10 @@ class Examples(Presented):
         anew = message_options or any(is_read_anew(column, keys) for column in columns)
         reading = ["2", *message_options] if anew else []
         reading += ["the prompt is context"] if self._answers_in_prompt() else []
+        # Of those that are too long, earlier releases cut the question before the tools, and no rounds of calls.
+        rounds = self.shape == "messages" and any(has_tool_results(column, keys) for column in columns)
+        cut_anew = rounds or (self.shape == "messages" and "tools" in self.columns)
+        reading += ["tools and rounds are cut first"] if cut_anew else []
         return [("reading", pa.array(reading, pa.string()))] if reading else []
 
     def _answers_in_prompt(self) -> bool:

@@ -153,6 +153,15 @@ def is_read_anew(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
     return any(keys.canonical(name) != _EARLIER.get(name, name) or keys.canonical(name) == CALL for name in names)
 
 
+def has_tool_results(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
+    """Whether any turn of the conversations is the result of a tool."""
+    plain = plain_keys(column.type.value_type, keys)
+    if plain is None:
+        return any(pc.any(pc.equal(turns(chunk, keys)[1], "tool")).as_py() for chunk in column.chunks)
+    names = (name for chunk in column.chunks for name in decoded(pc.unique(_roles(chunk, plain[0]).drop_null())))
+    return any(keys.canonical(name) == "tool" for name in names)
+
+
 def _roles(array: pa.Array, key: str) -> pa.Array:
     return pc.struct_field(pc.list_flatten(array), key).cast(pa.large_string())
 

@@ -29,7 +29,7 @@ _NAMES = {
     "assistant": ("gpt", "model", "bot", "chatgpt", "chatbot", "ai", "agent", "llm", "claude", "bing", "gpt4", "gpt-4"),
     "tool": (
         *("function", "observation", "ipython", "tool_response", "function_response", "tool_result"),
-        *("tool-response", "function-response", "tool_output"),
+        *("tool-response", "function-response", "tool_output", "environment"),
     ),
     CALL: ("tool_call", "function-call", "tool-call", "tool_calls"),
 }
@@ -236,6 +236,11 @@ class _Parts:
             ]
         elif kind in ("tool_use", "tool_call"):
             self.add_calls(part)
+        elif isinstance(called := part.get("functionCall") or part.get("function_call"), dict):  # Gemini
+            self.add_calls(called)
+        elif isinstance(answered := part.get("functionResponse") or part.get("function_response"), dict):
+            said = json.dumps(answered.get("response"), ensure_ascii=False)
+            self.results.append({"role": "tool", "content": said, "name": str(answered.get("name", ""))})
         elif kind == "tool_result":
             inner = _Parts()
             inner.add(part.get("content"))

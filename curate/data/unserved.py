@@ -58,7 +58,7 @@ _MOST_CHARACTERS = 290  # of a message with a command
 
 def unserved(schema: pa.Schema) -> str | None:
     """Message about an unsupported kind of data with a remedy, judged by its columns; None if they do not tell."""
-    for explain in (_tree, _token_ids, _steps, _several, _compared, _prompts):
+    for explain in (_tree, _token_ids, _segments, _steps, _several, _compared, _prompts):
         explanation = explain(_fields(schema))
         if explanation is not None:
             return explanation
@@ -213,6 +213,19 @@ def _no_messages(name: str) -> str:
     return (
         f"column {name!r} holds text that is no JSON list of messages; write it with json.dumps, as "
         '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+    )
+
+
+def _segments(fields: dict[str, pa.Field]) -> str | None:
+    """Message about axolotl's input_output format; None if the columns are not of it."""
+    kind = fields["segments"].type if "segments" in fields else pa.null()
+    item = kind.value_type if _is_list(kind) else pa.null()
+    if not pa.types.is_struct(item) or not {"label", "text"} <= {*item.names}:
+        return None
+    return (
+        f"column {fields['segments'].name!r} holds segments of text with labels (axolotl's input_output), which "
+        "contain a chat template already; write the turns as `messages`, with train: false if a label is false, or the "
+        "text before the labeled segment as `prompt` and that segment as `completion`"
     )
 
 

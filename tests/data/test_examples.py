@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from curate.data.columns import recognize
 from curate.data.examples import Examples, content_ids, example_ids, hash_columns
+from curate.data.readers import read
 from curate.errors import InputError
 
 QA = {"prompt": "question", "completion": "answer"}
@@ -264,3 +266,22 @@ def test_examples_refuse_what_does_not_belong_together() -> None:
         Examples(qa_table(), pa.array(list("123456")), "qa", QA)
     with pytest.raises(InputError, match="role 'text' names column 'body'"):
         Examples(qa_table(), pa.array(list("123456")), "text", {"text": "body"})
+
+
+def test_work_on_chats_with_tools_is_keyed_anew_since_what_is_cut_of_long_ones_changed() -> None:
+    """Fingerprints of the release before, by which its caches are keyed; plain chats, weights and prompts keep them."""
+    asked, said = ({"role": role, "content": text} for role, text in (("user", "q"), ("assistant", "a")))
+    tools = '[{"name": "f"}]'
+    rows: list[tuple[dict[str, Any], str, bool]] = [
+        ({"messages": [asked, said]}, "17107428e628d4adc6900d5f73479c7c", True),
+        ({"messages": [asked, {**said, "weight": 0}, asked, said]}, "b7f7bfd2967272b506d5f0efc4148ff1", True),
+        ({"prompt": "q", "completion": "a", "tools": tools}, "61274019be29b5cedccffaf2a31babe1", True),
+        ({"messages": [asked, said], "tools": tools}, "992eeb6f33429f523d45c0a170ea7158", False),
+        (
+            {"messages": [asked, said, {"role": "tool", "content": "1"}, said]},
+            "6e031cd2f34f57af81b5794df455134d",
+            False,
+        ),
+    ]
+    for row, earlier, same in rows:
+        assert (read([row]).examples.fingerprint() == earlier) is same, row

@@ -58,6 +58,7 @@ def test_messages_of_every_usual_form_are_the_same_turns(messages: list[Any]) ->
         {"from": "function_call", "value": '[{"name": "add", "arguments": "{\\"a\\": 1}"}]'},
         {"role": "tool_call", "content": '{"name": "add", "arguments": {"a": 1}}'},
         {"role": "assistant", "content": [{"type": "tool_use", "name": "add", "input": {"a": 1}}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "add", "args": {"a": 1}}}]},
     ],
 )
 def test_calls_of_every_usual_form_are_the_same_call(message: dict[str, Any]) -> None:
@@ -90,6 +91,11 @@ def test_results_of_tools() -> None:
         ({"role": "tool", "tool_call_id": "c1", "content": "3"}, {"content": "3", "tool_call_id": "c1"}),
         ({"role": "function", "name": "add", "content": "3"}, {"content": "3", "name": "add"}),
         ({"from": "observation", "value": "3"}, {"content": "3"}),
+        ({"role": "environment", "content": "3"}, {"content": "3"}),
+        (
+            {"role": "function", "parts": [{"functionResponse": {"name": "add", "response": {"sum": 3}}}]},
+            {"content": '{"sum": 3}', "name": "add"},
+        ),
         ({"role": "ipython", "content": [{"type": "text", "text": "3"}]}, {"content": "3"}),
         ({"role": "tool", "content": {"sum": 3}}, {"content": '{"sum": 3}'}),
         ({"role": "tool", "content": None}, {"content": ""}),

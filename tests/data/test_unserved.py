@@ -53,6 +53,7 @@ TREE = {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text
             None,
         ),
         ({"input_ids": [1, 2], "labels": [-100, 2]}, "token ids", None),
+        ({"segments": [{"label": False, "text": "<s>q"}, {"label": True, "text": "a</s>"}]}, "segments of text", None),
         ({"prompt_input_ids": [1], "chosen_input_ids": [2]}, "token ids", None),
     ],
 )
