@@ -202,6 +202,8 @@ def _open_name(
     if not path.exists() and glob.has_magic(str(path)):
         return _open_glob(path, roles, split, config, text)
     if not path.exists():
+        if os.path.islink(path):
+            raise InputError(f"{name} is a link to {os.readlink(path)}, which does not exist{nearest_path(path)}")
         if isinstance(data, Path) or _looks_like_path(name):
             raise InputError(f"{name} does not exist{nearest_path(path)}")
         table, description, split, note = from_hub(name, split, config)

@@ -75,6 +75,8 @@ def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:
     (tmp_path / "trains.parquet" / "run.json").touch()  # a result
     fails(r"did you mean .*/train.parquet\?", tmp_path / "trainss.parquet")
     fails("missing.jsonl does not exist", "missing.jsonl")
+    (tmp_path / "link").symlink_to("elsewhere")  # without a suffix, like the name of a dataset on the hub
+    fails("link is a link to elsewhere, which does not exist", str(tmp_path / "link"))
     fails("split=train is for folders", tmp_path / "train.parquet", split="train")
 
 
