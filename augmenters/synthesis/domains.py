@@ -43,6 +43,11 @@ class Domain:
         """Whether problems have a final answer, which strategies and checks depend on."""
         return self.grader is None
 
+    @property
+    def of_calls(self) -> bool:
+        """Whether solutions are tool calls, compared by value."""
+        return isinstance(self.grader, JSON)
+
     def prompt(self, number: int) -> str:
         return prompt_file(self.prompts[number])
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from augmenters.synthesis.call_messages import call_messages
 from augmenters.synthesis.variant_group import VariantGroup
 from augmenters.synthesis.variants import KEPT, Variant
 from curate.data.columns import is_messages, is_text, message_keys
 from curate.data.examples import Examples
 from curate.data.json_columns import with_json_as
-from curate.data.message_style import written_like
+from curate.data.message_style import AsGiven, written_like
 from curate.data.surroundings import PREAMBLE
 from curate.data.turns import MessageKeys
 from curate.errors import InputError
@@ -54,7 +55,8 @@ def new_rows(
 ) -> NewRows:
     """The kept variants as rows of the input's columns.
 
-    Problem and solution are new; source and final answer are those of the parent row.
+    Problem and solution are new; source and final answer are those of the parent row. Where the parent's solution is
+    calls in a field of its message, they are taken over in that form: a right solution has the same calls.
     model: identity of the generator, part of the keys of requests; name: the generator's name in rows.
     copied: columns whose values are also copied from the parent. All other input columns are null: values of the
     parent need not hold for its variant.
@@ -110,7 +112,11 @@ def _cells(
         user_turns = [
             [*systems[row], {"role": "user", "content": text}] for row, text in zip(rows, problems, strict=True)
         ]
-        said = [[{"role": "assistant", "content": text}] for text in solutions]
+        calls = call_messages(sources)
+        said = [
+            [{"role": "assistant", "content": text} if (call := calls[row]) is None else AsGiven(call)]
+            for row, text in zip(rows, solutions, strict=True)
+        ]
         if "messages" in columns:
             cells[columns["messages"]] = [first + second for first, second in zip(user_turns, said, strict=True)]
         else:

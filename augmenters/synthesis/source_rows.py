@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from augmenters.synthesis.call_messages import call_messages
 from augmenters.synthesis.domains import MATHS, Domain, domain_of, tools_text
 from augmenters.synthesis.new_rows import check_schema
 from augmenters.synthesis.variants import SourceRow
@@ -15,6 +16,7 @@ from curate.data.examples import Examples
 from curate.data.surroundings import PREAMBLE, question_with
 from curate.data.turns import Turn
 from curate.errors import InputError
+from curate.tokenization.default_template import spoken
 from curate.types import IntArray
 from curate.verify import Verdict, grade, reference_answer
 from curate.verify.sandbox import check_sandbox, printed_answer, program_in
@@ -58,7 +60,9 @@ def check_shape(examples: Examples) -> None:
 
 def find_domain(examples: Examples, grader: Any, *, run_programs: bool) -> Domain:
     """The domain of the rows: graded by `grader`, or the one that fits them."""
-    return domain_of(examples, grader, lambda some: _pairs(some, with_tools=True), run_programs=run_programs)
+    return domain_of(
+        examples, grader, lambda some: _pairs(some, with_tools=True, with_calls=True), run_programs=run_programs
+    )
 
 
 def check_examples(examples: Examples, domain: Domain, *, run_programs: bool) -> None:
@@ -121,7 +125,7 @@ def _graded_rows(
     block: Examples, rows: IntArray, domain: Domain, usable: list[SourceRow], skipped: Counter[str]
 ) -> None:
     """Add the rows of a block that the domain's grader can grade, and whose own solutions it finds right."""
-    pairs = _pairs(block, with_tools=True)
+    pairs = _pairs(block, with_tools=True, with_calls=domain.of_calls)
     references = domain.references(block, pairs)
     cells, around = block.table.to_pylist(), block.surroundings(0, len(block))
     for place, (row, example_id) in enumerate(zip(rows.tolist(), block.ids.to_pylist(), strict=True)):
@@ -137,13 +141,16 @@ def _graded_rows(
             usable.append(SourceRow(row, example_id, *pair, reference, cells[place], tools))
 
 
-def _pairs(examples: Examples, *, with_tools: bool = False) -> list[tuple[str, str] | None]:
-    """(problem, solution) of each row, or None. with_tools: also of rows with tools."""
+def _pairs(examples: Examples, *, with_tools: bool = False, with_calls: bool = False) -> list[tuple[str, str] | None]:
+    """(problem, solution) of each row, or None. with_tools: also of rows with tools; with_calls: also of rows whose
+    solution is calls in a field of a message, as text."""
     n = len(examples)
     if examples.shape == "messages":
+        writable = call_messages(examples) if with_calls else [None] * n
+        rows = zip(examples.conversations(0, n), examples.surroundings(0, n), writable, strict=True)
         return [
-            None if around.tools and not with_tools else _of_turns(turns)
-            for turns, around in zip(examples.conversations(0, n), examples.surroundings(0, n), strict=True)
+            None if around.tools and not with_tools else _of_turns(turns, with_calls=call is not None)
+            for turns, around, call in rows
         ]
     if examples.shape == "instruction":
         inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
@@ -162,13 +169,16 @@ def _pairs(examples: Examples, *, with_tools: bool = False) -> list[tuple[str, s
     ]
 
 
-def _of_turns(turns: list[Turn]) -> tuple[str, str] | None:
-    spoken = [turn for turn in turns if turn["role"] not in PREAMBLE]
-    if [turn["role"] for turn in spoken] != ["user", "assistant"]:
+def _of_turns(turns: list[Turn], *, with_calls: bool) -> tuple[str, str] | None:
+    parts = [turn for turn in turns if turn["role"] not in PREAMBLE]
+    if [turn["role"] for turn in parts] != ["user", "assistant"]:
         return None
-    if "tool_calls" in spoken[1] or not spoken[1].get("train", True):
+    asked, answered = parts
+    calls = answered.get("tool_calls")
+    if (calls and not with_calls) or not answered.get("train", True):
         return None
-    problem, solution = (turn["content"] for turn in spoken)
+    problem = asked["content"]
+    solution = spoken({"content": "", "tool_calls": calls}) if calls else answered["content"]
     return (problem, solution) if problem.strip() and solution.strip() else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -17,13 +17,20 @@ from curate.data.turns import ANSWERS, ASKS, CONTENT_KEYS, ROLE_KEYS, USUAL, Mes
 _LOOKED_AT = 64  # conversations
 
 
+class AsGiven(NamedTuple):
+    """A message that has the keys and the form of the column already."""
+
+    message: dict[str, Any]
+
+
 def written_like(
-    conversations: Sequence[Sequence[Turn]], given: pa.ChunkedArray, keys: MessageKeys = USUAL
+    conversations: Sequence[Sequence[Turn | AsGiven]], given: pa.ChunkedArray, keys: MessageKeys = USUAL
 ) -> pa.Array:
     """(n,) conversations in the type of the column `given`, with its keys and speaker names.
 
-    conversations: turns of role and content only. If `given` holds exchanges (objects of a question and its answer),
-    turns must be pairs of user and assistant, optionally after a system message.
+    conversations: turns of role and content only, or messages in the form of the column. If `given` holds exchanges
+    (objects of a question and its answer), turns must be pairs of user and assistant, optionally after a system
+    message.
     """
     sample = values_of(given.slice(0, _LOOKED_AT).combine_chunks())
     messages = [message for conversation in sample for message in conversation or () if isinstance(message, dict)]
@@ -34,7 +41,10 @@ def written_like(
     values: list[Any]
     if not role and ask is not None:
         answer = next(key for key in ANSWERS if key in first)
-        values = [list(_exchanges(turns, ask, answer)) for turns in conversations]
+        values = [
+            list(_exchanges([turn for turn in turns if not isinstance(turn, AsGiven)], ask, answer))
+            for turns in conversations
+        ]
     else:
         role = role or ROLE_KEYS[0]
         spoken: list[str] = [message[role] for message in messages if isinstance(message.get(role), str)]
@@ -42,7 +52,12 @@ def written_like(
         names = {"user": "human", "assistant": "gpt", **names} if role == "from" else names
         in_parts = all(isinstance(message.get(content), list) for message in messages) and bool(messages)
         values = [
-            [{role: names.get(turn["role"], turn["role"]), content: _said(turn, in_parts)} for turn in turns]
+            [
+                turn.message
+                if isinstance(turn, AsGiven)
+                else {role: names.get(turn["role"], turn["role"]), content: _said(turn, in_parts)}
+                for turn in turns
+            ]
             for turns in conversations
         ]
     kind = given.type
@@ -72,6 +87,8 @@ def _encoded(value: Any, kind: pa.DataType) -> Any:
         return dumps(value)
     if is_list(kind):
         return [_encoded(item, kind.value_type) for item in value]
+    if pa.types.is_map(kind):
+        return list(value.items())
     if pa.types.is_struct(kind):
         return {member.name: _encoded(value[member.name], member.type) for member in kind if member.name in value}
     return value

@@ -17,11 +17,11 @@ CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
 # Keys of the question and of the answer in an object that holds a whole exchange instead of one message.
 ASKS = ("human", "user", "input", "prompt", "question", "instruction", "query")
 ANSWERS = ("assistant", "gpt", "bot", "chatbot", "model", "output", "response", "completion", "answer")
-_REASONING = ("reasoning_content", "thinking", "reasoning")
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 WEIGHT_KEYS = ("weight", "loss_weight", "train", "training", "loss")
 _CALLS = ("tool_calls", "function_call")
 # Keys of a message, besides role and content, that change what a model reads or learns of it.
-FURTHER_KEYS = frozenset([*_REASONING, *WEIGHT_KEYS, *_CALLS, "name", "tool_call_id"])
+FURTHER_KEYS = frozenset([*REASONING_KEYS, *WEIGHT_KEYS, *_CALLS, "name", "tool_call_id"])
 
 CALL = "function_call"  # a turn whose content is a tool call, as ShareGPT data has it
 _NAMES = {
@@ -123,7 +123,7 @@ class TurnReader:
             for key in _CALLS:
                 if message.get(key):
                     parts.add_calls(message[key])
-            reasoning = _first(message, _REASONING)
+            reasoning = _first(message, REASONING_KEYS)
             if isinstance(reasoning, str) and reasoning:
                 parts.reasoning.insert(0, reasoning)
             if parts.calls:

@@ -138,7 +138,7 @@ def reviewed_rows(directory: Path, journal: Journal, *, only_accepted: bool) -> 
     """The rows of a finished run with a column of verdicts, and edited texts in place of the generated ones.
 
     only_accepted: drop new problems that were neither accepted nor edited. Raises InputError if the data already has
-    such a column, or was changed.
+    such a column, or was changed, or if a row does not hold the text that was edited.
     """
     record = read_finished(directory)
     check_files(directory, record, _REMEDY, "data/")
@@ -175,9 +175,11 @@ def _with_texts(table: pa.Table, row: int, problem: NewProblem, review: Review) 
     """The table with the generated texts of one row replaced by edited ones, at any depth of its cells."""
     texts = {problem.problem: review.problem, problem.solution: review.solution}
     new = {old: text for old, text in texts.items() if text is not None and text != old}
+    unfound = set(new)
     for place, field in enumerate(table.schema):
         cell = table[field.name][row].as_py()
         changed = _replaced(cell, new)
+        unfound = {old for old in unfound if _replaced(cell, {old: new[old]}) == cell}
         if changed != cell:
             cell_column = pa.chunked_array([pa.array([changed], field.type)])
             column = table[field.name]
@@ -185,6 +187,11 @@ def _with_texts(table: pa.Table, row: int, problem: NewProblem, review: Review) 
             table = table.set_column(
                 place, field, pa.chunked_array([c for part in parts for c in part.chunks], field.type)
             )
+    if unfound:
+        raise InputError(
+            f"an edited text cannot take the place of the one in {problem.example_id}, whose solution is tool calls in "
+            "a field of a message; take that verdict back with `curate review` (u), and accept or reject it"
+        )
     return table
 
 

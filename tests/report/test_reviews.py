@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,6 +107,9 @@ def test_messages_are_edited_inside(directory: Path) -> None:
     changed = _with_texts(table, 1, problem, review)["messages"].to_pylist()
     assert changed[0][0]["content"] == "other"
     assert [turn["content"] for turn in changed[1]] == ["new?", problem.solution]
+    turns[1]["content"] = ""  # as where the solution is calls in a field
+    with pytest.raises(InputError, match="an edited text cannot take the place"):
+        _with_texts(pa.table({"messages": [turns]}), 0, problem, replace(review, solution="other"))
 
 
 def test_a_folder_without_new_problems_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from augmenters import Synthesize
-from augmenters.synthesis.domains import MATHS, tools_text
+from augmenters.synthesis.domains import MATHS, Domain, tools_text
 from augmenters.synthesis.source_rows import find_domain, source_rows
 from curate import InputError, Run, fold, read, realize
-from curate.graders import JSON, Tests
+from curate.data.examples import Examples
+from curate.graders import JSON, Exact, Tests
 from curate.verify import Verdict
 from tests.fixtures.domains import CallsWriter, CodeWriter, calls, programs
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, rows
@@ -52,6 +54,64 @@ def test_tool_calls_are_graded_by_value_and_see_their_tools(tmp_path: Path) -> N
     assert all(row["tools"] == calls(1)["tools"][0].as_py() and "<tool_call>" in row["completion"] for row in new)
     assert set(record["checks"]) >= {"different", "second_route"}
     assert record["checks"]["grounded"]["made"] == 0  # says nothing of calls
+
+
+def in_messages(form: str, n: int) -> list[dict[str, Any]]:
+    """The rows of `calls` as messages, with the calls in fields of several forms."""
+    rows = []
+    for k, row in enumerate(calls(n).to_pylist()):
+        call = json.loads(row["completion"].strip().removeprefix("<tool_call>").removesuffix("</tool_call>"))
+        asks, answers = {"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": f"At once, {k}."}
+        text = json.dumps(call["arguments"])
+        if form == "text":
+            answers["tool_calls"] = [{"id": f"c{k}", "type": "function", "function": {**call, "arguments": text}}]
+        elif form == "objects":
+            answers |= {
+                "content": None,
+                "tool_calls": [{"type": "function", "function": call}],
+                "reasoning_content": "hm",
+            }
+        elif form == "one call":
+            answers["function_call"] = {**call, "arguments": text}
+        elif form == "parts":
+            used = {"type": "tool_use", "id": f"c{k}", "name": "book", "input": call["arguments"]}
+            answers["content"] = [{"type": "text", "text": "At once."}, used]
+        else:
+            asks = {"from": "human", "value": row["prompt"]}
+            answers = {"from": "function_call", "value": json.dumps(call)}
+        system = {"system": "You book rooms."} if form == "sharegpt" else {}
+        rows.append({"messages": [asks, answers], "tools": json.loads(row["tools"]), **system})
+    return rows
+
+
+@pytest.mark.parametrize("form", ["text", "objects", "one call", "parts", "sharegpt"])
+def test_calls_in_fields_of_messages_are_written_in_their_form(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in in_messages(form, 6)))
+    data = read(path).examples
+    plan = fold([Synthesize(noise_guard=0, variants=1, generator=CallsWriter())], all_hard(data))
+    (realized,) = realize(plan, data, Run(cache=tmp_path / "cache"))
+    assert realized.summary.record["rows"]["started from"] == 6
+    assert realized.summary.record["outcomes"]["kept"] == len(realized.rows.ids) > 0
+    parents = dict(zip(data.ids.to_pylist(), data.conversations(0, 6), strict=True))
+    read_back = Examples(realized.rows.table, pa.array(realized.rows.ids), data.shape, data.columns)
+    for turns, parent in zip(read_back.conversations(0, len(read_back)), realized.rows.source_ids, strict=True):
+        *before, answer = turns
+        assert answer["tool_calls"] == parents[parent][-1]["tool_calls"]
+        assert (answer["content"], "reasoning_content" in answer) == (
+            "",
+            False,
+        )  # those were about the parent's request
+        assert before[:-1] == parents[parent][:-2]  # the system message
+        assert "stay in room" in before[-1]["content"]
+    tools = [around.tools for around in read_back.surroundings(0, len(read_back))]
+    assert tools == [data.surroundings(0, 1)[0].tools] * len(read_back)
+
+
+def test_calls_in_fields_are_left_to_the_grader_that_compares_them() -> None:
+    data = read(pa.Table.from_pylist(in_messages("text", 3))).examples
+    assert [row.solution[:11] for row in source_rows(data, np.arange(3), Domain(JSON())).rows] == ["<tool_call>"] * 3
+    assert source_rows(data, np.arange(3), Domain(Exact())).skipped == {"not one problem with one solution": 3}
 
 
 def test_what_grades_the_rows_is_found() -> None:
