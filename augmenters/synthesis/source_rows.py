@@ -147,10 +147,10 @@ def _pairs(examples: Examples, *, with_tools: bool = False, with_calls: bool = F
     n = len(examples)
     if examples.shape == "messages":
         writable = call_messages(examples) if with_calls else [None] * n
-        rows = zip(examples.conversations(0, n), examples.surroundings(0, n), writable, strict=True)
+        conversations = zip(examples.conversations(0, n), examples.surroundings(0, n), writable, strict=True)
         return [
             None if around.tools and not with_tools else _of_turns(turns, with_calls=call is not None)
-            for turns, around, call in rows
+            for turns, around, call in conversations
         ]
     if examples.shape == "instruction":
         inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
