@@ -10,7 +10,10 @@ from typing import Any
 
 from curate.errors import CurateError, ExternalError, InputError
 
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS, _GREETING_SECONDS = 5.0, 20.0
+# What a client of HTTP/2, which gRPC speaks, sends first, with empty settings; a server answers with its own settings.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4  # type of such a frame, its fourth byte
 _DOCS = "see docs/ray.md"
 
 
@@ -65,12 +68,20 @@ def _check_answers(address: str) -> None:
         raise InputError(
             f"--address {address!r} is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT"
         )
+    remedy = "start one with `ray start --head`, or correct --address"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.settimeout(_GREETING_SECONDS)
+            connection.sendall(_HELLO)
+            answer = connection.recv(9)
+    except TimeoutError as error:
+        raise ExternalError(f"no Ray cluster answers at {address} (it accepts connections only); {remedy}") from error
     except OSError as error:
-        raise ExternalError(
-            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or correct --address"
-        ) from error
+        raise ExternalError(f"no Ray cluster answers at {address} ({error}); {remedy}") from error
+    if answer[3:4] != bytes([_SETTINGS]):
+        raise ExternalError(f"what answers at {address} is no Ray cluster; {remedy}")
 
 
 def _check_same(ray: Any, address: str) -> None:

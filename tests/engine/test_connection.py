@@ -1,6 +1,8 @@
 """What is said where there is no cluster, or none that lets us in."""
 
+import contextlib
 import socket
+import threading
 
 import pytest
 
@@ -16,6 +18,30 @@ def test_an_address_where_nothing_answers_is_named_at_once() -> None:
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
         with pytest.raises(ExternalError, match=f"no Ray cluster answers at {address}.*ray start --head"):
             Ray(address=address).numerics("float32")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(None, "it accepts connections only"), (b"HTTP/1.1 400 Bad Request\r\n", "is no Ray cluster")],
+)
+def test_a_server_that_is_no_cluster_is_not_waited_for(
+    answer: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.engine.connection._GREETING_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:  # run by a thread of the test
+            connection, _ = server.accept()
+            with connection:
+                if answer is not None:
+                    connection.sendall(answer)
+                with contextlib.suppress(OSError):  # the client hangs up
+                    while connection.recv(1000):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(ExternalError, match=f"{message}.*ray start --head"):
+            Ray(address=f"127.0.0.1:{server.getsockname()[1]}").numerics("float32")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://host", "http://host:1", "host:99999999", ""])
