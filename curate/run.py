@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy.typing as npt
 
 from curate.component import call_hook, fingerprint
-from curate.console.progress import Progress
+from curate.console.progress import Progress, as_progress
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
@@ -223,11 +223,11 @@ class Run:
 def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
     """Examples and a Run, for a component that is called directly with a dataset and optionally a Run.
 
-    data: Examples, a result of `curate.read`, or anything that it reads.
+    data: Examples, a result of `curate.read`, or anything that it reads. Without a Run, progress is shown.
     """
     if not isinstance(data, Examples):
         data = (data if isinstance(data, Loaded) else read(data)).examples
-    return data, run or Run()
+    return data, run or Run(progress=as_progress(True))
 
 
 def trace_for(scorer: Scorer, data: Any, run: Run | None) -> Trace:

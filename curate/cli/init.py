@@ -16,6 +16,7 @@ from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.pipeline import Pipeline
+from curate.proxy.proxy import Proxy
 from curate.storage.atomic import publish_file
 from curate.storage.places import check_place, local_path
 from curate.storage.remote import without_secrets
@@ -33,7 +34,7 @@ _RECIPE = """\
 # The small model that is trained briefly, and measured along the way.
 proxy:
   model: {model}   # a hub id, a folder, a GGUF file, or scratch: a tiny model made from the data, without any download
-  steps: 1/3 epoch   # how long it is trained: passes over the data, or a number of optimizer steps
+  steps: 1/3 epoch   # how long it is trained: passes over the data, but at least {floor} steps; or a number of steps
   checkpoints: 5   # how often every row's loss is measured on the way
 
 # What makes a row hard; `curate list scorers` has the others.
@@ -91,6 +92,7 @@ def recipe_for(examples: Examples, data: str, path: Path, proxy: str) -> str:
         recipe=shlex.quote(str(path)),
         options=f" --shape {examples.shape} --columns {shlex.quote(columns)}" if columns else "",
         model=one_line(proxy, 200),
+        floor=Proxy(model=proxy).least_steps,
         per=", per: source" if "source" in examples.columns else "",
     )
 

@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_streams()
     try:
         parser, commands = _parser(words)
+        if not words:  # as click and typer do: the help, and the status of a command line that lacks something
+            tell(parser.format_help().rstrip())
+            return 2
         check_text(words)
         check_spelling(words, commands)
         options = parser.parse_args(words)

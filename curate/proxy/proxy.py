@@ -199,6 +199,11 @@ class Proxy(Component):
         stop_on = self.stop_on if self._holds_out else "agreement"
         return self.model_copy(update={"steps": AUTO, "spacing": "geometric", "stop_on": stop_on})
 
+    @property
+    def least_steps(self) -> int:
+        """Floor of `steps` given in epochs."""
+        return self.min_steps or (300 if self.scratch else 100)
+
     def schedule(self, rows: int) -> Schedule:
         """Checkpoints for a dataset of `rows` valid rows; for "auto", those of a run to the end, see `Schedule`."""
         per_epoch = min(rows, self.score_sample or rows) / self.batch_size
@@ -207,7 +212,7 @@ class Proxy(Component):
         total = round(length_in_steps(self.steps, per_epoch))
         floor = self.min_steps
         if floor is None and isinstance(self.steps, str):
-            floor = 300 if self.scratch else 100
+            floor = self.least_steps
         horizon = round(length_in_steps(self.horizon, per_epoch))
         horizon = max(horizon, total)
         if floor is not None and total < floor:
@@ -222,7 +227,7 @@ class Proxy(Component):
         return Schedule(steps, horizon, per_epoch)
 
     def _on_grid(self, per_epoch: float) -> Schedule:
-        floor = self.min_steps or (300 if self.scratch else 100)
+        floor = self.least_steps
         horizon = max(round(length_in_steps(self.horizon, per_epoch)), 3 * floor)
         auto, last = self.steps == AUTO, horizon
         if not auto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from curate.storage.records import check_files, read_finished
 MOST_PER_PAGE = 500
 _MOST_POINTS = 3_000
 _MOST_CURVES = 60
+_KEPT_SEARCHES = 20
 _CELL_CHARACTERS = 300  # of a cell in a list; a single row is shown in full
 _MOST_FACETS = 200
 _KNOWN = (*OWN, "noise", "reducible", "tokens", "source_label")
@@ -45,6 +47,8 @@ class RowStore:
         schemas = [pq.read_schema(arrow_path(path)) for path in files]
         self._schema = pa.unify_schemas(schemas, promote_options="permissive")
         self.columns = [name for name in self._schema.names if name not in OWN]
+        self._searches: dict[str, str] = {}
+        self._searched, self._searching = 0, Lock()
         self._database = duckdb.connect(str(folder / "rows.duckdb"))
         self._fill(directory, files)
         # No query can access files or the network from here on.
@@ -210,9 +214,7 @@ class RowStore:
                 parts.append(f"CAST({name} AS VARCHAR) = ${name}")
                 values[name] = str(query[name])
         if query.get("search"):
-            texts = [f"contains(lower({_text(k)}), $search)" for k in range(len(self.columns))]
-            parts.append("(" + " OR ".join([*texts, "contains(lower(example_id), $search)"]) + ")")
-            values["search"] = str(query["search"]).lower()
+            parts.append(f"n IN (SELECT n FROM {self._found(str(query['search']))})")
         if query.get("numbers") is not None:
             parts.append("n IN (SELECT unnest($chosen))")
             values["chosen"] = [int(n) for n in query["numbers"]]
@@ -220,6 +222,25 @@ class RowStore:
             parts.append("example_id IN (SELECT unnest($ids))")
             values["ids"] = [str(each) for each in query["ids"]]
         return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
+
+    def _found(self, search: str) -> str:
+        """Name of a table of the rows that hold a text; searched once, for the total, the page and the points."""
+        with self._searching:
+            if search not in self._searches:
+                columns = [*(_text(k) for k in range(len(self.columns))), "example_id"]
+                if set(search) & set("%_\\"):
+                    condition, value = "contains(lower({}), $search)", search.lower()
+                else:  # a third faster
+                    condition, value = "{} ILIKE $search", f"%{search}%"
+                name = f"found_{self._searched}"
+                where = " OR ".join(map(condition.format, columns))
+                self._all(f"CREATE TABLE {name} AS SELECT n FROM rows WHERE {where}", {"search": value})
+                self._searches[search] = name
+                self._searched += 1
+            # Tables that are no longer asked for stay until there are several others: a page may be reading them.
+            while len(self._searches) > _KEPT_SEARCHES:
+                self._all(f"DROP TABLE {self._searches.pop(next(iter(self._searches)))}")
+            return self._searches[search]
 
     def _all(self, sql: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All results of a statement. Each call has its own cursor, since requests are answered by several threads."""

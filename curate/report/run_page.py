@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -209,19 +209,24 @@ def _environment() -> jinja2.Environment:
         finalize=formatting.shown,
     )
     environment.filters |= {
-        "compact": formatting.compact,
+        "compact": _unbroken(formatting.compact),
         "correlation": formatting.correlation,
         "count": formatting.count,
         "decimal": formatting.decimal,
-        "duration": formatting.duration,
+        "duration": _unbroken(formatting.duration),
         "json": formatting.as_json,
         "label": formatting.as_label,
         "line": formatting.one_line,
         "real": formatting.real,
-        "share": formatting.share,
+        "share": _unbroken(formatting.share),
         "times": formatting.times,
     }
     return environment
+
+
+def _unbroken(formatted: Callable[[Any], str]) -> Callable[[Any], str]:
+    """A filter whose numbers keep their units on the same line."""
+    return lambda value: formatted(value).replace(" ", "\u00a0")
 
 
 def _plotly_source() -> str:

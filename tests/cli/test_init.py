@@ -21,6 +21,7 @@ def test_the_recipe_is_the_default_with_the_proxy_that_is_named(
     assert done.status == 0
     made = Pipeline.from_recipe("recipe.yaml")
     assert made == Pipeline.from_recipe("quick", settings=["proxy.model=scratch"])
+    assert "at least 300 steps" in (tmp_path / "recipe.yaml").read_text()
     assert call("init", "rows.jsonl").status == 2  # never written over
     assert call("init", "rows.jsonl", "--fresh", "--json").json["columns"]["prompt"] == "prompt"
 

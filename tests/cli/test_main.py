@@ -104,6 +104,13 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
 }
 
 
+def test_without_a_command_the_help_is_shown(call: Call) -> None:
+    done = call()
+    assert (done.status, done.out) == (2, "")
+    assert "usage: curate" in done.err
+    assert "curate demo" in done.err
+
+
 @pytest.mark.parametrize("name", MATRIX)
 def test_errors_are_one_line_and_nothing_is_written(
     name: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,8 @@ def test_what_there_is_to_choose_from(store: RowStore) -> None:
         ({"source_label": "right", "hard": True}, 0),
         ({"search": "QUESTION 77 "}, 1),
         ({"search": "r77"}, 12),
+        ({"search": "100%"}, 0),
+        ({"search": "question_77"}, 0),
         ({"cluster": "1"}, 200),
         ({"numbers": [0, 5]}, 2),
         ({"search": "' OR 1=1 --"}, 0),
