@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from curate.report.reviews import Journal, NewProblem, kept_problems, reviewed_r
 from curate.storage.places import check_place, local_path
 from curate.storage.temporary import temporary_folder
 
+_EDITORS = ("sensible-editor", "editor", "nano", "vim", "vi")  # of which the first that is there is taken
 _KEYS = "[a]ccept  [r]eject  [e]dit  [s]kip  [u]ndo  [q]uit"
 _BETWEEN = "----- the solution stands below this line -----"
 _END, _INTERRUPT = ("", "q", "\x04"), "\x03"
@@ -105,6 +107,7 @@ def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
     elif key == "e":
         texts = edited(problem)
         if texts is None:
+            show(_KEYS)
             return False
         journal.add(problem, "edited", problem=texts[0], solution=texts[1])
     elif key != "s":
@@ -115,8 +118,8 @@ def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
 
 
 def edited(problem: NewProblem) -> tuple[str, str] | None:
-    """Problem and solution after editing in $VISUAL or $EDITOR; None if nothing changed."""
-    command = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    """Problem and solution after editing in $VISUAL, $EDITOR or the system's editor; None if nothing changed."""
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or next(filter(shutil.which, _EDITORS), None)
     if not command:
         show("no editor: set EDITOR, such as EDITOR=nano, and run again")
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def packed_rows(finished: Finished, most: int) -> str | None:
     Deflated JSON. columns: names of the input's columns. cells: for each of them the texts, own: `OWN` and what the
     tables know of the rows, each a list, or {values, codes} where values repeat. place: (m,) of each row's original in
     losses, which holds K values of `steps` for every input row, one row after the other.
+    parents: problems that new rows were made from, by id, where their rows are not in data/; problem: their column.
     """
     files = shards(finished.directory)
     if finished.output is None or finished.rows is None or not files:
@@ -54,10 +56,35 @@ def packed_rows(finished: Finished, most: int) -> str | None:
     own["source_label"] = cells[names.index(source)] if source in names else _packed(pa.nulls(len(table), pa.string()))
     steps = [] if rows.trajectories is None else rows.trajectories.steps.tolist()
     losses = [] if rows.trajectories is None else _finite(rows.trajectories.losses)
-    content = {"columns": names, "cells": cells, "own": own, "steps": steps, "losses": losses, "place": place.tolist()}
+    known = set(table["example_id"].to_pylist())
+    problems = {row: text for row, text in parent_problems(finished.directory).items() if row not in known}
+    parents = {"parents": problems, "problem": problem_column(finished.run, names)}
+    content = {
+        "columns": names,
+        "cells": cells,
+        "own": own,
+        "steps": steps,
+        "losses": losses,
+        "place": place.tolist(),
+    } | parents
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(text.encode("utf-8", "replace"))).decode()
     return packed if len(packed) <= most else None
+
+
+def parent_problems(directory: Path) -> dict[str, str]:
+    """{example id: its problem} of every row that new problems were made from."""
+    table = read_table(directory / "tables" / "synthesis.parquet", "source_id", "parent_problem")
+    if table is None or table.num_columns < 2:
+        return {}
+    pairs = zip(table["source_id"].to_pylist(), _texts(table["parent_problem"]).to_pylist(), strict=True)
+    return {row: text for row, text in pairs if row is not None and text is not None}
+
+
+def problem_column(run: dict[str, Any], names: list[str]) -> int:
+    """Position among `names` of the column in which problems stand."""
+    roles = (look_up(run, "data", "columns", role) for role in ("prompt", "instruction", "messages", "text"))
+    return next((names.index(name) for name in roles if name in names), 0)
 
 
 def is_turns(kind: pa.DataType) -> bool:

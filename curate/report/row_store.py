@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import ExternalError, InputError
-from curate.report.embedded_rows import OWN, is_turns
+from curate.report.embedded_rows import OWN, is_turns, parent_problems, problem_column
 from curate.report.finished_run import look_up, shards
 from curate.storage.places import arrow_path
 from curate.storage.records import check_files, read_finished
@@ -47,6 +47,7 @@ class RowStore:
         schemas = [pq.read_schema(arrow_path(path)) for path in files]
         self._schema = pa.unify_schemas(schemas, promote_options="permissive")
         self.columns = [name for name in self._schema.names if name not in OWN]
+        self._problems = parent_problems(directory)
         self._searches: dict[str, str] = {}
         self._searched, self._searching = 0, Lock()
         self._database = duckdb.connect(str(folder / "rows.duckdb"))
@@ -174,6 +175,10 @@ class RowStore:
             if row["copy"] or row["source_id"] != row["example_id"]
             else []
         )
+        if not parents and row["source_id"] in self._problems:  # only new rows are in the result
+            cells: list[str | None] = [None] * len(self.columns)
+            cells[problem_column(self.record, self.columns)] = self._problems[row["source_id"]]
+            parents = [{"example_id": row["source_id"], "cells": cells}]
         losses = {"losses": self._losses(row["source_id"]), "losses_of": row["source_id"]}
         return {"row": row, "parent": parents[0] if parents else None, **losses}
 

@@ -124,6 +124,7 @@ def test_an_editor_changes_both_texts(directory: Path, tmp_path: Path, monkeypat
         monkeypatch.setenv("EDITOR", command)
         assert edited(problem) is None
     monkeypatch.delenv("EDITOR")
+    monkeypatch.setattr("curate.cli.review._EDITORS", ("no-such-editor",))
     assert edited(problem) is None
 
 

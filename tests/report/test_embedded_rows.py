@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from curate.report.embedded_rows import packed_rows
@@ -67,6 +68,20 @@ def test_texts_of_any_kind_are_texts_and_a_copy_costs_no_second_one(run_copy: Pa
     assert cells["level"]["codes"][0] == -1
     assert len(cells["question"]["values"]) == 399  # of 479 rows
     assert len(found["losses"]) == 400 * len(found["steps"])
+
+
+def test_a_new_row_without_its_parent_in_the_result_still_has_its_problem(only_hard: Path, tmp_path: Path) -> None:
+    for path in sorted((only_hard / "data").glob("*.parquet")):
+        rewrite(path, lambda table: table.filter(pc.equal(table["origin"], "synthetic")))
+    rewrite_run(only_hard, lambda run: run.update(inputs="0" * 32))
+    found = contents(only_hard)
+    store = RowStore(only_hard, tmp_path)
+    row = store.row(0)
+    store.close()
+    assert row["row"]["origin"] == "synthetic"
+    problem = found["parents"][row["row"]["source_id"]]
+    assert (found["columns"][found["problem"]], problem) == ("question", row["parent"]["cells"][found["problem"]])
+    assert [text for text in row["parent"]["cells"] if text is not None] == [problem]
 
 
 def test_a_page_of_more_than_ten_megabytes_says_what_browses_the_rows(run_copy: Path) -> None:

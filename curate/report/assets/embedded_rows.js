@@ -86,7 +86,9 @@
       row: async ({ n }) => {
         const found = row(n), from = numberOf.get(found.source_id);
         const other = found.copy || found.source_id !== found.example_id;
-        return { row: found, parent: other && from !== undefined ? row(from) : null, losses: lossesOf(n), losses_of: found.source_id };
+        const problem = packed.parents[found.source_id]; // where only new rows are in the result
+        const stub = problem === undefined ? null : { example_id: found.source_id, cells: cells.map((_, k) => k === packed.problem ? problem : null) };
+        return { row: found, parent: other && from !== undefined ? row(from) : stub, losses: lossesOf(n), losses_of: found.source_id };
       },
       numberAt: (position) => { for (let n = 0; n < count; n += 1) if (place[n] === position && own.example_id[n] === own.source_id[n]) return n; return null; },
     };
