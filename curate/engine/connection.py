@@ -37,11 +37,12 @@ def connect(address: str) -> bool:
     if target.startswith(("127.", "localhost:")):  # read when Ray is imported; without it, Ray uses another address
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = load_ray()
-    if target != "auto":
-        _check_answers(target)
+    place = None if target == "auto" else _host_and_port(target)
     if ray.is_initialized():
         _check_same(ray, target)
         return False
+    if place is not None:
+        _check_answers(target, *place)
     logging.getLogger("ray").setLevel(logging.ERROR)  # messages about workers are shown by the engine
     try:
         ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
@@ -61,16 +62,20 @@ def _unprinted(*arguments: Any, **more: Any) -> None:
     """Replaces Ray's function that prints messages."""
 
 
-def _check_answers(address: str) -> None:
-    """Raise ExternalError if nothing answers at the address: Ray itself would look for a head for minutes."""
+def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "/" in host:
         raise InputError(
             f"--address {address!r} is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT"
         )
+    return host.strip("[]"), int(port)
+
+
+def _check_answers(address: str, host: str, port: int) -> None:
+    """Raise ExternalError if no head answers at the address: Ray itself would look for one for minutes."""
     remedy = "start one with `ray start --head`, or correct --address"
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS) as connection:
+        with socket.create_connection((host, port), _ANSWER_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") != "0":
                 return
             connection.settimeout(_GREETING_SECONDS)
