@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import zipfile
 import zlib
@@ -25,9 +26,16 @@ _PIECE = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is a zip archive by its name."""
-    return path.suffix.lower() == ".zip"
+@contextmanager
+def opened_like_a_folder(path: Path, is_data: Callable[[Path], object]) -> Iterator[Path]:
+    """Like `unpacked`; what is raised inside about the folder names the archive."""
+    with unpacked(path, is_data) as folder:
+        try:
+            yield folder
+        except InputError as error:
+            message = str(error).replace(f"folder {folder}", str(path)).replace(str(folder), str(path))
+            remedy = f"unpack it (unzip {shlex.quote(str(path))}) and name one file, or a folder"
+            raise InputError(message.replace("name one file, or a folder", remedy)) from error
 
 
 @contextmanager

@@ -228,13 +228,10 @@ class Examples(Presented):
         message_options = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
         columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
         keys = message_keys(self.columns)
-        anew = message_options or any(is_read_anew(column, keys) for column in columns)
-        reading = ["2", *message_options] if anew else []
+        reading = ["2", *message_options] if message_options or any(is_read_anew(c, keys) for c in columns) else []
         reading += ["the prompt is context"] if self._answers_in_prompt() else []
-        # Of those that are too long, earlier releases cut the question before the tools, and no rounds of calls.
-        rounds = self.shape == "messages" and any(has_tool_results(column, keys) for column in columns)
-        cut_anew = rounds or (self.shape == "messages" and "tools" in self.columns)
-        reading += ["tools and rounds are cut first"] if cut_anew else []
+        cut_anew = columns and ("tools" in self.columns or any(has_tool_results(c, keys) for c in columns))
+        reading += ["tools and rounds are cut first"] if cut_anew else []  # of rows that are too long
         return [("reading", pa.array(reading, pa.string()))] if reading else []
 
     def _answers_in_prompt(self) -> bool:

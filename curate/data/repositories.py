@@ -56,7 +56,8 @@ def split_files(
     }
     splits = {name: files for name, files in splits.items() if files}
     if not splits:
-        raise InputError(f"folder {folder} holds no data files; they end in {', '.join(suffixes)}")
+        archive = next((f"; name the archive {path}" for path in sorted(folder.glob("*.zip"))), "")
+        raise InputError(f"folder {folder} holds no data files{archive}; they end in {', '.join(suffixes)}")
     chosen = choose_split(list(splits), split, f"folder {folder}")
     files = splits[chosen]
     formats = sorted({format_of(path) for path in files})

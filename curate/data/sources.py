@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +14,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.data.archives import is_archive, unpacked
+from curate.data.archives import opened_like_a_folder
 from curate.data.column_types import check_buffers, conformed
 from curate.data.csv_files import read_csv
-from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_encoding, zipped
+from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_encoding
 from curate.data.joining import joined
 from curate.data.json_files import read_json
+from curate.data.no_data import LFS, check_is_data, other_remedy
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
 from curate.data.remote_data import copies
 from curate.data.repositories import hub_card, local_card, split_files
@@ -42,6 +42,7 @@ _FORMATS = {
     "arrow": (".arrow", ".feather", ".ipc"),
     "text": (".txt",),
 }
+_ARCHIVE = ".zip"
 _PIECE, _PIECE_ROWS = 64 << 20, 65_536  # bytes and rows of a Parquet file to read at a time
 SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
@@ -210,7 +211,7 @@ def _open_name(
         return Opened(table, description, "hub", split=split, note=note, card=hub_card(name))
     if not (path.is_file() or path.is_dir()):  # reading a pipe waits for whoever writes it
         raise InputError(f"{name} is neither a file nor a folder; name one, or copy what it gives into a file")
-    if path.is_file() and is_archive(path):
+    if path.is_file() and path.suffix.lower() == _ARCHIVE:
         return _open_archive(path, roles, split, config, text)
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         if config is not None:
@@ -237,14 +238,8 @@ def _open_archive(
     path: Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
 ) -> Opened:
     """Open a zip archive like the folder it was packed from."""
-    with unpacked(path, format_of) as folder:
-        try:
-            opened = _open_name(folder, roles, split, config, text)
-        except InputError as error:
-            message = str(error).replace(f"folder {folder}", str(path)).replace(str(folder), str(path))
-            remedy = f"unpack it (unzip {shlex.quote(str(path))}) and name one file, or a folder"
-            raise InputError(message.replace("name one file, or a folder", remedy)) from error
-    return replace(opened, description=str(path), files=())
+    with opened_like_a_folder(path, format_of) as folder:
+        return replace(_open_name(folder, roles, split, config, text), description=str(path), files=())
 
 
 def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
@@ -256,7 +251,7 @@ def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str
     try:
         if local.saved is not None:
             table, split, note = from_disk(local.saved, split)
-        elif [is_archive(path) for path in local.files] == [True]:
+        elif [path.suffix.lower() for path in local.files] == [_ARCHIVE]:
             return replace(_open_archive(local.files[0], roles, split, config, text), description=str(place))
         else:
             table, notes = read_files(local.files, list(roles.values()), text)
@@ -302,7 +297,7 @@ def _looks_like_path(name: str) -> bool:
     path = Path(name)
     return (
         name.startswith((".", "~", os.sep))
-        or suffix_of(path) in (*SUFFIXES, ".zip")
+        or suffix_of(path) in (*SUFFIXES, _ARCHIVE)
         or not _HUB_ID.fullmatch(name)
         or (len(path.parts) > 1 and path.parent.is_dir())
     )
@@ -382,8 +377,8 @@ def _columns_of(path: Path) -> list[str]:
 
 
 def _unknown(path: Path) -> str:
-    if path.suffix.lower() == ".zip":
-        return zipped(path)
+    if (remedy := other_remedy(path)) is not None:
+        return f"{path}: {remedy}"
     return f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}"
 
 
@@ -421,6 +416,7 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
                 yield from (file.read_row_group(k) for k in range(file.num_row_groups))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_denied(path, error)
+        check_is_data(path)
         raise InputError(
             f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
         ) from error
@@ -444,6 +440,7 @@ def _arrow(path: Path) -> pa.Table:
             return pa.ipc.open_stream(content).read_all()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_denied(path, error)
+        check_is_data(path)
         raise InputError(
             f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"
         ) from error
@@ -464,6 +461,8 @@ def _file_text(path: Path, encoding: str | None) -> pa.Buffer:
         _raise_denied(path, error)
         raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error
     head = data.slice(0, min(HEAD, data.size)).to_pybytes()
+    if head.lstrip()[:1] in (b"<", LFS[:1]):
+        check_is_data(path, head, text=format_of(path) == "text")
     if encoding or path.suffix.lower() in COMPRESSED or head.startswith(BEGINNINGS) or b"\0" in head:
         return decoded(path, data, encoding)
     offsets = pa.array([0, data.size], pa.int64()).buffers()[1]
