@@ -52,7 +52,7 @@ const browseRows = async (store) => {
     return made;
   };
 
-  const texts = (parent, row) => {
+  const addTexts = (parent, row) => {
     row.cells.forEach((text, k) => {
       if (text === null) return;
       addText(parent, "h3", about.columns[k]);
@@ -87,11 +87,11 @@ const browseRows = async (store) => {
     if (parent) {
       const before = addText(pair, "div", "");
       addText(before, "h2", `from ${parent.example_id}`);
-      texts(before, parent);
+      addTexts(before, parent);
     }
     const own = addText(pair, "div", "");
     if (parent) addText(own, "h2", row.origin === "duplicate" ? "the copy" : "the new row");
-    texts(own, row);
+    addTexts(own, row);
     if (losses) {
       if (losses_of !== row.example_id) addText(detail, "p", `Losses are those of ${losses_of}, which it was made from.`, "note");
       const curve = addText(detail, "div", "");
@@ -115,7 +115,7 @@ const browseRows = async (store) => {
         hovertemplate: "%{x} tokens, difficulty %{y:.3f}<extra></extra>" };
     });
     const place = element("points");
-    place.hidden = !points.length; // new rows, for one, have no count of tokens
+    place.parentElement.hidden = !points.length; // new rows, for one, have no count of tokens
     if (!points.length) return;
     const lengths = points.map((point) => point[1]);
     const [least, most] = lengths.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, 0]);
@@ -192,6 +192,11 @@ const browseRows = async (store) => {
   const plain = (cell) => { const made = document.createElement("span"); made.textContent = visible(String(cell.getValue() ?? "")); return made; };
   const named = (name) => () => { const made = document.createElement("span"); made.textContent = visible(name); return made; };
   const split = CHOICES.filter((name) => !element(name).parentElement.hidden && name !== "origin");
+  const facts = [
+    { title: "hard", field: "hard", width: 84, formatter: (cell) => cell.getValue() ? "hard" : cell.getValue() === null ? "" : "easy" },
+    { title: "tokens", field: "tokens", width: 98, formatter: plain },
+  ];
+  const texts = about.columns.map((name, k) => ({ title: "", titleFormatter: named(name), field: `text_${k}`, minWidth: 170, formatter: plain }));
   const columns = [
     { title: "✓", field: "example_id", headerSort: false, width: 42, formatter: (cell) => {
       const box = document.createElement("input");
@@ -203,9 +208,7 @@ const browseRows = async (store) => {
       made.textContent = number(cell.getValue()); made.className = cell.getData().hard ? "hard" : "easy";
       return made;
     } },
-    { title: "hard", field: "hard", width: 84, formatter: (cell) => cell.getValue() ? "hard" : cell.getValue() === null ? "" : "easy" },
-    { title: "tokens", field: "tokens", width: 98, formatter: plain },
-    ...about.columns.map((name, k) => ({ title: "", titleFormatter: named(name), field: `text_${k}`, minWidth: 170, formatter: plain })),
+    ...(window.innerWidth < 600 ? [...texts, ...facts] : [...facts, ...texts]), // on a phone, what is read comes first
     { title: "origin", field: "origin", width: 105, formatter: plain },
     ...split.filter((name) => name === "cluster").map(() => ({ title: "cluster", field: "cluster", width: 98, formatter: plain })),
   ];
