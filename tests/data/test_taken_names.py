@@ -66,7 +66,9 @@ def test_one_line_says_so_and_roles_and_conditions_take_either_name() -> None:
     loaded = read(pa.table(COLUMNS), columns="source=difficulty", where="difficulty=hard")
     assert len(loaded.examples) == 4
     assert loaded.examples.columns["source"] == "input_difficulty"
-    assert set(loaded.examples.sources()) == {"hard"}
+    sources = loaded.examples.sources()
+    assert sources is not None
+    assert {*sources} == {"hard"}
     line = "kept under another name, since results have columns of these names: "
     assert loaded.notes[-1] == line + "difficulty as input_difficulty, generator as input_generator_2"
     again = read(pa.table(COLUMNS), columns="source=input_difficulty", where="difficulty=hard")
