@@ -296,15 +296,15 @@ class Curated(Tabular):
 
     def _write_rows(self, folder: Path) -> None:
         """Write data/ as shards, with separate files for each part if the order matters."""
-        tables, added = self._written, self.mixture.added
+        tables, added, engine = self._written, self.mixture.added, self.run.engine
         parts = self.parts
         if parts is None:
-            write_parquet_shards(tables, self.positions, added, folder)
+            write_parquet_shards(tables, self.positions, added, folder, engine=engine)
             return
         start = 0
         for name, rows in parts.items():
             index = self.positions[start : start + rows]  # files in the order of their names
-            write_parquet_shards(tables, index, added.part(start, rows), folder, name=f"train-{name}")
+            write_parquet_shards(tables, index, added.part(start, rows), folder, name=f"train-{name}", engine=engine)
             start += rows
 
     def _write_tables(self, folder: Path) -> None:

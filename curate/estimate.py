@@ -336,7 +336,7 @@ def _rates(run: Run) -> tuple[float | None, int, int]:
 
 def _rate_of_workers(engine: Engine) -> float | None:
     """Like `_matrix_rate`, for one of the workers."""
-    return next(rate for _, rate, _ in engine.map(_TimedWorker, None, [Item(lambda: None, 0)]))
+    return next(rate for _, rate, _ in engine.map(_TimedWorker, None, [Item(lambda: None, 0)], stage="time"))
 
 
 def _matrix_rate(run: Run) -> float | None:

@@ -179,7 +179,7 @@ class Run:
 
     def gate_index(self, examples: Examples) -> GateIndex:
         """The gate over these examples and its evaluation sets; built once."""
-        return self._index(examples.fingerprint(), lambda: self.gate.open(examples))
+        return self._index(examples.fingerprint(), lambda: self.gate.open(examples, engine=self.engine))
 
     def evaluation_index(self) -> GateIndex | None:
         """The gate over its evaluation sets only; None if it has none."""

@@ -135,7 +135,7 @@ def _index(options: argparse.Namespace) -> GateIndex:
             source = read_texts(reading.pop("data", None), part=_part(options), **reading)
         except (InputError, ExternalError) as error:
             raise type(error)(f"--against: {in_braces(str(error))}") from error
-        index.add_source(source.texts, source.ids.to_pylist(), source.name)
+        index.add_source(source.texts, source.ids.to_pylist(), source.name, options.workers_of)
     return index
 
 

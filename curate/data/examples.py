@@ -130,6 +130,14 @@ class Examples(Presented):
         table, made = (None if part is None else part.slice(low, high - low) for part in (self.table, self.made))
         return replace(self, table=table, ids=self.ids.slice(low, high - low), made=made)
 
+    def content(self) -> Examples:
+        """The same rows with only the columns that a model reads."""
+        roles = {
+            role: name for role, name in self.columns.items() if role in self.content_roles or not is_column_role(role)
+        }
+        names = dict.fromkeys(roles[role] for role in self.content_roles)
+        return replace(self, table=self.readable.select(list(names)), columns=roles, made=None)
+
     def column(self, role: str) -> pa.ChunkedArray:
         """(n,) cells of a role, in the input's type. Raises InputError if no column has that role."""
         if role not in self.columns:

@@ -5,13 +5,16 @@ Everywhere `index` (m,) int64 is the final order: a position below n is a row of
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curate.data.json_as_text import as_text, json_columns
@@ -19,6 +22,7 @@ from curate.data.readers import Loaded
 from curate.data.row_runs import in_order
 from curate.data.row_store import row_store, rows_of
 from curate.data.wording import type_name
+from curate.engine.protocol import Engine, Item, WorkerContext
 from curate.errors import InputError
 from curate.storage.atomic import disk_errors, sync
 from curate.storage.temporary import temporary_folder
@@ -26,6 +30,7 @@ from curate.types import IntArray
 
 _GROUP_ROWS = 32_768  # rows per Parquet row group
 _SHARD_ROWS = 8 * _GROUP_ROWS
+_WINDOW = 8  # shards on their way to workers and back, which bounds memory
 Index = IntArray
 
 
@@ -143,29 +148,77 @@ def write_parquet_shards(
     *,
     rows_per_shard: int = _SHARD_ROWS,
     name: str = "train",
+    engine: Engine | None = None,
 ) -> list[Path]:
     """Write `assemble(tables, index, extra)` as name-00000-of-0000N.parquet, without holding it in memory.
 
     tables: the input, then tables of new rows with (some of) its columns. The same rows give the same bytes with the
-    same version of pyarrow. Files are synced when this returns. Raises ExternalError if the disk is full.
+    same version of pyarrow. Files are synced when this returns. Raises ExternalError if the disk is full. engine: its
+    workers encode the shards if there are several; None = this process.
     """
-    import pyarrow.parquet as pq
-
     shards = max(1, -(-len(index) // rows_per_shard))
     paths = [directory / f"{name}-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
     schema = _output_schema(tables[0].schema, extra.schema)
     with disk_errors(directory), temporary_folder(".runs-", directory) as runs:
-        rows = _regrouped(_slices(tables, index, extra, runs), rows_per_shard)
-        for number, path in enumerate(paths):
-            left = min(rows_per_shard, len(index) - number * rows_per_shard)
+        groups = _regrouped(_slices(tables, index, extra, runs), rows_per_shard)
+        counts = [min(rows_per_shard, len(index) - number * rows_per_shard) for number in range(shards)]
+        if engine is not None and shards > 1:
+            _encoded_by(engine, groups, counts, schema, paths)
+            return paths
+        for path, count in zip(paths, counts, strict=True):
             # A Python file object keeps errno in its errors, and closes quietly after a failed write.
-            with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                while left > 0:
-                    group = next(rows)
-                    writer.write_table(_copied(group), row_group_size=_GROUP_ROWS)
-                    left -= group.num_rows
+            with path.open("wb") as file:
+                _encode(_shard(groups, count), schema, file)
             sync(path)
     return paths
+
+
+def _shard(groups: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The next groups, with `rows` rows together."""
+    while rows > 0:
+        group = next(groups)
+        rows -= group.num_rows
+        yield group
+
+
+def _encode(groups: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes]) -> None:
+    """Write row groups as one Parquet file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for group in groups:
+            writer.write_table(_copied(group), row_group_size=_GROUP_ROWS)
+
+
+def _encoded_by(
+    engine: Engine, groups: Iterator[pa.Table], counts: Sequence[int], schema: pa.Schema, paths: Sequence[Path]
+) -> None:
+    """Write shards that the engine's workers encode. Runs on the driver, which puts their rows in order."""
+    shared: dict[int, Any] = {}  # shard -> reference to its groups, until its file is written
+
+    def payload(number: int) -> Any:
+        if number not in shared:  # else its worker was lost
+            shared[number] = engine.share(list(_shard(groups, counts[number])))
+        return shared[number]
+
+    items = [Item(partial(payload, number), count) for number, count in enumerate(counts)]
+    for number, content, _ in engine.map(_EncodingWorker, schema, items, stage="write", window=_WINDOW):
+        with paths[number].open("wb") as file:
+            file.write(content)
+        sync(paths[number])
+        del shared[number]
+
+
+class _EncodingWorker:
+    """Runs on a worker: the bytes (b,) uint8 of a Parquet file with the row groups of a shard."""
+
+    def __init__(self, schema: pa.Schema, worker: WorkerContext) -> None:
+        self.schema, self.fetch = schema, worker.fetch
+
+    def __call__(self, groups: Any) -> npt.NDArray[np.uint8]:
+        file = io.BytesIO()
+        _encode(self.fetch(groups), self.schema, file)
+        return np.frombuffer(file.getvalue(), np.uint8)
 
 
 def _copied(table: pa.Table) -> pa.Table:

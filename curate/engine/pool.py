@@ -13,6 +13,7 @@ from typing import Any
 
 from curate.engine.connection import FullStore, WorkerLost, cause, connect, load_ray, reason
 from curate.engine.host import COMPARED, Host, own_versions
+from curate.engine.protocol import Item
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import make_folder, publish_file
 from curate.storage.remote import is_url, remote, without_secrets
@@ -21,16 +22,35 @@ from curate.storage.temporary import temporary_folder
 _POLL_SECONDS = 1.0
 
 
+@dataclass
+class Done:
+    """The items that a worker has done of one stage."""
+
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, item: Item, seconds: float) -> None:
+        self.rows += item.rows
+        self.tokens += item.tokens
+        self.seconds += seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "rows_per_second": _rate(self.rows, self.seconds),
+            "tokens_per_second": _rate(self.tokens, self.seconds),
+        }
+
+
 @dataclass(eq=False)
 class Worker:
-    """An actor that has reported. rows, tokens, seconds: of the items it has done."""
+    """An actor that has reported. done: what it did, by stage."""
 
     number: int
     actor: Any
     about: dict[str, Any]
-    rows: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
+    done: dict[str, Done] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -264,9 +284,7 @@ class Pool:
                 {
                     "worker": worker.number,
                     **{name: worker.about[name] for name in ("host", "pid", "log")},
-                    "rows": worker.rows,
-                    "rows_per_second": _rate(worker.rows, worker.seconds),
-                    "tokens_per_second": _rate(worker.tokens, worker.seconds),
+                    "stages": {stage: done.to_json() for stage, done in worker.done.items()},
                     "lost": worker in self._lost,
                 }
                 for worker in sorted([*self._lost, *self._ended, *self.live], key=lambda worker: worker.number)

@@ -88,12 +88,16 @@ class Engine(Protocol):
         setup: Any,
         items: Sequence[Item],
         *,
+        stage: str,
         needs: Sequence[str] = (),
+        window: int | None = None,
     ) -> Iterator[tuple[int, Any, str]]:
-        """(position, result, progress text) of every item, in the order in which they finish.
+        """(position, result, progress text) of every item.
 
-        Every worker calls `make(setup, worker context)` once, and the result with each item that it takes. needs:
-        packages that the workers must have.
+        Every worker calls `make(setup, worker context)` once, and the result with each item that it takes. stage: what
+        the work is, for messages and the record. needs: packages that the workers must have. window: results arrive in
+        the order of the items, of which at most this many are in progress or waiting for earlier ones; None = results
+        arrive in the order in which they finish.
         """
         ...
 

@@ -93,9 +93,11 @@ class Ray(BaseModel):
         setup: Any,
         items: Sequence[Item],
         *,
+        stage: str,
         needs: Sequence[str] = (),
+        window: int | None = None,
     ) -> Iterator[tuple[int, Any, str]]:
-        return map_items(self.pool, make, setup, items, needs)
+        return map_items(self.pool, make, setup, items, stage, needs, window)
 
     def jobs(self, jobs: Sequence[Job], *, needs: Sequence[str] = ()) -> Iterator[tuple[int, EventKind, Any]]:
         return run_jobs(self.pool, jobs, needs)

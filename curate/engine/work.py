@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.engine.connection import WorkerLost
-from curate.engine.pool import Pool, Worker
+from curate.engine.pool import Done, Pool, Worker
 from curate.engine.protocol import EventKind, Item, Job, WorkerContext
 from curate.errors import ExternalError, InputError
 
@@ -40,12 +40,16 @@ def map_items(
     make: Callable[[Any, WorkerContext], Callable[[Any], Any]],
     setup: Any,
     items: Sequence[Item],
+    stage: str,
     needs: Sequence[str],
+    window: int | None,
 ) -> Iterator[tuple[int, Any, str]]:
     """See `curate.engine.protocol.Engine.map`."""
     pool.require(needs)
     shared = pool.share(setup)
     pending = deque(range(len(items)))
+    waiting: dict[int, Any] = {}  # results that arrived before earlier ones
+    following = 0  # the next result in order
     losses = [0] * len(items)
     ready: set[Worker] = set()
     in_flight: dict[Any, _Piece] = {}
@@ -56,6 +60,8 @@ def map_items(
                 worker.actor.make.remote(make, shared)
                 ready.add(worker)
             while pending and sum(piece.worker is worker for piece in in_flight.values()) < _AHEAD:
+                if window is not None and pending[0] >= following + window:
+                    break
                 position = pending.popleft()
                 with pool.errors():
                     reference = worker.actor.call.remote(items[position].payload())
@@ -76,17 +82,25 @@ def map_items(
                 pending.appendleft(piece.position)
                 continue
             times.append(seconds)
-            item = items[piece.position]
-            piece.worker.rows += item.rows
-            piece.worker.tokens += item.tokens
-            piece.worker.seconds += seconds
-            yield piece.position, result, _rates(pool)
+            piece.worker.done.setdefault(stage, Done()).add(items[piece.position], seconds)
+            if window is None:
+                yield piece.position, result, _rates(pool, stage)
+                continue
+            waiting[piece.position] = result
+            while following in waiting:
+                yield following, waiting.pop(following), _rates(pool, stage)
+                following += 1
         _name_slow(pool, in_flight.values(), times)
 
 
-def _rates(pool: Pool) -> str:
-    rows = sum(worker.rows / worker.seconds for worker in pool.live if worker.seconds)
-    return f"{len(pool.live)} workers, {rows:,.0f} rows/s"
+def _rates(pool: Pool, stage: str) -> str:
+    """The workers that have done something of a stage: their number, their rate together, and that of each."""
+    done = [worker.done[stage] for worker in pool.live if stage in worker.done and worker.done[stage].seconds]
+    rates = sorted(each.rows / each.seconds for each in done)
+    text = f"{len(pool.live)} workers, {sum(rates):,.0f} rows/s"
+    if tokens := sum(each.tokens / each.seconds for each in done):
+        text += f", {tokens:,.0f} tokens/s"
+    return text if len(rates) < 2 else f"{text} ({rates[0]:,.0f}..{rates[-1]:,.0f} rows/s each)"
 
 
 def _name_slow(pool: Pool, pieces: Any, times: Sequence[float]) -> None:

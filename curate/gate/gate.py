@@ -95,11 +95,17 @@ class Gate(Component):
                 raise ValueError(f"evaluation set {item} must have data, and else only {', '.join(sorted(_READING))}")
         return sets
 
-    def open(self, source: Examples | Sequence[str] | None = None, ids: Sequence[str] | None = None) -> GateIndex:
+    def open(
+        self,
+        source: Examples | Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+        engine: Engine | None = None,
+    ) -> GateIndex:
         """An index of the evaluation sets and the source rows, built once.
 
         source: rows that new ones must not be near to: examples (their compared texts and ids), or texts with `ids`
             (None = their positions). Memory: about 0.8 kB per text of 40 words beside the texts.
+        engine: see `GateIndex.admit`.
         Raises InputError if an evaluation set cannot be read, is empty or has no prompt, and ExternalError if
         the hub cannot be reached.
         """
@@ -120,11 +126,12 @@ class Gate(Component):
                 )
         index = GateIndex(self, tuple(sets))
         if source is not None:
-            index.add_source(source, ids)
+            index.add_source(source, ids, engine=engine)
         return index
 
 
-_SENT = 8_192  # texts sent to a worker at once
+_SENT = 8_192  # texts sent to a worker at once; fewer are compared in this process
+_WINDOW = 256  # such parts in progress or waiting for earlier ones, which bounds memory
 _Block = tuple[int, list[list[Hit]], Sketches | None]
 
 
@@ -153,7 +160,11 @@ class GateIndex:
         return self._source.compared + self._new.compared
 
     def add_source(
-        self, source: Examples | Sequence[str], ids: Sequence[str] | None = None, name: str = "source"
+        self,
+        source: Examples | Sequence[str],
+        ids: Sequence[str] | None = None,
+        name: str = "source",
+        engine: Engine | None = None,
     ) -> None:
         """Add rows that new ones must not be near-duplicates of, as in `Gate.open`. name: dataset label in hits."""
         texts: Any = source
@@ -165,14 +176,22 @@ class GateIndex:
         if self.gate.near_duplicate is None:
             return
         self._source_ids += [(name, row_id) for row_id in row_ids]
-        for _, words in word_blocks(texts):
-            self._source.add(self._sketches(words))
+        if engine is None or len(texts) <= _SENT:
+            for _, words in word_blocks(texts):
+                self._source.add(self._sketches(words))
+            return
+        parts = _parts(texts)
+        for _, blocks, _ in engine.map(_SketchingWorker, self.gate, parts, stage="signatures", window=_WINDOW):
+            for sketched in blocks:
+                self._source.add(sketched)
 
-    def check(self, texts: Sequence[str]) -> list[list[Hit]]:
-        """Hits of each text (n,), at most one per rule and dataset; [] if it may enter. Stores nothing."""
+    def check(self, texts: Sequence[str], engine: Engine | None = None) -> list[list[Hit]]:
+        """Hits of each text (n,), at most one per rule and dataset; [] if it may enter. Stores nothing.
+
+        engine: see `admit`.
+        """
         all_hits: list[list[Hit]] = []
-        for _, words in word_blocks(texts):
-            hits, sketched = self._fixed_hits(words)
+        for _, hits, sketched in self._compared(texts, engine):
             if sketched is not None:
                 pairs = self._new.search(sketched)[0]
                 for query, match in _first(pairs).items():
@@ -190,11 +209,11 @@ class GateIndex:
         """`check` each text in order, and add those without a hit: of near-duplicates, the first is kept.
 
         ids (n,): of the texts, for hits. The result does not depend on how the texts are divided over calls. engine:
-        its workers compare texts with the fixed rows and make their sketches; None = this process.
+        its workers compare many texts with the fixed rows and make their sketches; None = this process.
         """
         _check_ids(texts, ids)
         all_hits: list[list[Hit]] = []
-        for low, hits, sketched in self._compared(texts) if engine is None else self._compared_by(engine, texts):
+        for low, hits, sketched in self._compared(texts, engine):
             free = np.array([not hit for hit in hits], np.bool_)  # (n,) without a hit so far
             if sketched is None:
                 self._new_ids += [ids[low + k] for k in np.flatnonzero(free).tolist()]
@@ -211,8 +230,11 @@ class GateIndex:
             all_hits += hits
         return all_hits
 
-    def _compared(self, texts: Sequence[str]) -> Iterator[_Block]:
+    def _compared(self, texts: Sequence[str], engine: Engine | None = None) -> Iterator[_Block]:
         """(first text, hits in fixed rows, sketches) of each block of the texts, in their order."""
+        if engine is not None and len(texts) > _SENT:
+            yield from self._compared_by(engine, texts)
+            return
         for low, words in word_blocks(texts):
             yield low, *self._fixed_hits(words)
 
@@ -220,24 +242,12 @@ class GateIndex:
         """Like `_compared`, on the engine's workers."""
         fixed = copy.copy(self)
         fixed._source, fixed._new, fixed._new_ids = copy.copy(self._source), NearIndex(self._new.threshold), []
-        lows = range(0, len(texts), _SENT)
-
-        def payload(low: int) -> list[str | None]:
-            part = texts[low : low + _SENT]
-            return part if isinstance(part, list) else part.to_pylist()
-
-        items = [Item(partial(payload, low), min(_SENT, len(texts) - low)) for low in lows]
-        early: dict[int, Any] = {}  # results waiting for earlier ones
-        following = 0
-        for position, result, _ in engine.map(_ComparingWorker, fixed, items):
-            early[position] = result
-            while following in early:
-                blocks, compared, crowded = early.pop(following)
-                self._source.compared += compared
-                self._source.crowded += crowded
-                for low, hits, sketched in blocks:
-                    yield lows[following] + low, hits, sketched
-                following += 1
+        results = engine.map(_ComparingWorker, fixed, _parts(texts), stage="compare", window=_WINDOW)
+        for position, (blocks, compared, crowded), _ in results:
+            self._source.compared += compared
+            self._source.crowded += crowded
+            for low, hits, sketched in blocks:
+                yield position * _SENT + low, hits, sketched
 
     def _sketches(self, words: Words) -> Sketches:
         assert self.gate.near_duplicate is not None
@@ -278,6 +288,26 @@ class _ComparingWorker:
         before = source.compared, source.crowded
         blocks = list(self.index._compared(texts))
         return blocks, source.compared - before[0], source.crowded - before[1]
+
+
+class _SketchingWorker:
+    """Runs on a worker: the sketches of the texts that it is called with, block by block."""
+
+    def __init__(self, gate: Gate, worker: WorkerContext) -> None:
+        self.index = GateIndex(gate, ())
+
+    def __call__(self, texts: list[str]) -> list[Sketches]:
+        return [self.index._sketches(words) for _, words in word_blocks(texts)]
+
+
+def _parts(texts: Any) -> list[Item]:
+    """Texts, an Arrow array or a list, as items of `_SENT` texts."""
+
+    def payload(low: int) -> list[str | None]:
+        part = texts[low : low + _SENT]
+        return part if isinstance(part, list) else part.to_pylist()
+
+    return [Item(partial(payload, low), min(_SENT, len(texts) - low)) for low in range(0, len(texts), _SENT)]
 
 
 def _first(pairs: Pairs) -> dict[int, Match]:

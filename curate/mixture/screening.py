@@ -22,6 +22,7 @@ from curate.mixture.rescoring import rescore
 from curate.run import Run
 
 _BLOCK = 16_384
+_SENT_ROWS = 1 << 20  # compared by workers at once; bounds the hits in memory
 
 
 def admission(
@@ -39,7 +40,7 @@ def admission(
         """Screen the new rows of one demand; the function that `admission` returns."""
         screening = _Screening(realized.rows)
         if evaluations is not None:
-            screening.reject_hits(evaluations.check(_texts(screening.rows, examples, run)))
+            screening.reject_hits(evaluations.check(_texts(screening.rows, examples, run), run.engine))
         if realized.rows.origin == "synthetic":
             screening.reject_hits(earlier.check(_texts(screening.rows, examples, run)))
             for row, text in zip(screening.rows.ids, _texts(screening.rows, examples, run), strict=True):
@@ -106,9 +107,10 @@ def contaminated_rows(examples: Examples, run: Run) -> int:
     texts = compared_texts(examples.readable, examples.shape, examples.columns, run.gate.part)
     with run.progress.stage("compare with evaluation sets", len(examples)) as stage:
         count = 0
-        for low in range(0, len(texts), _BLOCK):
-            block = [text or "" for text in texts[low : low + _BLOCK].to_pylist()]
-            count += sum(bool(hits) for hits in index.check(block))
+        size = _BLOCK if run.engine is None else _SENT_ROWS
+        for low in range(0, len(texts), size):
+            block = [text or "" for text in texts[low : low + size].to_pylist()]
+            count += sum(bool(hits) for hits in index.check(block, run.engine))
             stage.advance(len(block))
     return count
 

@@ -96,6 +96,7 @@ class ProxyTraining:
             key,
             self.progress,
             proxy.supervise,
+            self.engine,
         )
 
     @property
@@ -116,6 +117,7 @@ class ProxyTraining:
             key,
             self.progress,
             self.proxy.supervise,
+            self.engine,
         )
 
     @cached_property

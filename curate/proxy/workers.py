@@ -140,7 +140,7 @@ def measure_on_workers(
         batch = tuple(left)
         items = [_item(shard, payload, tokens) for shard in batch]
         try:
-            for position, values, progress in engine.map(MeasuringWorker, setup, items, needs=needs):
+            for position, values, progress in engine.map(MeasuringWorker, setup, items, stage="measure", needs=needs):
                 left.remove(batch[position])
                 yield batch[position], values, progress
         except AllTokensNeeded:

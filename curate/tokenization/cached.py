@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from curate.console.progress import Progress
 from curate.data.examples import Examples
+from curate.engine.protocol import Engine
 from curate.storage.cache import Cache
-from curate.tokenization.encoding import token_parts
+from curate.tokenization.shards import Tokenizing, tokens_in_parts, whole_lengths
 from curate.tokenization.templates import Supervise
 from curate.tokenization.token_files import IN_MEMORY, open_tokens, write_tokens
 from curate.tokenization.tokens import Tokens
@@ -72,7 +73,8 @@ def truncation_facts(rows: RowValidity | Tokens, name: str = "rows_truncated") -
 class CachedTokens:
     """Tokens of `examples`, computed on first use.
 
-    tokenizer: returns it; called only if something is missing. key: of `rows` in the cache.
+    tokenizer: returns it; called only if something is missing. key: of `rows` in the cache. engine: its workers
+    tokenize; None = this process.
     """
 
     examples: Examples
@@ -83,6 +85,7 @@ class CachedTokens:
     key: str
     progress: Progress
     supervise: Supervise = "all"
+    engine: Engine | None = None
 
     @property
     def tokens(self) -> Tokens:
@@ -100,15 +103,8 @@ class CachedTokens:
             return open_tokens(entry), _read_refused(entry)
         refused: dict[int, str] = {}
         with self.progress.stage("tokenize", len(self.examples)) as stage:
-            parts = token_parts(
-                self.examples,
-                self.tokenizer(),
-                template=self.template,
-                max_length=self.max_length,
-                supervise=self.supervise,
-                advance=stage.advance,
-                refuse=refused.__setitem__,
-            )
+            how = Tokenizing(self.tokenizer(), self.template, self.max_length, self.supervise)
+            parts = tokens_in_parts(self.examples, how, self.engine, stage.advance, refused.__setitem__)
             first, more = _first_parts(parts)
             if not more:
                 tokens = Tokens.concatenate(first)
@@ -191,26 +187,20 @@ def auto_length(
     key: str,
     progress: Progress,
     supervise: Supervise = "all",
+    engine: Engine | None = None,
 ) -> int:
     """`length_for` of these examples without rows that the template refuses; cached under `key`.
 
-    tokenizer: returns it; called only on a cache miss. context: most tokens of the model, None = no limit.
+    tokenizer: returns it; called only on a cache miss. context: most tokens of the model, None = no limit. engine: see
+    `CachedTokens`.
     """
     entry = cache.get("lengths", key)
     if entry is not None:
         return int(json.loads((entry / "length.json").read_text(encoding="utf-8")))
     with progress.stage("measure lengths", len(examples)) as stage:
-        parts = token_parts(
-            examples,
-            tokenizer(),
-            template=template,
-            max_length=context or _LONGEST,
-            supervise=supervise,
-            advance=stage.advance,
-            refuse=lambda row, reason: None,
-        )
-        whole = [(part.lengths + part.prompt_cut + part.completion_cut)[part.valid] for part in parts]
-    length = length_for(np.concatenate(whole), context)
+        how = Tokenizing(tokenizer(), template, context or _LONGEST, supervise)
+        lengths = whole_lengths(examples, how, engine, stage.advance)
+    length = length_for(lengths, context)
 
     with cache.writing("lengths", key) as folder:
         (folder / "length.json").write_text(json.dumps(length), encoding="utf-8")

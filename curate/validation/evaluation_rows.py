@@ -16,6 +16,7 @@ from curate.console.progress import Progress
 from curate.data.examples import Examples
 from curate.data.preferences import without_pair_roles
 from curate.data.readers import Loaded
+from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.sets import Questions, read_set
@@ -68,19 +69,22 @@ class Prepared:
         return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": gate_sets}))
 
 
-def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
+def prepare(
+    loaded: Loaded, settings: Validation, out: Path, progress: Progress, engine: Engine | None = None
+) -> Prepared:
     """Hold out rows if no evaluation set is given, else find rows that share text with one.
 
+    engine: its workers compare the rows; None = this process.
     Raises InputError for sets that cannot be read, and if too few rows are left.
     """
     if not settings.sets:
-        return _hold_out(loaded, settings, out, progress)
+        return _hold_out(loaded, settings, out, progress, engine)
     with progress.stage("read evaluation sets"):
         sets_read = [read_set(evaluation_set, settings.evaluation) for evaluation_set in settings.sets]
     for questions in sets_read:
         _check_comparable(questions, settings.evaluation)
     gate = _with_questions(settings.pipeline.gate, sets_read, out)
-    hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
+    hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress, engine)
     facts, warnings = _contamination(hits, sets_read, len(loaded.examples))
     hit = np.array([bool(hit) for hit in hits], np.bool_)  # (n,)
     if settings.drop_contaminated and hit.any():
@@ -127,16 +131,17 @@ def _with_questions(gate: Gate, sets: Sequence[Questions], out: Path) -> Gate:
     return gate.model_copy(update={"evaluation": tuple(gate_sets)})
 
 
-def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
+def _hits(loaded: Loaded, gate: Gate, progress: Progress, engine: Engine | None) -> list[list[Any]]:
     """Matches of each row's prompt in the gate's index."""
     examples = loaded.examples
     texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
     hits: list[list[Any]] = []
     with progress.stage("compare with evaluation sets", len(examples)) as stage:
         index = gate.open()
-        for low in range(0, len(texts), _BLOCK):
-            block = [text or "" for text in texts[low : low + _BLOCK].to_pylist()]
-            hits += index.check(block)
+        size = _BLOCK if engine is None else max(len(texts), 1)  # workers get all at once, in parts
+        for low in range(0, len(texts), size):
+            block = [text or "" for text in texts[low : low + size].to_pylist()]
+            hits += index.check(block, engine)
             stage.advance(len(block))
     return hits
 
@@ -178,7 +183,7 @@ def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
 # -- rows held out ------------------------------------------------------------------------------------------------
 
 
-def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
+def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progress, engine: Engine | None) -> Prepared:
     """Hold out a seeded sample of rows, not near-duplicates of other rows, before anything else reads them."""
     examples, gate = loaded.examples, settings.pipeline.gate
     if examples.shape == "text":
@@ -186,10 +191,10 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     n = len(examples)
     wanted = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
     most = max(count, min(int(_LARGEST_SHARE * n), _MOST_HELD_OUT))
-    chosen, near = _drawn(examples, count, settings, progress)
+    chosen, near = _drawn(examples, count, settings, progress, engine)
     while (lacking := _FEWEST - int((chosen & ~near).sum())) > 0 and count < most:
         count = min(max(count + lacking, round(1.25 * count)), most)
-        chosen, near = _drawn(examples, count, settings, progress)
+        chosen, near = _drawn(examples, count, settings, progress, engine)
     clean = np.flatnonzero(chosen & ~near)  # (rows held out,)
     if len(clean) < _FEWEST:
         why, remedies = "", ["name evaluation sets with --evaluation"]
@@ -227,7 +232,9 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     return Prepared(loaded, (held_out_set,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
 
 
-def _drawn(examples: Examples, count: int, settings: Validation, progress: Progress) -> tuple[BoolArray, BoolArray]:
+def _drawn(
+    examples: Examples, count: int, settings: Validation, progress: Progress, engine: Engine | None
+) -> tuple[BoolArray, BoolArray]:
     """(n,) bool each: `count` rows drawn at random, and which of those are near-duplicates of a remaining row."""
     gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
     random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
@@ -236,7 +243,7 @@ def _drawn(examples: Examples, count: int, settings: Validation, progress: Progr
     texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
     held_texts = texts.take(pa.array(held)).to_pylist()
     with progress.stage("hold rows out", count):
-        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
+        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays), engine=engine)
         hits = index.check([text or "" for text in held_texts])
     remaining_texts = set(texts.take(pa.array(stays)).to_pylist())
     near[held] = [bool(row) or text in remaining_texts for row, text in zip(hits, held_texts, strict=True)]

@@ -177,7 +177,7 @@ def prepare_experiment(
     )
     # Prepared elsewhere, so that the folder does not change before every check has passed.
     with temporary_folder("curate-validation-") as place:
-        prepared = prepare(data, settings, place, progress)
+        prepared = prepare(data, settings, place, progress, engine)
         if _random_weights(settings):
             prepared = replace(prepared, warnings=(RANDOM_WEIGHTS, *prepared.warnings))
         described |= describe_sets(settings, prepared)

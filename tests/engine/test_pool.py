@@ -25,7 +25,7 @@ def _settle(pool: Pool) -> None:
 
 def test_a_package_that_is_missing_on_workers_is_named(ray_engine: Ray) -> None:
     with pytest.raises(InputError, match=r"worker \d+ on .* has no package not_there_at_all"):
-        list(ray_engine.map(Square, {}, items(1), needs=["json", "not_there_at_all"]))
+        list(ray_engine.map(Square, {}, items(1), stage="square", needs=["json", "not_there_at_all"]))
 
 
 def test_more_than_the_cluster_has_is_refused(ray_cluster: Any, ray_engine: Ray) -> None:
@@ -52,7 +52,7 @@ def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
     monkeypatch.undo()
     monkeypatch.setattr(pool, "workers", pool.workers)  # is lowered by one that is refused
     monkeypatch.setitem(pool._numerics, "float32", {**known, "threads": 7})
-    found = [value for _, value, _ in ray_engine.map(Square, {3: str(tmp_path / "a")}, items(8))]
+    found = [value for _, value, _ in ray_engine.map(Square, {3: str(tmp_path / "a")}, items(8), stage="square")]
     assert len(found) == 8  # by the worker that is left
     _settle(pool)  # with the one in its place
     assert any("computes with threads 1 instead of 7" in note for note in notes)

@@ -141,10 +141,13 @@ def test_workers_find_what_one_process_finds(monkeypatch: pytest.MonkeyPatch) ->
 
     def found(engine: Any) -> Any:
         index = Gate(near_duplicate=0.6).open()
-        index.add_source(texts[5:9], ["s5", "s6", "s7", "s8"])
+        index.add_source(texts[5:14], ids[5:14], engine=engine)
+        checked = index.check(texts, engine)
         hits = index.admit(texts, ids, engine)
-        return hits, index.crowded, len(index)
+        return hits, checked, index.crowded, len(index)
 
     here = found(None)
     assert sum(bool(hits) for hits in here[0]) > 10
-    assert found(Inline()) == here
+    engine = Inline()
+    assert found(engine) == here
+    assert engine.stages == [("signatures", 2), ("compare", 12), ("compare", 12)]
