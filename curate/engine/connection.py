@@ -143,6 +143,10 @@ class FullStore:
 def cause(error: Any) -> BaseException:
     """The exception that the work raised, unwrapped."""
     raised = getattr(error, "cause", None)
+    if type(raised).__name__ == "RaySystemError":  # what was sent cannot be unpacked there
+        if "No module named" in str(raised):
+            return InputError(f"a worker lacks a package: {reason(raised)}; install it on every node")
+        return ExternalError(f"a worker cannot unpack what was sent: {reason(raised)}; rerun the same command")
     if isinstance(raised, BaseException):
         return raised
     return CurateError(f"a worker failed: {reason(error)}")

@@ -6,7 +6,6 @@ It does not depend on the engine that calls it.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import platform
 import queue
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.devices.precision import numerics
+from curate.engine.packages import Files, install, package_digest
 from curate.engine.protocol import WorkerContext
 from curate.errors import CurateError, InputError
 from curate.storage.hashing import file_digest
@@ -93,9 +93,13 @@ class Host:
             ) from error
         return numerics(precision, torch.device(device))
 
-    def missing(self, packages: Sequence[str]) -> list[str]:
-        """The packages among these that cannot be imported here."""
-        return [name for name in packages if importlib.util.find_spec(name) is None]
+    def packages(self, names: Sequence[str]) -> dict[str, str | None]:
+        """`curate.engine.packages.package_digest` of packages here."""
+        return {name: package_digest(name) for name in names}
+
+    def install(self, packages: dict[str, Files], names: Sequence[str]) -> str | None:
+        """See `curate.engine.packages.install`."""
+        return install(packages, names)
 
     def reads(self, place: str, name: str, content: str) -> bool:
         """Whether a file exists here with this content: the probe for shared storage."""
@@ -128,8 +132,8 @@ class Host:
         except BaseException as error:
             self._failure = error
 
-    def call(self, item: Any) -> tuple[Any, float]:
-        """The result of one item, and the seconds it took."""
+    def call(self, item: Any, made: None = None) -> tuple[Any, float]:
+        """The result of one item, and the seconds it took. made: result of `make`, whose failure is then this one's."""
         if self._failure is not None:
             raise self._failure
         assert self._task is not None

@@ -13,6 +13,7 @@ from typing import Any
 
 from curate.engine.connection import FullStore, WorkerLost, cause, connect, load_ray, reason
 from curate.engine.host import COMPARED, Host, own_versions
+from curate.engine.packages import Files, package_digest, package_files
 from curate.engine.protocol import Item
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import make_folder, publish_file
@@ -74,6 +75,8 @@ class Pool:
     _ended: list[Worker] = field(default_factory=list)
     _numerics: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: str | None = None
+    _required: set[str] = field(default_factory=set)
+    _told_of_packages: bool = False
     _number: int = 0
     _starting: dict[Any, tuple[int, Any]] = field(default_factory=dict)
 
@@ -141,9 +144,9 @@ class Pool:
             number, actor = self._starting.pop(reference)
             try:
                 worker = Worker(number, actor, self.ray.get(reference))
-                self._check(worker)
+                self.check(worker)
                 self.ray.get(actor.use_cache.remote(self.cache))
-            except self.ray.exceptions.RayActorError as error:
+            except (self.ray.exceptions.RayActorError, WorkerLost) as error:
                 if not self._lost:  # a worker that cannot start at all lacks a library or has another version
                     raise InputError(f"worker {number} cannot start: {reason(error)}; {_SAME}") from error
             except InputError as error:
@@ -155,9 +158,10 @@ class Pool:
             else:
                 self.live.append(worker)
 
-    def _check(self, worker: Worker) -> None:
+    def check(self, worker: Worker) -> None:
         """Raise InputError if its versions differ from the driver's, or its numerics from other workers'."""
         self.check_versions(worker)
+        self._check_packages(worker, sorted(self._required))
         for precision, known in self._numerics.items():
             self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
 
@@ -246,12 +250,43 @@ class Pool:
             return self.ray.put(value)
 
     def require(self, needs: Sequence[str]) -> None:
-        requirements = sorted(set(needs))
-        for worker, missing in self._ask_all("missing", requirements).items() if requirements else ():
-            if missing:
+        """Send packages that workers lack, now or when they join later. Raises InputError for one that they must have
+        installed, and one that differs from the driver's."""
+        new = sorted(set(needs) - self._required)
+        if not new:
+            return
+        for worker in self.workers_now():
+            try:
+                self._check_packages(worker, new)
+            except WorkerLost:
+                self.drop(worker)
+        self._required.update(new)
+
+    def _check_packages(self, worker: Worker, names: Sequence[str]) -> None:
+        """Send packages that a worker lacks, see `require`."""
+        if not names:
+            return
+        theirs = self.get(worker.actor.packages.remote(names))
+        sent: dict[str, Files] = {}
+        for name in names:
+            if theirs[name] is None:
+                try:
+                    sent[name] = package_files(name)
+                except InputError as error:
+                    raise InputError(
+                        f"{worker.name} has no package {name}, which the recipe uses, and it cannot be sent there: "
+                        f"{error}; install it on every node"
+                    ) from error
+            elif theirs[name] != package_digest(name):
                 raise InputError(
-                    f"{worker.name} has no package {missing[0]}, which the recipe uses; install it on every node"
+                    f"{worker.name} has another version of the package {name}, which the recipe uses, than this "
+                    "machine; install the same on every node"
                 )
+        if sent and not self._told_of_packages:
+            self._told_of_packages = True
+            self.note(f"sent to workers that lack it: {', '.join(sent)}")
+        if (problem := self.get(worker.actor.install.remote(sent, names))) is not None:
+            raise InputError(f"{worker.name} {problem}; install what it needs on every node")
 
     def get(self, reference: Any) -> Any:
         """The value of a reference; raises what the work raised, and WorkerLost if the worker is gone."""

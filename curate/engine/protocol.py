@@ -95,7 +95,8 @@ class Engine(Protocol):
         """(position, result, progress text) of every item.
 
         Every worker calls `make(setup, worker context)` once, and the result with each item that it takes. stage: what
-        the work is, for messages and the record. needs: packages that the workers must have. window: results arrive in
+        the work is, for messages and the record. needs: packages of plug-ins, see
+        `curate.engine.packages.package_names`: those that workers lack are sent. window: results arrive in
         the order of the items, of which at most this many are in progress or waiting for earlier ones; None = results
         arrive in the order in which they finish.
         """

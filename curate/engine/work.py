@@ -51,20 +51,19 @@ def map_items(
     waiting: dict[int, Any] = {}  # results that arrived before earlier ones
     following = 0  # the next result in order
     losses = [0] * len(items)
-    ready: set[Worker] = set()
+    made: dict[Worker, Any] = {}
     in_flight: dict[Any, _Piece] = {}
     times: list[float] = []
     while pending or in_flight:
         for worker in pool.workers_now():
-            if worker not in ready:
-                worker.actor.make.remote(make, shared)
-                ready.add(worker)
+            if worker not in made:
+                made[worker] = worker.actor.make.remote(make, shared)
             while pending and sum(piece.worker is worker for piece in in_flight.values()) < _AHEAD:
                 if window is not None and pending[0] >= following + window:
                     break
                 position = pending.popleft()
                 with pool.errors():
-                    reference = worker.actor.call.remote(items[position].payload())
+                    reference = worker.actor.call.remote(items[position].payload(), made[worker])
                 in_flight[reference] = _Piece(worker, position, time.monotonic())
         done, _ = pool.ray.wait(list(in_flight), num_returns=1, timeout=_POLL_SECONDS)
         for reference in done:
@@ -202,6 +201,8 @@ def _ranks(pool: Pool, job: Job) -> Iterator[tuple[EventKind, Any]]:
         for rank in range(world):
             strategy = PlacementGroupSchedulingStrategy(place, placement_group_bundle_index=rank)
             actors.append(pool.actor(rank, scheduling_strategy=strategy))
+        for rank, actor in enumerate(actors):
+            pool.check(Worker(rank, actor, pool.get(actor.report.remote())))
         host, port = pool.get(actors[0].address.remote())
         pool.get_all([actor.use_cache.remote(pool.cache) for actor in actors])
         variables = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "LOCAL_RANK": "0"}

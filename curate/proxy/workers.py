@@ -17,6 +17,7 @@ import numpy.typing as npt
 from curate.console.progress import Progress
 from curate.context import Context
 from curate.data.examples import Examples
+from curate.engine.packages import package_names
 from curate.engine.protocol import Item, Job, WorkerContext
 from curate.errors import CurateError, InputError
 from curate.proxy.measures import LiveCheckpoint, Measure
@@ -51,7 +52,7 @@ def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], Non
         return {"shipped": shipped, "tokens": tokens, "state": state, "stored": stored}
 
     job = Job("the training of the proxy", _train, payload)
-    for kind, about in engine.group(job, needs=packages(proxy_training.proxy)):
+    for kind, about in engine.group(job, needs=package_names(proxy_training.proxy)):
         if kind == "advance":  # a replacement of a lost rank repeats some steps
             position += about
             advance(max(0, position - reported))
@@ -135,7 +136,7 @@ def measure_on_workers(
             rows[shard.low] = engine.share((tokens.slice(shard.low, shard.high), own))
         return Shipment(shard.name, shard.step, rows[shard.low], weights.get(shard.step))
 
-    left, needs = list(shards), packages(proxy_training.proxy, *measures.values())
+    left, needs = list(shards), package_names(proxy_training.proxy, *measures.values())
     while left:
         batch = tuple(left)
         items = [_item(shard, payload, tokens) for shard in batch]
@@ -228,9 +229,3 @@ def _install(cache: Cache, key: tuple[str, ...], files: Files) -> None:
             path = Path(folder / name)
             path.parent.mkdir(parents=True, exist_ok=True)
             content.tofile(path)
-
-
-def packages(*components: Any) -> list[str]:
-    """Top-level packages that define the components' classes, which workers must have."""
-    names = {type(component).__module__.partition(".")[0] for component in components}
-    return sorted(names - {"__main__", "builtins"})

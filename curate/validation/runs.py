@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from curate.console.progress import Progress, Stage, StageCost
+from curate.engine.packages import package_names
 from curate.engine.protocol import Job, WorkerContext
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.evaluate import evaluate
 from curate.finetuning.config import Finetuning
 from curate.finetuning.finetune import finetune
-from curate.proxy.workers import packages
 from curate.validation.experiment import Experiment, PlannedRun, run_settings
 from curate.validation.folder import weights
 from curate.validation.record import drop_weights, link_run
@@ -177,7 +177,8 @@ def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[
 
         return Job(f"the run {runs[number].name}", _on_worker, payload)
 
-    needs = packages(tuning.optimizer, *experiment.settings.reweighters.values())
+    settings, prepared = experiment.settings, experiment.prepared
+    needs = package_names(tuning, settings.reweighters, prepared.sets, prepared.evaluation)
     with experiment.progress.stage(_FINETUNE, sum(run.steps for run in runs), "steps") as stage:
         for number, kind, about in engine.jobs([job(k) for k in range(len(runs))], needs=needs):
             experiment.left()

@@ -36,6 +36,7 @@ LONG_FILES = {
     "curate/difficulty/figures.py": "every plot of rows, and what all plots share",
     "curate/engine/pool.py": "workers of a cluster from start to end: checked against each other, asked, replaced",
     "curate/estimate.py": "every stage of a run with what it takes, in the order of the run",
+    "curate/gate/gate.py": "the rules, and the index that applies them here and on workers",
     "curate/generators/decoding.py": "one batch of requests, from prompts to texts, each step reading the one before",
     "curate/generators/openai_client.py": "one client, with all that a server may answer",
     "curate/generators/vllm.py": "one component: its parameters with their meaning, and where its servers are",

@@ -24,7 +24,7 @@ def _settle(pool: Pool) -> None:
 
 
 def test_a_package_that_is_missing_on_workers_is_named(ray_engine: Ray) -> None:
-    with pytest.raises(InputError, match=r"worker \d+ on .* has no package not_there_at_all"):
+    with pytest.raises(InputError, match=r"worker \d+ on .* has no package not_there_at_all, .*it is not here either"):
         list(ray_engine.map(Square, {}, items(1), stage="square", needs=["json", "not_there_at_all"]))
 
 
@@ -48,7 +48,7 @@ def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
     known = ray_engine.numerics("float32")
     monkeypatch.setattr("curate.engine.pool.own_versions", lambda: {**own_versions(), "torch": "0.1"})
     with pytest.raises(InputError, match=r"worker \d+ on \S+ has torch \S+, and here it is 0.1"):
-        pool._check(pool.workers_now()[0])
+        pool.check(pool.workers_now()[0])
     monkeypatch.undo()
     monkeypatch.setattr(pool, "workers", pool.workers)  # is lowered by one that is refused
     monkeypatch.setitem(pool._numerics, "float32", {**known, "threads": 7})

@@ -16,7 +16,6 @@ from curate.engine import Ray
 from curate.errors import InputError
 from curate.proxy.measures import LiveCheckpoint, MeanLoss
 from curate.proxy.trace import measure_checkpoints
-from curate.proxy.workers import packages
 from curate.run import Run
 from scorers.sam_sharpness import SAMSharpness
 from tests import ROOT
@@ -170,7 +169,3 @@ def test_a_wrong_shape_is_named(ray_engine: Ray, tmp_path: Path) -> None:
     run = Run(PROXY, tmp_path, engine=ray_engine)
     with pytest.raises(InputError, match=r"WrongShape.measure returned shape \(16,\) for 16 rows"):
         measure_checkpoints(additions(), PROXY, [WrongShape()], run.context)
-
-
-def test_the_packages_of_components_are_told() -> None:
-    assert packages(PROXY, MeanLoss(), DyingLoss(row="", mark="")) == ["curate", "tests"]
