@@ -34,6 +34,7 @@ def connect(address: str) -> bool:
     """
     target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else retries are written on stderr, read as this is
     if target.startswith(("127.", "localhost:")):  # read when Ray is imported; without it, Ray uses another address
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = load_ray()
@@ -119,6 +120,12 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
     )
 
 
+_FULL = (
+    "Ray's object store is full, and its disk has no room to spill to; start nodes with more --object-store-memory or "
+    "disk, or use a cache that all workers see, and rerun the same command"
+)
+
+
 class WorkerLost(Exception):
     """A worker is gone."""
 
@@ -134,16 +141,15 @@ class FullStore:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, self.full):
-            raise ExternalError(
-                "Ray's object store is full, and its disk has no room to spill to; start nodes with more "
-                "--object-store-memory or disk, or use a cache that all workers see, and rerun the same command"
-            ) from error
+            raise ExternalError(_FULL) from error
 
 
 def cause(error: Any) -> BaseException:
     """The exception that the work raised, unwrapped."""
-    raised = getattr(error, "cause", None)
-    if type(raised).__name__ == "RaySystemError":  # what was sent cannot be unpacked there
+    raised: BaseException | None = getattr(error, "cause", None)
+    if type(raised).__name__ in ("ObjectStoreFullError", "OutOfDiskError"):  # there is no room for a result
+        return ExternalError(_FULL)
+    if raised is not None and type(raised).__name__ == "RaySystemError":  # what was sent cannot be unpacked there
         if "No module named" in str(raised):
             return InputError(f"a worker lacks a package: {reason(raised)}; install it on every node")
         return ExternalError(f"a worker cannot unpack what was sent: {reason(raised)}; rerun the same command")

@@ -63,10 +63,8 @@ def whole_lengths(
 ) -> IntArray:
     """(valid rows,) int64 tokens per valid row before truncation. Parameters as in `tokens_in_parts`."""
     if engine is None or len(examples) <= SHARD_ROWS:
-        parts = map(_whole, tokenizing.parts(examples, advance, _ignore))
-    else:
-        parts = _on_workers(examples, _MeasuringWorker, tokenizing, engine, advance, _ignore)
-    return np.concatenate(list(parts))
+        return np.concatenate([_whole(part) for part in tokenizing.parts(examples, advance, _ignore)])
+    return np.concatenate(list(_on_workers(examples, _MeasuringWorker, tokenizing, engine, advance, _ignore)))
 
 
 def _on_workers(

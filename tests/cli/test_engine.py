@@ -1,11 +1,16 @@
 """--engine and what goes with it."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import ROOT
 from tests.fixtures.commands import Call, Finished, contents
+from tests.fixtures.ray_cluster import own_head
+from tests.fixtures.s3 import BUCKET, s3_server
 
 
 @pytest.mark.parametrize("command", ["run", "score", "synthesize", "validate", "plan", "gate"])
@@ -47,3 +52,51 @@ def test_a_run_on_a_cluster_leaves_the_same_bytes(
     assert contents(tmp_path / "out") == contents(finished.out)
     again = call("run", finished.data, "--out", tmp_path / "out", *arguments)
     assert "nothing to do" in again.err
+
+
+_FILLS = """
+import sys, numpy as np
+from curate.engine import Ray
+with Ray(address=sys.argv[1], workers=1) as engine:
+    held = [engine.share(np.zeros(40 << 20, np.uint8)) for _ in range(3)]
+"""
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_cluster_with_a_token_a_cache_at_a_url_and_a_full_store(finished: Finished, tmp_path: Path) -> None:
+    """With the token a run leaves the bytes of one here, in a cache that workers reach by its URL; without it, nothing.
+
+    A node that may not spill to its disk stands for one whose disk is full.
+    """
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'curate-lm[ray]'")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    arguments = [*finished.arguments[: finished.arguments.index("--cache")], "--cache", f"s3://{BUCKET}/cache"]
+
+    def call(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    def run(out: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        where = ["--engine", "ray", "--address", address, "--workers", "2"]
+        return call(["-m", "curate", "run", str(finished.data), "--out", str(out), *arguments, *where], environment)
+
+    with (
+        s3_server() as s3,
+        own_head({**s3, **token}, 2, {"local_fs_capacity_threshold": 0.0001}) as (address, environment),
+    ):
+        for wrong in ({"RAY_AUTH_TOKEN": "f" * 64}, {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}):
+            done = run(tmp_path / "wrong", {**environment, **wrong})
+            assert done.returncode == 3, done.stderr
+            lines = [line for line in done.stderr.splitlines() if "does not let this process in" in line]
+            assert lines == done.stderr.splitlines()[-1:]
+            assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in lines[0]
+            assert not (tmp_path / "wrong").exists()
+        done = run(tmp_path / "out", environment)
+        assert done.returncode == 0, done.stderr
+        assert contents(tmp_path / "out") == contents(finished.out)
+        assert "InvalidAuthToken" not in done.stderr
+        full = call(["-c", _FILLS, address], environment)
+        assert full.returncode == 1
+        assert "ExternalError: Ray's object store is full, and its disk has no room" in full.stderr

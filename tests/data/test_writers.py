@@ -19,7 +19,6 @@ from curate.data.readers import read
 from curate.data.writers import assemble, hand_back, write_parquet_shards
 from curate.errors import InputError
 from tests.fixtures.mixed_rows import plain, table_of
-from tests.fixtures.ray_cluster import Inline
 
 
 def extra_of(m: int) -> pa.Table:
@@ -117,20 +116,6 @@ def test_bytes_depend_on_rows_only(tmp_path: Path) -> None:
     assert len(seen) == 1
     (tmp_path / "other").mkdir()
     assert digest(write_parquet_shards([table], index[::-1], extra_of(900), tmp_path / "other")) not in seen
-
-
-def test_workers_encode_the_same_bytes(tmp_path: Path) -> None:
-    index = np.random.default_rng(1).integers(0, 500, 900)
-    engine = Inline()
-    written = []
-    for name, by in (("here", None), ("there", engine)):
-        (tmp_path / name).mkdir()
-        about = ([table_of(500)], index, extra_of(900), tmp_path / name)
-        paths = write_parquet_shards(*about, rows_per_shard=250, engine=by)
-        written.append({path.name: path.read_bytes() for path in paths})
-    assert written[0] == written[1]
-    assert len(written[0]) == 4
-    assert engine.stages == [("write", 4)]
 
 
 def test_datasets_loads_the_folder_with_its_features(tmp_path: Path) -> None:

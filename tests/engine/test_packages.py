@@ -46,8 +46,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_packages_of_objects_inside_components_are_found(beside: Path) -> None:
-    import curate_beside
-
+    curate_beside = importlib.import_module("curate_beside")
     assert package_names(MeanLoss(), {"a": [1, "x", None, Path(), np.ones(2)]}) == []
     assert package_names({"b": (curate_beside.Doubled(),)}) == ["curate_beside"]
     assert package_names(curate_beside.Doubled) == ["curate_beside"]
@@ -87,8 +86,7 @@ def test_a_measure_that_is_beside_the_driver_only_is_sent(
     ray_engine: Ray, beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray_engine.numerics("float32")  # the workers are up, and do not look here
-    import curate_beside
-
+    curate_beside = importlib.import_module("curate_beside")
     notes = Notes()
     run = Run(PROXY, tmp_path / "cache", engine=ray_engine)
     context = run.context
@@ -105,8 +103,7 @@ def test_a_measure_that_is_beside_the_driver_only_is_sent(
     # What nobody asked for by name, and cannot be unpacked there, is one line too.
     (tmp_path / "beside" / "curate_unasked.py").write_text("class Thing: pass\n")
     importlib.invalidate_caches()
-    import curate_unasked
-
+    curate_unasked = importlib.import_module("curate_unasked")
     with pytest.raises(InputError, match=r"a worker lacks a package: .*curate_unasked"):
         list(ray_engine.map(Square, {"x": curate_unasked.Thing()}, items(2), stage="square"))
     assert len(list(ray_engine.map(Square, {}, items(4), stage="square"))) == 4

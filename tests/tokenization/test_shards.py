@@ -48,8 +48,8 @@ def test_shards_end_to_end_are_the_tokens_of_all_rows(
     if not held:
         monkeypatch.setattr(cached, "IN_MEMORY", 100)
 
-    def made(name: str, engine: Engine | None) -> tuple[CachedTokens, int]:
-        about = (Cache(tmp_path / name), "key", Progress("none"), "all", engine)
+    def made(name: str, engine: Any) -> tuple[CachedTokens, int]:
+        about: Any = (Cache(tmp_path / name), "key", Progress("none"), "all", engine)
         length = auto_length(examples, lambda: tokenizer, "chat", 300, *about)
         return CachedTokens(examples, lambda: tokenizer, "chat", 40, *about), length
 
