@@ -39,7 +39,7 @@ def write_shards(
     for path, shard_rows in zip(paths, counts, strict=True):
         # A Python file object keeps errno in its errors, and closes quietly after a failed write.
         with path.open("wb") as file:
-            _encode(_shard(groups, shard_rows), schema, file)
+            encode(_shard(groups, shard_rows), schema, file)
         sync(path)
 
 
@@ -51,7 +51,7 @@ def _shard(groups: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield group
 
 
-def _encode(groups: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes]) -> None:
+def encode(groups: Iterable[pa.Table], schema: pa.Schema, file: IO[bytes]) -> None:
     """Write row groups as one Parquet file."""
     import pyarrow.parquet as pq
 
@@ -87,7 +87,7 @@ class _EncodingWorker:
 
     def __call__(self, groups: Any) -> npt.NDArray[np.uint8]:
         file = io.BytesIO()
-        _encode(self.fetch(groups), self.schema, file)
+        encode(self.fetch(groups), self.schema, file)
         return np.frombuffer(file.getvalue(), np.uint8)
 
 

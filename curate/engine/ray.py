@@ -26,8 +26,8 @@ class Ray(BaseModel):
 
     address: "auto" = the cluster of this machine, or RAY_ADDRESS; HOST:PORT of its head, from one of its nodes; or
         ray://HOST:PORT, from outside.
-    workers: that score, compare texts and fine-tune; None = as many as the cluster has room for. Not in any key: scores
-        are the same for any number.
+    workers: that tokenize, score, compare texts, write and fine-tune; None = as many as the cluster has room for. Not
+        in any key: scores are the same for any number.
     worker_gpus: of each; None = 1 where the cluster has any, else 0.
     worker_cpus: of each; the threads of one that computes on its CPUs, and thereby part of its numerics.
     train_workers: ranks that train a proxy together, each as large as a worker; sums differ with them, so they are
