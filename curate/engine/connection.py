@@ -34,7 +34,6 @@ def connect(address: str) -> bool:
     """
     target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else retries are written on stderr, read as this is
     if target.startswith(("127.", "localhost:")):  # read when Ray is imported; without it, Ray uses another address
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = load_ray()

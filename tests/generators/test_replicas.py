@@ -20,6 +20,7 @@ from curate.generators import VLLMServer
 from curate.generators.request_queue import complete
 from curate.generators.requests import Completion, Request, Sampling
 from tests.fixtures.completions import _until
+from tests.fixtures.ray_cluster import Notes, add_node
 from tests.fixtures.server_processes import FAKE, gone, many, server
 
 
@@ -85,6 +86,35 @@ def test_replicas_share_the_requests_and_those_that_die_are_replaced(ray_engine:
     assert {text.split(" from ")[0] for text in queue.texts} == {f"about question {k}" for k in range(queue.taken)}
     assert gone(_pids(about), 30)
     assert ray_engine.pool.workers_now()  # they measure again
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_node_that_is_removed_while_generating_is_replaced(ray_cluster: Any, ray_engine: Ray, tmp_path: Path) -> None:
+    """Its server is started again when there is room for it; meanwhile the others answer, and no answer is lost."""
+    ray_engine.close()  # its workers hold the CPUs
+    node, notes, starts = add_node(ray_cluster), Notes(), tmp_path / "starts"
+    with Ray(address=ray_cluster.address, workers=1) as engine:
+        engine.notify(notes)
+        arguments = ("--slow", "0.05", "--deaths", str(starts))
+        generator, queue = server(*arguments, replicas=3, connections=8), Endless(engine)
+        asking = threading.Thread(target=generator.serve, args=(queue,))
+        asking.start()
+        try:
+            _until(lambda: starts.exists() and starts.stat().st_size == 3 and len(queue.texts) > 20, seconds=150)
+            ray_cluster.remove_node(node, allow_graceful=False)
+            _until(lambda: any("is lost; another one takes its place" in note for note in notes), seconds=60)
+            answered = len(queue.texts)
+            _until(lambda: len(queue.texts) > answered + 40, seconds=60)  # by those that are left
+            node = add_node(ray_cluster)
+            _until(lambda: queue.answered_by(4), seconds=150)
+        finally:
+            queue.over = True
+            asking.join(60)
+    ray_cluster.remove_node(node)
+    assert len(queue.texts) == queue.taken
+    assert {text.split(" from ")[0] for text in queue.texts} == {f"about question {k}" for k in range(queue.taken)}
 
 
 @pytest.mark.slow
