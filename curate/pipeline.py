@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from curate.clusterers.per_source import Clusterer, check_rows
-from curate.component import Component, brief, call_hook, fingerprint
+from curate.component import Component, brief, call_hook, describe_in_json, fingerprint
 from curate.console.presentation import Facts, chain
 from curate.console.progress import Progress, as_progress
 from curate.curated import Curated, Stages
@@ -245,7 +245,7 @@ class Pipeline(Component):
         if write_as != "input":
             check_form(data.examples, write_as)
             data = replace(data, write_as=write_as)
-        with run.tracked(log, out, encode(self)):
+        with run.tracked(log, out, describe_in_json(self)):
             curated = self.stages(data, run, scores)
         if out is not None:
             curated.write(out)

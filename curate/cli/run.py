@@ -18,6 +18,7 @@ from curate.cli.steps import (
     scores_from,
     summary,
 )
+from curate.component import describe_in_json
 from curate.console.printing import say, show
 from curate.console.progress import Progress
 from curate.curated import inputs_fingerprint
@@ -27,7 +28,6 @@ from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import AUTO, length_in_steps
-from curate.recipe import encode
 from curate.storage.destination import Destination, result_place
 from curate.storage.places import local_path
 from curate.storage.remote import is_url
@@ -108,7 +108,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         progress.note(f"the result of these inputs was written before; its upload to {destination} is finished now")
         return _summary(destination, done_before=True)
     run = run_from(options, pipeline, progress)
-    with run.tracked(log if is_first_rank() else (), options.out, encode(pipeline)):
+    with run.tracked(log if is_first_rank() else (), options.out, describe_in_json(pipeline)):
         curated = pipeline.stages(loaded, run, scores)
     if not is_first_rank():
         return {}

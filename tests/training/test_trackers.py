@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.training.trackers import tracker_names
@@ -64,6 +66,19 @@ def test_a_tracker_keeps_what_a_run_tells_it_beside_the_result(
         content = written.read_bytes()
         assert all(key in content for key in (b"learning_rate", b"rows_planned", b"LossTrajectory"))
     assert not (out / "tensorboard").exists()
+
+
+def test_a_component_that_no_recipe_can_name_is_tracked_too(tmp_path: Path) -> None:
+    class Length:
+        def score(self, examples: Any, run: Any) -> list[float]:
+            return [float(row % 5) for row in range(len(examples))]
+
+    seen: list[int] = []
+    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[])
+    data = _write(tmp_path / "rows.jsonl", _rows())
+    pipeline.run(data, cache=tmp_path / "cache", progress=False)
+    pipeline.run(data, cache=tmp_path / "cache", progress=False, log=[lambda step, _: seen.append(step)])
+    assert seen == [0]
 
 
 def test_trackers_that_are_not_there_are_named_before_anything_is_done(tmp_path: Path) -> None:
