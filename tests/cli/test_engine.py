@@ -1,5 +1,6 @@
 """--engine and what goes with it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_a_run_on_a_cluster_leaves_the_same_bytes(
     done = call("run", finished.data, "--out", tmp_path / "out", *arguments, *where)
     assert done.status == 0, done.err
     assert contents(tmp_path / "out") == contents(finished.out)
+    workers = json.loads((tmp_path / "out" / "run.json").read_text())["engine"]["workers"]
+    measured = [worker["stages"]["measure"] for worker in workers if "measure" in worker["stages"]]
+    assert sum(each["rows"] for each in measured) == 40 * 2  # at two checkpoints
+    assert all(each["rows_per_second"] > 0 and each["tokens_per_second"] > 0 for each in measured)
+    assert all(Path(worker["log"]).is_absolute() for worker in workers)
+    planned = call("plan", finished.data, *arguments, "--seed", "1", *where)
+    assert planned.status == 0, planned.err
+    assert "with 2 workers, at the rate measured on one; the cluster has 3 nodes, 0 GPUs and 2 CPUs" in planned.out
     again = call("run", finished.data, "--out", tmp_path / "out", *arguments)
     assert "nothing to do" in again.err
 

@@ -20,7 +20,7 @@ from curate.generators import VLLMServer
 from curate.generators.request_queue import complete
 from curate.generators.requests import Completion, Request, Sampling
 from tests.fixtures.completions import _until
-from tests.fixtures.ray_cluster import Notes, add_node
+from tests.fixtures.ray_cluster import STORE, Notes, add_node
 from tests.fixtures.server_processes import FAKE, gone, many, server
 
 
@@ -115,6 +115,30 @@ def test_a_node_that_is_removed_while_generating_is_replaced(ray_cluster: Any, r
     ray_cluster.remove_node(node)
     assert len(queue.texts) == queue.taken
     assert {text.split(" from ")[0] for text in queue.texts} == {f"about question {k}" for k in range(queue.taken)}
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_each_replica_has_its_own_gpus(ray_cluster: Any, ray_engine: Ray, tmp_path: Path) -> None:
+    """On a node that says it has six GPUs; as many as copies of the model where nothing else is asked for."""
+    ray_engine.close()  # its workers hold the CPUs
+    node = ray_cluster.add_node(num_cpus=2, num_gpus=6, object_store_memory=STORE)
+    try:
+        for given, gpus, sizes in (
+            ({"gpus_per_replica": 2}, 2, [2, None]),
+            ({"data_parallel": 3}, 3, [None, 3]),
+        ):
+            told = tmp_path / f"told-{gpus}"
+            generator = server("--told", str(told), replicas=2, connections=8, **given)
+            with Ray(address=ray_cluster.address, workers=1, worker_gpus=0) as engine:
+                assert len(complete(generator, many(6), progress=Progress("none"), engine=engine)) == 6
+            lines = [json.loads(line) for line in told.read_text().splitlines()]
+            assert [line[:2] for line in lines] == [sizes] * len(lines)
+            used = [number for line in lines for number in line[2].split(",")]
+            assert len(used) == len(set(used)) == gpus * len(lines)
+    finally:
+        ray_cluster.remove_node(node)
 
 
 @pytest.mark.slow
