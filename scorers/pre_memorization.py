@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
 
-from curate.component import Component
+from curate.component import Component, Consent, call_hook
 from curate.data.examples import Examples, hash_columns
-from curate.data.turns import last_learned
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.evaluation.answers import graded, grading_version
+from curate.evaluation.grading import protocol_of, references, verdicts
 from curate.evaluation.prompts import stops_of
+from curate.evaluation.sets import questions_and_answers
 from curate.generators.decoding import sample
 from curate.generators.requests import Request, Sampling
+from curate.graders import JSON, Tests
 from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure
 from curate.proxy.proxy import Schedule
+from curate.recipe import grader_from
 from curate.run import Run, standalone
 from curate.seeds import derive_seed
 from curate.tokenization.layouts import Piece, last_completion
@@ -63,9 +67,12 @@ def sampled_accuracy(
     samples: int,
     sampling: Sampling,
     batch_size: int,
+    graders: Sequence[Any] | None = None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> FloatArray:
     """(n,) float32 share of right answers among the completions sampled for each of n prompts.
 
+    graders: (n,) what compares with each answer; None = final answers. rows: (n,) cells that graders may read.
     Sample k of a row is seeded by (its seed, k), independent of the other rows. An undecided answer is not right; a
     truncated completion counts only if its answer is marked. NaN for a prompt that the model cannot take.
     """
@@ -77,10 +84,15 @@ def sampled_accuracy(
     completions = sample(
         model, tokenizer, [request for _, request in requests], template="plain", batch_size=batch_size
     )
-    graded_answers = graded(completions, [answers[row] for row, _ in requests])
     right = np.zeros(len(prompts), np.float32)
-    for (row, _), answer in zip(requests, graded_answers, strict=True):
-        right[row] += np.nan if answer.completion.finish_reason == "refused" else answer.verdict == Verdict.right
+    grader_of = [None] * len(prompts) if graders is None else list(graders)
+    for grader in {id(grader): grader for grader in grader_of}.values():
+        own = [k for k, (row, _) in enumerate(requests) if grader_of[row] is grader]
+        of = [requests[k][0] for k in own]
+        cells = None if rows is None else [rows[row] for row in of]
+        answered = graded([completions[k] for k in own], [answers[row] for row in of], cells, grader)
+        for row, answer in zip(of, answered, strict=True):
+            right[row] += np.nan if answer.completion.finish_reason == "refused" else answer.verdict == Verdict.right
     return right / np.float32(samples)
 
 
@@ -90,6 +102,8 @@ class SampledAccuracy(Component):
     The prompt is what the proxy was trained to complete: the row in the proxy's template up to its last completion.
     A row is measured if its final answer is known, from the column of that role or from a mark in its completion, and
     the grader accepts its own completion: an answer that the grader cannot parse there it could not parse in a sample.
+    Other rows are graded by `JSON` if they are tool calls or other JSON, and by `Tests` if they have tests and
+    `run_programs` is on, where that accepts their completion. grader: what grades all rows instead.
     batch_size: completions at a time; part of the cache key, since rounding may depend on it.
     """
 
@@ -98,12 +112,45 @@ class SampledAccuracy(Component):
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_tokens: int = Field(default=512, ge=1)
     batch_size: int = Field(default=64, ge=1)
+    grader: Any = None
+    run_programs: bool = False
+    added: ClassVar[frozenset[str]] = frozenset(["grader", "run_programs"])
 
     def key_of(self, examples: Examples) -> str:
-        """Hash of the final answers, and the version of the grader; see `curate.protocols.Measure`."""
+        """Hash of what rows are graded by, and the version of the graders; see `curate.protocols.Measure`."""
         role = "final_answer"
         answers = [(role, examples.column(role))] if role in examples.columns else []
-        return f"{hash_columns(answers)} {grading_version()}"
+        key = f"{hash_columns(answers)} {grading_version()}"
+        for grader in self._others():
+            found = _references(grader, examples)
+            if any(reference is not None for reference in found):
+                key += f" {hash_columns([('reference', pa.array(found, pa.string()))])} {protocol_of(grader)}"
+        return key
+
+    def _others(self) -> tuple[Any, ...]:
+        """The graders of rows besides that of final answers."""
+        if self.grader is not None:
+            return (self.grader,)
+        return (JSON(), Tests()) if self.run_programs else (JSON(),)
+
+    def verifiable(self, examples: Examples) -> list[tuple[Any, str] | None]:
+        """(n,) grader (None = final answers) and what a row is graded by; None for rows that cannot be graded, or whose
+        own completion is not graded right."""
+        found: list[tuple[Any, str] | None] = [None] * len(examples)
+        if self.grader is None:
+            found = [None if answer is None else (None, answer) for answer in _verifiable(examples)]
+        _, completions = questions_and_answers(examples)
+        cells = examples.table.to_pylist()
+        for grader in self._others():
+            open_rows = [(k, text) for k, text in enumerate(_references(grader, examples)) if text and not found[k]]
+            if not open_rows:
+                continue
+            places, texts = [k for k, _ in open_rows], [text for _, text in open_rows]
+            own = [completions[k] or "" for k in places]
+            graded_right = verdicts(grader, own, texts, [cells[k] for k in places], [False] * len(places))
+            for k, text, verdict in zip(places, texts, graded_right, strict=True):
+                found[k] = (grader, text) if verdict == Verdict.right else None
+        return found
 
     def passes(self, rows: int, checkpoints: int) -> float:
         """See `curate.protocols.Measure`; assumes that samples are as long as the rows' own completions."""
@@ -114,8 +161,12 @@ class SampledAccuracy(Component):
 
         Sample k of a row is seeded by the run, the step, the row's id and k only.
         """
-        answers = _verifiable(examples)
-        rows = [k for k, answer in enumerate(answers) if answer is not None and checkpoint.tokens.valid[k]]
+        gradable = {
+            k: graded_by
+            for k, graded_by in enumerate(self.verifiable(examples))
+            if graded_by is not None and checkpoint.tokens.valid[k]
+        }
+        rows = list(gradable)
         values = np.full((len(examples), 1), np.nan, np.float32)
         if not rows:
             return values
@@ -127,11 +178,13 @@ class SampledAccuracy(Component):
             checkpoint.model,
             tokenizer,
             [_prompt(checkpoint.tokens, k, row, tokenizer) for k, row in zip(rows, rendered, strict=True)],
-            [str(answers[row]) for row in rows],
+            [answer for _, answer in gradable.values()],
             [derive_seed(checkpoint.seed, "sampled accuracy", checkpoint.step, ids[row]) for row in rows],
             samples=self.samples,
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=stop),
             batch_size=self.batch_size,
+            graders=[grader for grader, _ in gradable.values()],
+            rows=examples.take(np.array(rows)).table.to_pylist(),
         )
         return values
 
@@ -157,7 +210,9 @@ class PreMemorizationAccuracy(Component):
     threshold: p in "memorized if ln ln perplexity < p"; the loss of the row's completion, EOS included, serves
         as ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's value for GSM8K; it uses -1.7 for MATH.
         It depends on task and model; trying another value costs nothing, since samples are cached.
-    samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; defaults as in the paper.
+    samples, temperature, top_p, max_tokens, batch_size, grader: see `SampledAccuracy`; defaults as in the paper.
+    run_programs: run programs of the proxy in a sandbox, to grade rows with tests. Off by default: this executes
+        code from the data and from the model.
 
     The paper averages over a training set, for the model that is fine-tuned; here each row's value is its easiness, and
     the model is the proxy. Prompts follow the proxy's template, not the paper's "Answer:".
@@ -172,10 +227,31 @@ class PreMemorizationAccuracy(Component):
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_tokens: int = Field(default=512, ge=1)
     batch_size: int = Field(default=64, ge=1)
+    grader: Any = None
+    run_programs: bool = Field(default=False, description="run programs of the model, in a sandbox, to grade them")
+    added: ClassVar[frozenset[str]] = frozenset(["grader", "run_programs"])
+    consents: ClassVar[Mapping[str, Consent]] = {"run_programs": Consent(("--run-programs",))}
+
+    @field_validator("grader", mode="before")
+    @classmethod
+    def _is_grader(cls, grader: Any) -> Any:
+        return grader_from(grader, "grader")
+
+    @model_validator(mode="after")
+    def _asked(self) -> Self:
+        if getattr(self.grader, "runs_programs", False) and not self.run_programs:
+            raise ValueError(
+                f"grader {type(self.grader).__name__} runs programs that the model writes, which is not done unasked; "
+                "set run_programs: true too"
+            )
+        return self
 
     def measures(self) -> Sequence[Measure]:
-        names = ("samples", "temperature", "top_p", "max_tokens", "batch_size")
-        return [SampledAccuracy(**{name: getattr(self, name) for name in names}), MeanLoss()]
+        return [self._sampled(), MeanLoss()]
+
+    def _sampled(self) -> SampledAccuracy:
+        names = ("samples", "temperature", "top_p", "max_tokens", "batch_size", "grader", "run_programs")
+        return SampledAccuracy(**{name: getattr(self, name) for name in names})
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Raises InputError unless checkpoint k falls on the end of epoch k."""
@@ -197,12 +273,27 @@ class PreMemorizationAccuracy(Component):
                 "PreMemorizationAccuracy draws answers to prompts, and rows of text alone have none; give the data as "
                 "prompt and completion, or choose LossTrajectory"
             )
+        sampled = self._sampled()
+        for grader in sampled._others():
+            if self.grader is not None or (isinstance(grader, Tests) and any(_references(grader, examples))):
+                call_hook(grader, "check")
         blocks = (examples.slice(low, min(low + _BLOCK, len(examples))) for low in range(0, len(examples), _BLOCK))
-        if not any(answer is not None for block in blocks for answer in _verifiable(block)):
+        if any(graded_by is not None for block in blocks for graded_by in sampled.verifiable(block)):
+            return
+        if self.grader is not None:
             raise InputError(
-                f"none of the {len(examples):,} rows has a final answer that its own completion is graded right "
-                "against; name the column of final answers with --columns final_answer=COLUMN, or choose LossTrajectory"
+                f"none of the {len(examples):,} rows has a completion that grader {type(self.grader).__name__} finds "
+                "right; name another grader, or choose LossTrajectory"
             )
+        if not self.run_programs and any(_references(Tests(), examples.slice(0, min(_BLOCK, len(examples))))):
+            raise InputError(
+                "PreMemorizationAccuracy grades rows with tests by running programs, which is not done unasked; set "
+                "run_programs: true in its recipe and pass --run-programs, or choose LossTrajectory"
+            )
+        raise InputError(
+            f"none of the {len(examples):,} rows has a final answer that its own completion is graded right "
+            "against; name the column of final answers with --columns final_answer=COLUMN, or choose LossTrajectory"
+        )
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K); the trajectory is that of the loss."""
@@ -234,7 +325,8 @@ class PreMemorizationAccuracy(Component):
 
 def _verifiable(examples: Examples) -> list[str | None]:
     """(n,) final answers, None for rows without one or whose own completion is not graded right against it."""
-    completions, n = _completions(examples), len(examples)
+    (_, completions), n = questions_and_answers(examples), len(examples)
+    completions = [text or "" for text in completions]
     final_answers = examples.column("final_answer").to_pylist() if "final_answer" in examples.columns else [None] * n
     answers = [
         str(cell).strip() if cell is not None and str(cell).strip() else reference_answer(completion)
@@ -246,10 +338,12 @@ def _verifiable(examples: Examples) -> list[str | None]:
     return [answer if k in right else None for k, answer in enumerate(answers)]
 
 
-def _completions(examples: Examples) -> list[str]:
-    """(n,) completions; of a conversation, its last learned answer."""
-    n = len(examples)
-    if examples.shape == "messages":
-        return [turns[last_learned(turns)]["content"] for turns in examples.conversations(0, n)]
-    role = "output" if examples.shape == "instruction" else "completion"
-    return [text or "" for text in examples.texts(role, 0, n)]
+def _references(grader: Any, examples: Examples) -> list[str | None]:
+    """(n,) what a grader grades each row by; None = it does not grade that row."""
+    questions, completions = questions_and_answers(examples)
+    finals: list[str | None] = [None] * len(examples)
+    if "final_answer" in examples.columns:
+        finals = [None if answer is None else str(answer) for answer in examples.column("final_answer").to_pylist()]
+    found = references(grader, questions, [text or "" for text in completions], finals, examples.table.to_pylist())
+    # A list of numbers is a final answer too.
+    return [None if isinstance(grader, JSON) and "{" not in (text or "") else text for text in found]

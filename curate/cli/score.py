@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "assigned by its clusters",
     )
     parser.add_argument(
-        "--run-programs", action="store_true", default=None, help="take a recipe that runs programs; none is run here"
+        "--run-programs",
+        action="store_true",
+        default=None,
+        help="take a recipe that runs programs (a scorer's run here)",
     )
 
 

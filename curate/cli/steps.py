@@ -202,6 +202,8 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
     fields = {name: value for name, value in fields.items() if value is not None}
     place = synthesize_place(recipe)
     if place is None:
+        if isinstance(scorer := recipe.get("scorer"), dict) and scorer.get("run_programs"):
+            fields.pop("run_programs", None)
         if fields:
             option = "--" + next(iter(fields)).replace("_", "-")
             raise InputError(f"{option} is for recipes with Synthesize, such as --recipe synthesize; this one has none")

@@ -144,7 +144,7 @@ def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: 
     except InputError as error:
         raise InputError(f"{place}: {in_braces(str(error))}") from error
     examples = loaded.examples
-    texts, completions = _questions(examples)
+    texts, completions = questions_and_answers(examples)
     finals = _strings(examples, "final_answer")
     grader, answers, loss_only = graded_by(
         spec.grader, settings if asked else None, place, (texts, completions, finals, examples.table.to_pylist())
@@ -253,8 +253,8 @@ def _warn_of_splits(table: pa.Table, spec: EvaluationSet) -> None:
         )
 
 
-def _questions(examples: Examples) -> tuple[list[str], list[str]]:
-    """Question and reference completion of each row."""
+def questions_and_answers(examples: Examples) -> tuple[list[str], list[str]]:
+    """(n,) questions and (n,) reference completions; of a conversation its last learned answer, calls as text."""
     n = len(examples)
     if examples.shape == "messages":
         pairs = [_last_exchange(turns) for turns in examples.conversations(0, n)]

@@ -8,13 +8,14 @@ import pytest
 
 import curate.proxy.trace as trace_module
 from curate.console.progress import Progress
-from curate.data.examples import Examples
+from curate.data.examples import Examples, hash_columns
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.evaluation.answers import graded
+from curate.evaluation.answers import graded, grading_version
 from curate.generators.chat import encode_prompt
 from curate.generators.decoding import sample
-from curate.generators.requests import Request, Sampling
+from curate.generators.requests import Completion, Request, Sampling
+from curate.graders import Exact
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
 from curate.proxy.trace import measure_checkpoints
@@ -149,6 +150,85 @@ def test_accuracy_is_the_share_of_right_draws(tmp_path: Path) -> None:
         completions = sample(model, tokenizer, [Request(prompts[k], sampling, seeds[k], i) for i in range(4)])
         assert found[k] == np.mean([each.verdict == "right" for each in graded(completions, [answers[k]] * 4)])
     assert np.isnan(found[3])  # an empty prompt is refused, which is not a wrong answer
+
+
+CALL = '<tool_call>{"name": "book", "arguments": {"room": 3}}</tool_call>'
+DOUBLE = "def double(x):\n    return 2 * x"
+
+
+def _kinds() -> Examples:
+    """A sum, a tool call, a program with a test, one that fails it, and words."""
+    rows = {
+        "prompt": ["1 plus 1", "Book room 3.", "Write double(x).", "Write double(x) again.", "Say hello."],
+        "completion": ["#### 2", CALL, DOUBLE, DOUBLE.replace("2", "3"), "Hello."],
+        "tests": ["", "", "assert double(4) == 8", "assert double(4) == 8", ""],
+    }
+    return read(pa.table(rows)).examples
+
+
+def test_each_row_is_graded_by_what_fits_it() -> None:
+    found = SampledAccuracy(run_programs=True).verifiable(_kinds())
+    kinds = [each and type(each[0]).__name__ for each in found]
+    assert kinds == ["NoneType", "JSON", "Tests", None, None]
+    assert found[0] == (None, "2")
+    unasked = SampledAccuracy().verifiable(_kinds())
+    assert [each is not None for each in unasked] == [True, True, False, False, False]
+    exact = SampledAccuracy(grader=Exact()).verifiable(_kinds())
+    assert [each and type(each[0]).__name__ for each in exact] == ["Exact"] * 5
+    with pytest.raises(ValueError, match="runs programs that the model writes"):
+        PreMemorizationAccuracy(grader="tests")
+
+
+def test_samples_are_graded_by_the_grader_of_their_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _kinds().take(np.arange(3))
+    said = {
+        "sum": ["#### 2", "#### 3", "It is \\boxed{2}."],
+        "call": [
+            '<tool_call>{"arguments": {"room": 3.0}, "name": "book"}</tool_call>',
+            CALL.replace("3", "4"),
+            "Done.",
+        ],
+        "program": ["def double(x):\n    return x + x", DOUBLE, "def double(x):\n    return x"],
+    }
+
+    def answering(model, tokenizer, requests, **options):
+        return [Completion(said[request.prompt][request.index], "stop", 1, 1) for request in requests]
+
+    monkeypatch.setattr("scorers.pre_memorization.sample", answering)
+    found = SampledAccuracy(run_programs=True).verifiable(data)
+    accuracy = sampled_accuracy(
+        None,
+        None,
+        list(said),
+        [answer for _, answer in found],
+        [0, 0, 0],
+        samples=3,
+        sampling=Sampling(),
+        batch_size=8,
+        graders=[grader for grader, _ in found],
+        rows=data.table.to_pylist(),
+    )
+    assert accuracy.tolist() == pytest.approx([2 / 3, 1 / 3, 2 / 3])
+
+
+def test_the_key_of_final_answers_is_that_of_before() -> None:
+    sums = _sums()
+    before = f"{hash_columns([('final_answer', sums.column('final_answer'))])} {grading_version()}"
+    assert SampledAccuracy(run_programs=True).key_of(sums) == SampledAccuracy().key_of(sums) == before
+    kinds = _kinds()
+    plain, asked = SampledAccuracy().key_of(kinds), SampledAccuracy(run_programs=True).key_of(kinds)
+    assert len({plain, asked, SampledAccuracy(grader=Exact()).key_of(kinds)}) == 3
+    tests = kinds.table.set_column(2, "tests", pa.array(["", "", "assert double(5) == 10", "", ""]))
+    assert SampledAccuracy(run_programs=True).key_of(read(tests).examples) != asked
+
+
+def test_tests_alone_ask_for_consent_before_anything_is_trained() -> None:
+    programs = _kinds().take(np.array([2, 3]))
+    with pytest.raises(InputError, match="--run-programs"):
+        PreMemorizationAccuracy().check_examples(programs)
+    PreMemorizationAccuracy(run_programs=True).check_examples(programs)
+    with pytest.raises(InputError, match="grader JSON finds right"):
+        PreMemorizationAccuracy(grader="json").check_examples(programs)
 
 
 # -- the scorer -------------------------------------------------------------------------------------------------------
