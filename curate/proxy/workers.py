@@ -132,7 +132,8 @@ def measure_on_workers(
             weights.clear()
             weights[shard.step] = engine.share(_files(cache, "proxies", proxy_training.key, step_name(shard.step)))
         if shard.low not in rows:
-            own = examples.take(np.arange(shard.low, shard.high))  # a copy: a slice would be sent with the whole table
+            own = examples.slice(shard.low, shard.high)
+            own = own.take(np.arange(len(own)))  # a copy: a slice would be sent with the whole table
             rows[shard.low] = engine.share((tokens.slice(shard.low, shard.high), own))
         return Shipment(shard.name, shard.step, rows[shard.low], weights.get(shard.step))
 

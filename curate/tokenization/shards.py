@@ -80,7 +80,8 @@ def _on_workers(
     lows = range(0, len(examples), SHARD_ROWS)
 
     def shard(low: int) -> Examples:
-        return content.take(np.arange(low, min(low + SHARD_ROWS, len(content))))  # a slice would send the whole table
+        part = content.slice(low, min(low + SHARD_ROWS, len(content)))
+        return part.take(np.arange(len(part)))  # a copy: a slice would be sent with the whole table
 
     items = [Item(partial(shard, low), min(SHARD_ROWS, len(examples) - low)) for low in lows]
     results = engine.map(worker, tokenizing, items, stage="tokenize", window=_WINDOW)
