@@ -71,7 +71,6 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
         [*TINY, "--columns", "id=name,prompt=prompt,completion=completion"],
         ("'name'", "'same'", "rows 3 and 5"),
     ),
-    "reserved column": (_with(0, example_id="x"), TINY, ("'example_id'", "rename")),
     "unknown recipe key": (_rows(), [*TINY, "--recipe", "recipe.yaml"], ("'augmenterz'", "'augmenters'")),
     "foreign code": (_rows(), [*TINY, "--recipe", "foreign.yaml"], ("scorer.use", "'os.system'", "--allow-plugin")),
     "unknown recipe": (_rows(), [*TINY, "--recipe", "quik"], ("'quik'", "'quick'")),
