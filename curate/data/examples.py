@@ -106,10 +106,7 @@ class Examples(Presented):
         return "rejected" in self.columns
 
     def rejected(self) -> Examples:
-        """The same rows with the rejected answers as completions. Raises InputError if there are none.
-
-        The result is not paired.
-        """
+        """The same rows, not paired, with the rejected answers as completions. Raises InputError if there are none."""
         if not self.paired:
             raise InputError("the rows have no rejected answers; name their column with --columns rejected=COLUMN")
         name = self.columns["rejected"]
@@ -182,11 +179,8 @@ class Examples(Presented):
         """
         around = self.surroundings(low, high)
         if self.shape != "messages":
-            pairs = zip(self.questions(low, high), self.answers(low, high), strict=True)
-            spoken = [
-                [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-                for question, answer in pairs
-            ]
+            texts = zip(self.questions(low, high), self.answers(low, high), strict=True)
+            spoken = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in texts]
             around = [Surroundings(beside.system, beside.history, "", beside.tools) for beside in around]
         else:
             *before, last = (self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns))
@@ -297,17 +291,12 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
     return content_ids(table, shape, columns), f"{problem}, so ids are content hashes"
 
 
-def _codes(values: pa.Array) -> IntArray:
-    """(n,) small integers that are equal for equal values."""
-    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
 def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
     """The first row that repeats an earlier id, as (earlier row, row); None if ids are unique."""
     rows = repeated(ids)
     if not len(rows):
         return None
-    codes = _codes(ids.take(pa.array(rows)))
+    codes = ids.take(pa.array(rows)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     _, first = np.unique(codes, return_index=True)
     later = np.ones(len(codes), np.bool_)
     later[first] = False
