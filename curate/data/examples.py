@@ -129,9 +129,8 @@ class Examples(Presented):
 
     def content(self) -> Examples:
         """The same rows with only the columns that a model reads."""
-        roles = {
-            role: name for role, name in self.columns.items() if role in self.content_roles or not is_column_role(role)
-        }
+        unread = {role for role in self.columns if is_column_role(role)} - set(self.content_roles)
+        roles = {role: name for role, name in self.columns.items() if role not in unread}
         names = dict.fromkeys(roles[role] for role in self.content_roles)
         return replace(self, table=self.readable.select(list(names)), columns=roles, made=None)
 
@@ -275,8 +274,7 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
     if "id" not in columns:
         return content_ids(table, shape, columns), None
     name = columns["id"]
-    ids = whole(table[name].cast(pa.large_string()))
-    problem = None
+    ids, problem = whole(table[name].cast(pa.large_string())), None
     if ids.null_count:
         row = pc.index(pc.is_null(ids), True).as_py()
         problem = f"id column {name!r} is null in row {row}"
@@ -291,12 +289,17 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
     return content_ids(table, shape, columns), f"{problem}, so ids are content hashes"
 
 
+def _codes(values: pa.Array) -> IntArray:
+    """(n,) small integers that are equal for equal values."""
+    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
 def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
     """The first row that repeats an earlier id, as (earlier row, row); None if ids are unique."""
     rows = repeated(ids)
     if not len(rows):
         return None
-    codes = ids.take(pa.array(rows)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    codes = _codes(ids.take(pa.array(rows)))
     _, first = np.unique(codes, return_index=True)
     later = np.ones(len(codes), np.bool_)
     later[first] = False
