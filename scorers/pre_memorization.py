@@ -15,9 +15,8 @@ from curate.data.examples import Examples, hash_columns
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.evaluation.answers import graded, grading_version
-from curate.evaluation.grading import protocol_of, references, verdicts
+from curate.evaluation.grading import protocol_of
 from curate.evaluation.prompts import stops_of
-from curate.evaluation.sets import questions_and_answers
 from curate.generators.decoding import sample
 from curate.generators.requests import Request, Sampling
 from curate.graders import JSON, Tests
@@ -30,8 +29,8 @@ from curate.tokenization.layouts import Piece, last_completion
 from curate.tokenization.templates import renderer
 from curate.tokenization.tokens import Tokens
 from curate.types import Float64Array, FloatArray
-from curate.verify import Verdict, grade_many, reference_answer
-from curate.verify.symbolic import algebra_is_here
+from curate.verify import Verdict
+from scorers.row_graders import references_of, verifiable
 
 _BLOCK = 1024  # rows graded at a time while looking for the first that can be graded
 
@@ -118,11 +117,10 @@ class SampledAccuracy(Component):
 
     def key_of(self, examples: Examples) -> str:
         """Hash of what rows are graded by, and the version of the graders; see `curate.protocols.Measure`."""
-        role = "final_answer"
-        answers = [(role, examples.column(role))] if role in examples.columns else []
+        answers = [(role, examples.column(role)) for role in ("final_answer",) if role in examples.columns]
         key = f"{hash_columns(answers)} {grading_version()}"
         for grader in self._others():
-            found = _references(grader, examples)
+            found = references_of(grader, examples)
             if any(reference is not None for reference in found):
                 key += f" {hash_columns([('reference', pa.array(found, pa.string()))])} {protocol_of(grader)}"
         return key
@@ -132,25 +130,6 @@ class SampledAccuracy(Component):
         if self.grader is not None:
             return (self.grader,)
         return (JSON(), Tests()) if self.run_programs else (JSON(),)
-
-    def verifiable(self, examples: Examples) -> list[tuple[Any, str] | None]:
-        """(n,) grader (None = final answers) and what a row is graded by; None for rows that cannot be graded, or whose
-        own completion is not graded right."""
-        found: list[tuple[Any, str] | None] = [None] * len(examples)
-        if self.grader is None:
-            found = [None if answer is None else (None, answer) for answer in _verifiable(examples)]
-        _, completions = questions_and_answers(examples)
-        cells = examples.table.to_pylist()
-        for grader in self._others():
-            open_rows = [(k, text) for k, text in enumerate(_references(grader, examples)) if text and not found[k]]
-            if not open_rows:
-                continue
-            places, texts = [k for k, _ in open_rows], [text for _, text in open_rows]
-            own = [completions[k] or "" for k in places]
-            graded_right = verdicts(grader, own, texts, [cells[k] for k in places], [False] * len(places))
-            for k, text, verdict in zip(places, texts, graded_right, strict=True):
-                found[k] = (grader, text) if verdict == Verdict.right else None
-        return found
 
     def passes(self, rows: int, checkpoints: int) -> float:
         """See `curate.protocols.Measure`; assumes that samples are as long as the rows' own completions."""
@@ -163,7 +142,7 @@ class SampledAccuracy(Component):
         """
         gradable = {
             k: graded_by
-            for k, graded_by in enumerate(self.verifiable(examples))
+            for k, graded_by in enumerate(verifiable(examples, self._others(), answers=self.grader is None))
             if graded_by is not None and checkpoint.tokens.valid[k]
         }
         rows = list(gradable)
@@ -240,18 +219,14 @@ class PreMemorizationAccuracy(Component):
     @model_validator(mode="after")
     def _asked(self) -> Self:
         if getattr(self.grader, "runs_programs", False) and not self.run_programs:
-            raise ValueError(
-                f"grader {type(self.grader).__name__} runs programs that the model writes, which is not done unasked; "
-                "set run_programs: true too"
-            )
+            raise ValueError(f"grader {type(self.grader).__name__} runs programs; set run_programs: true too")
         return self
 
     def measures(self) -> Sequence[Measure]:
         return [self._sampled(), MeanLoss()]
 
     def _sampled(self) -> SampledAccuracy:
-        names = ("samples", "temperature", "top_p", "max_tokens", "batch_size", "grader", "run_programs")
-        return SampledAccuracy(**{name: getattr(self, name) for name in names})
+        return SampledAccuracy(**{name: getattr(self, name) for name in SampledAccuracy.model_fields})
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Raises InputError unless checkpoint k falls on the end of epoch k."""
@@ -275,17 +250,18 @@ class PreMemorizationAccuracy(Component):
             )
         sampled = self._sampled()
         for grader in sampled._others():
-            if self.grader is not None or (isinstance(grader, Tests) and any(_references(grader, examples))):
+            if self.grader is not None or (isinstance(grader, Tests) and any(references_of(grader, examples))):
                 call_hook(grader, "check")
-        blocks = (examples.slice(low, min(low + _BLOCK, len(examples))) for low in range(0, len(examples), _BLOCK))
-        if any(graded_by is not None for block in blocks for graded_by in sampled.verifiable(block)):
+        starts = range(0, len(examples), _BLOCK)
+        blocks = (examples.slice(low, min(low + _BLOCK, len(examples))) for low in starts)
+        if any(any(verifiable(block, sampled._others(), answers=self.grader is None)) for block in blocks):
             return
         if self.grader is not None:
             raise InputError(
-                f"none of the {len(examples):,} rows has a completion that grader {type(self.grader).__name__} finds "
-                "right; name another grader, or choose LossTrajectory"
+                f"grader {type(self.grader).__name__} finds right none of the {len(examples):,} rows' own completions; "
+                "name another grader"
             )
-        if not self.run_programs and any(_references(Tests(), examples.slice(0, min(_BLOCK, len(examples))))):
+        if not self.run_programs and any(references_of(Tests(), examples.slice(0, min(_BLOCK, len(examples))))):
             raise InputError(
                 "PreMemorizationAccuracy grades rows with tests by running programs, which is not done unasked; set "
                 "run_programs: true in its recipe and pass --run-programs, or choose LossTrajectory"
@@ -321,29 +297,3 @@ class PreMemorizationAccuracy(Component):
             tokens=trace.tokens,
             ids=examples.ids,
         )
-
-
-def _verifiable(examples: Examples) -> list[str | None]:
-    """(n,) final answers, None for rows without one or whose own completion is not graded right against it."""
-    (_, completions), n = questions_and_answers(examples), len(examples)
-    completions = [text or "" for text in completions]
-    final_answers = examples.column("final_answer").to_pylist() if "final_answer" in examples.columns else [None] * n
-    answers = [
-        str(cell).strip() if cell is not None and str(cell).strip() else reference_answer(completion)
-        for cell, completion in zip(final_answers, completions, strict=True)
-    ]
-    rows = [k for k, answer in enumerate(answers) if answer is not None]
-    verdicts = grade_many([(completions[k], str(answers[k])) for k in rows], algebra=algebra_is_here())
-    right = {k for k, verdict in zip(rows, verdicts, strict=True) if verdict == Verdict.right}
-    return [answer if k in right else None for k, answer in enumerate(answers)]
-
-
-def _references(grader: Any, examples: Examples) -> list[str | None]:
-    """(n,) what a grader grades each row by; None = it does not grade that row."""
-    questions, completions = questions_and_answers(examples)
-    finals: list[str | None] = [None] * len(examples)
-    if "final_answer" in examples.columns:
-        finals = [None if answer is None else str(answer) for answer in examples.column("final_answer").to_pylist()]
-    found = references(grader, questions, [text or "" for text in completions], finals, examples.table.to_pylist())
-    # A list of numbers is a final answer too.
-    return [None if isinstance(grader, JSON) and "{" not in (text or "") else text for text in found]

@@ -50,7 +50,6 @@ LONG_FILES = {
     "curate/tokenization/truncation.py": "what is left of a long row, from its turns to its tokens",
     "curate/training/step.py": "one gradient of an optimizer batch, with all that can happen on its way",
     "curate/verify/extraction.py": "every place where a solution may state its answer, in the order of their authority",
-    "scorers/pre_memorization.py": "one scorer: its definition, the samples it needs, and what grades each of them",
     "curate/verify/sandbox_child.py": "a script that imports nothing of ours: all that stands around a program",
 }
 LONG_FILE_LIMIT = 500  # with a reason; nothing is longer

@@ -15,7 +15,7 @@ from curate.evaluation.answers import graded, grading_version
 from curate.generators.chat import encode_prompt
 from curate.generators.decoding import sample
 from curate.generators.requests import Completion, Request, Sampling
-from curate.graders import Exact
+from curate.graders import JSON, Exact, Tests
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
 from curate.proxy.trace import measure_checkpoints
@@ -28,6 +28,7 @@ from scorers.pre_memorization import (
     pre_memorization_accuracy,
     sampled_accuracy,
 )
+from scorers.row_graders import verifiable
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import byte_level
 
@@ -166,19 +167,6 @@ def _kinds() -> Examples:
     return read(pa.table(rows)).examples
 
 
-def test_each_row_is_graded_by_what_fits_it() -> None:
-    found = SampledAccuracy(run_programs=True).verifiable(_kinds())
-    kinds = [each and type(each[0]).__name__ for each in found]
-    assert kinds == ["NoneType", "JSON", "Tests", None, None]
-    assert found[0] == (None, "2")
-    unasked = SampledAccuracy().verifiable(_kinds())
-    assert [each is not None for each in unasked] == [True, True, False, False, False]
-    exact = SampledAccuracy(grader=Exact()).verifiable(_kinds())
-    assert [each and type(each[0]).__name__ for each in exact] == ["Exact"] * 5
-    with pytest.raises(ValueError, match="runs programs that the model writes"):
-        PreMemorizationAccuracy(grader="tests")
-
-
 def test_samples_are_graded_by_the_grader_of_their_row(monkeypatch: pytest.MonkeyPatch) -> None:
     data = _kinds().take(np.arange(3))
     said = {
@@ -195,7 +183,7 @@ def test_samples_are_graded_by_the_grader_of_their_row(monkeypatch: pytest.Monke
         return [Completion(said[request.prompt][request.index], "stop", 1, 1) for request in requests]
 
     monkeypatch.setattr("scorers.pre_memorization.sample", answering)
-    found = SampledAccuracy(run_programs=True).verifiable(data)
+    found = verifiable(data, (JSON(), Tests()), answers=True)
     accuracy = sampled_accuracy(
         None,
         None,
@@ -222,12 +210,17 @@ def test_the_key_of_final_answers_is_that_of_before() -> None:
     assert SampledAccuracy(run_programs=True).key_of(read(tests).examples) != asked
 
 
+def test_programs_are_not_run_unasked() -> None:
+    with pytest.raises(ValueError, match="set run_programs"):
+        PreMemorizationAccuracy(grader="tests")
+
+
 def test_tests_alone_ask_for_consent_before_anything_is_trained() -> None:
     programs = _kinds().take(np.array([2, 3]))
     with pytest.raises(InputError, match="--run-programs"):
         PreMemorizationAccuracy().check_examples(programs)
     PreMemorizationAccuracy(run_programs=True).check_examples(programs)
-    with pytest.raises(InputError, match="grader JSON finds right"):
+    with pytest.raises(InputError, match="grader JSON finds right none"):
         PreMemorizationAccuracy(grader="json").check_examples(programs)
 
 
