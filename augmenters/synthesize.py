@@ -91,9 +91,11 @@ class Synthesize(Component):
     rows: int | None = Field(default=None, ge=1, description="at most N rows to start from, a seeded sample")
     variants: int = Field(default=2, ge=1, le=1000, description="problems proposed per row")
     samples: int = Field(default=8, ge=1, le=1000, description="solutions drawn per problem")
-    band: tuple[int, int] = Field(default=(2, 5), description="how many of them must be right (2-5)")
+    band: tuple[int, int] = Field(
+        default=(2, 5), description="keep a problem if so many of its solutions are right (2-5)"
+    )
     checks: tuple[Check, ...] = Field(
-        default=CHECKS, description="checks of new problems, none, or =-NAME for all but one (all)"
+        default=CHECKS, description="checks of new problems: none, or =-NAME to leave one out (all)"
     )
     least_difference: float = Field(default=0.2, ge=0, le=1)
     second_route: Literal["auto", "program", "text"] = Field(default="auto", description="second way to the answer")
@@ -105,10 +107,12 @@ class Synthesize(Component):
         description="what new problems are written from: variation, skeleton, back_translation, one_step_more "
         "(variation)",
     )
-    context: Literal["given", "sampled"] = Field(default="given", description="whose solutions they are written from")
+    context: Literal["given", "sampled"] = Field(
+        default="given", description="solutions to write from: the given ones or the generator's"
+    )
     grader: Any = None
     parents: tuple[int, int] | None = Field(
-        default=None, description="start from rows that the generator solves so often (any)"
+        default=None, description="only start from rows that the generator solves LOW to HIGH times (any)"
     )
     variation_sampling: Sampling = Sampling(max_tokens=512)
     solution_sampling: Sampling = Sampling(max_tokens=1024)

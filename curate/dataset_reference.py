@@ -47,7 +47,7 @@ class Reading(Component):
     where: str | None = Field(default=None, description="keep only these rows, e.g. split=train,level!=5")
     limit: int | None = Field(default=None, ge=1, description="a seeded sample of N rows")
     encoding: str | None = Field(default=None, description="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
-    delimiter: str | None = Field(default=None, description="between the cells of a CSV file (found)")
+    delimiter: str | None = Field(default=None, description="delimiter of CSV files (detected)")
 
     added: ClassVar[frozenset[str]] = frozenset(["role", "encoding", "delimiter"])
 
@@ -97,10 +97,10 @@ def in_braces(message: str) -> str:
 class FileOptions(BaseModel):
     """Options of a command's DATA in addition to `Reading`; see `curate.read`."""
 
-    on_bad_row: Literal["error", "drop"] = Field(default="error", description="what a null or non-string cell does")
+    on_bad_row: Literal["error", "drop"] = Field(default="error", description="how to handle null or non-string cells")
     nested: Literal["json", "text"] = Field(
         default="json",
-        description="how a result has columns of JSON: as datasets.Json, or as JSON text for datasets before 4.7",
+        description="write JSON columns as datasets.Json, or as JSON text for datasets before 4.7",
     )
 
 

@@ -281,7 +281,7 @@ class Pipeline(Component):
         """Raise InputError if augmenters need reducible rows and the scores that the user passed have none."""
         if self.needs_reducible and scores.gains is None and scores.reducible is None:
             raise InputError(
-                "the recipe asks which rows are reducible and the scores do not say; write them with `curate score` "
+                "the recipe needs reducible rows, but the scores do not include them; write them with `curate score` "
                 "and this recipe, add a column reducible (true or false), or leave out --scores"
             )
 

@@ -157,7 +157,7 @@ def load_recipe(name: str) -> dict[str, Any]:
     elif is_url(name):
         content = remote(name).read(4 * MOST_CHARACTERS)
         if content is None:
-            raise InputError(f"recipe {remote(name)} is not there; check the spelling")
+            raise InputError(f"recipe {remote(name)} does not exist; check the spelling")
         return parse_recipe(_decoded(content, str(remote(name))), str(remote(name)))
     else:
         path = Path(name)
@@ -217,7 +217,9 @@ def apply_settings(recipe: dict[str, Any], settings: Iterable[str]) -> dict[str,
         if not equals or not path:
             raise InputError(f"--set {setting!r}: write path=value, for example --set proxy.steps=500")
         if path.count(".") >= MOST_DEPTH:
-            raise InputError(f"--set {setting!r}: the path leads more than {MOST_DEPTH} deep; no recipe is")
+            raise InputError(
+                f"--set {setting!r}: the path is nested more than {MOST_DEPTH} levels deep, which no recipe is"
+            )
         value = parse_yaml(text, f"--set {setting!r}")
         *parents, last = path.split(".")
         place: Any = changed
@@ -317,7 +319,7 @@ def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple
         words = [option.removeprefix("--allow-plugin ").split()[0] for option in consent.options]
         if not any(word in allowed or f"{word} {fields[name]}" in allowed for word in words):
             raise InputError(
-                f"{path}: {name} = {_shown(fields[name])} lets other code run here, which is not done unasked; "
+                f"{path}: {name} = {_shown(fields[name])} lets other code run here, which needs permission; "
                 f"pass {' or '.join(consent.options)} if you trust it"
             )
     refusal = kind.key_refusal(fields, allowed) if isinstance(kind, type) and issubclass(kind, Component) else None
@@ -403,7 +405,7 @@ def _check_package(package: str, name: str, path: str, allowed: tuple[str, ...])
     if package not in (*_OWN, *allowed):
         if package == "sklearn":
             raise InputError(
-                f"{path}.use: {name!r} is none of what a recipe may name of scikit-learn; choose one of "
+                f"{path}.use: {name!r} is no scikit-learn estimator that recipes may use; choose one of "
                 f"{estimators()}, or pass --allow-plugin sklearn if you trust the recipe"
             )
         raise InputError(

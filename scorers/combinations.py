@@ -127,7 +127,7 @@ class Product(_Combination, Component):
                     row = int(np.flatnonzero(negative)[0])
                     raise InputError(
                         f"{type(scorer).__name__} gives row {row} the difficulty {part.difficulty[row]:g}, and "
-                        "products of negative difficulties mean nothing; choose Product(of='ranks')"
+                        "products are undefined for negative difficulties; choose Product(of='ranks')"
                     )
             factors = np.stack([np.where(valid, part.difficulty, 0) for part in parts], axis=1)
         return _combined(parts, valid, factors, factors.prod(axis=1), examples)

@@ -263,7 +263,7 @@ class PreMemorizationAccuracy(Component):
             )
         if not self.run_programs and any(references_of(Tests(), examples.slice(0, min(_BLOCK, len(examples))))):
             raise InputError(
-                "PreMemorizationAccuracy grades rows with tests by running programs, which is not done unasked; set "
+                "PreMemorizationAccuracy grades rows with tests by running programs, which needs permission; set "
                 "run_programs: true in its recipe and pass --run-programs, or choose LossTrajectory"
             )
         raise InputError(

@@ -57,7 +57,7 @@ class ReferenceLoss(Component):
             return
         if self._corpus().fingerprint() == examples.fingerprint():
             raise InputError(
-                f"ReferenceLoss.reference {self._name} is the data itself, so what is frequent in it would count as "
+                f"ReferenceLoss.reference {self._name} is the data itself, so its frequent rows would count as "
                 "good; name rows that you know to be good"
             )
 

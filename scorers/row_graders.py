@@ -1,4 +1,4 @@
-"""What each row of a dataset is graded by: its final answer, or a grader that finds its own completion right."""
+"""Choose the grader of each row: its final answer, or a grader that accepts its own completion."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"
         ("scorer: {use: LossTrajectory, feature: final}\nclusterer: {use: KMeans}\n", "did you mean 'features'"),
         ("scorer: {use: LossTrajectory, features: all}\nclusterer: {use: KMeans}\n", "features: .*'absolute'"),
         (BASE + "proxy: {modell: x}\n", "did you mean 'model'"),
-        (BASE + "proxy: {steps: soon}\n", "'soon' is no length"),
+        (BASE + "proxy: {steps: soon}\n", "'soon' is not a valid length"),
         (BASE + "proxy: {checkpoints: 0}\n", "checkpoints"),
         (BASE + "hard: sometimes\n", "hard"),
         (BASE + "augmenters: [{use: Duplicate, times: 0}]\n", "augmenters.0: times"),

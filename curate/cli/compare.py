@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="evaluated folders of `curate finetune`, of two arms or more"
     )
-    parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are held against (original)")
+    parser.add_argument("--baseline", metavar="ARM", help="the arm to compare the others with (original)")
     parser.add_argument(
         "--sets", metavar="NAME,NAME", help="evaluation sets to compare on (all that every run was evaluated on)"
     )
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=local_path,
         metavar="FILE",
-        help="page with plots and examples, beside it comparison.json",
+        help="HTML report; comparison.json is written next to it",
     )
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)  # accepted for earlier scripts: nothing is random
 

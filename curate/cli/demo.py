@@ -37,15 +37,13 @@ _FEWEST_ROWS = 100  # fewer make no clusters worth looking at
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate demo`."""
-    parser.add_argument(
-        "--out", type=local_path, metavar="DIR", help="folder for all of it (demo; of --control: control)"
-    )
+    parser.add_argument("--out", type=local_path, metavar="DIR", help="output folder (demo; of --control: control)")
     parser.add_argument("--rows", type=int, metavar="N", help=f"problems to generate ({_ROWS})")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what is generated and of the run (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     parser.add_argument(
         "--control",
         action="store_true",
-        help="positive control: fine-tune where copies of hard rows have to help, with random and easy copies beside",
+        help="positive control: fine-tune where repeating hard rows has to help, with random and easy rows as controls",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help=f"of --control: how often each arm runs ({_SEEDS})")
     add_machine_arguments(parser)
@@ -58,10 +56,10 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if options.control:
         return _control(options)
     if options.seeds is not None:
-        raise InputError(f"--seeds {options.seeds} is for --control; add it, or say --seed")
+        raise InputError(f"--seeds {options.seeds} is for --control; add it, or use --seed")
     options.rows = _ROWS if options.rows is None else options.rows
     if options.rows < _FEWEST_ROWS:
-        raise InputError(f"--rows {options.rows}: give at least {_FEWEST_ROWS}, or there is nothing to tell apart")
+        raise InputError(f"--rows {options.rows}: give at least {_FEWEST_ROWS}, fewer cannot be split")
     started = time.monotonic()
     progress = new_progress()
     problems = generate(n=options.rows, seed=options.seed)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.fields import add_field_options, field_values
-from curate.cli.finetune import given_component, offered
+from curate.cli.fields import add_field_options, field_values, offered
+from curate.cli.finetune import given_component
 from curate.cli.options import add_machine_arguments, permissions
 from curate.cli.steps import add_sandbox_argument
 from curate.console.formatting import share, visible
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on-bad-row",
         choices=("error", "drop"),
         default="error",
-        help="what a row does that the model's chat template refuses (error)",
+        help="how to handle rows that the chat template refuses (error)",
     )
     add_settings_arguments(parser)
     results = parser.add_argument_group("results")
@@ -78,7 +78,7 @@ def add_grader_argument(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--grader",
         metavar="NAME|YAML",
-        help=f"what says whether an answer is right: {offered('curate.graders')}, with settings as in "
+        help=f"grader of answers: {offered('curate.graders')}, with settings as in "
         "'{use: Tests, seconds: 20}', or your own, mypackage.MyGrader (what fits the rows of each set)",
     )
 

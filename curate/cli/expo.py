@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha",
         required=True,
         metavar="A[,B...]",
-        help="how far past TUNED, in units of its way from BASE: 0.3 or 0.5 often serves; from -1 (BASE) to 0 (TUNED) "
+        help="how far past TUNED, in steps from BASE to TUNED: 0.3 or 0.5 often works; from -1 (BASE) to 0 (TUNED) "
         "is in between; several are swept (write --alpha=-0.5,0.5 where the first is negative)",
     )
     parser.add_argument(
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help=f"evaluate every alpha and TUNED on this (repeatable): {SET_HELP}; not what you will report on",
     )
-    choice.add_argument("--by", choices=("accuracy", "nll"), help="what makes the best (accuracy if answers are drawn)")
+    choice.add_argument("--by", choices=("accuracy", "nll"), help="metric of the best (accuracy if answers are drawn)")
     choice.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows of each set")
     add_settings_arguments(parser)
     add_machine_arguments(parser, "of evaluations: ")

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from curate.dataset_reference import READING, FileOptions, Reading
+from curate.recipe import component_names
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 _READING_METAVARS = {
@@ -24,6 +25,11 @@ _READING_METAVARS = {
     "encoding": "NAME",
     "delimiter": "CHARACTER",
 }
+
+
+def offered(module: str) -> str:
+    """The names of a module's components, for help texts."""
+    return ", ".join(name.lower() for name in component_names(module))
 
 
 def option_of(name: str) -> str:

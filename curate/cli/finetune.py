@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.fields import add_field_options, add_reading_arguments, field_values, reading
+from curate.cli.fields import add_field_options, add_reading_arguments, field_values, offered, reading
 from curate.cli.options import add_machine_arguments, permissions
 from curate.console.formatting import count, decimal, duration, share, visible
 from curate.console.printing import show
@@ -15,7 +15,7 @@ from curate.errors import InputError
 from curate.finetuning.config import Finetuning, finetuning_from
 from curate.finetuning.finetune import finetune
 from curate.finetuning.lora import LoRA
-from curate.recipe import apply_settings, component_names, parse_recipe
+from curate.recipe import apply_settings, parse_recipe
 from curate.storage.places import local_path
 from curate.training.trackers import tracker_names
 
@@ -87,11 +87,6 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="package an optimizer or reweighter may come from",
     )
     add_field_options(training, Finetuning, ("trust_remote_code",))
-
-
-def offered(module: str) -> str:
-    """The names of a module's components, for help texts."""
-    return ", ".join(name.lower() for name in component_names(module))
 
 
 def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     planned = parser.add_argument_group("the fine-tuning that is planned")
     add_field_options(planned, ForecastSettings, _FIELDS, {"steps": "N", "model": "MODEL"})
     parser.add_argument(
-        "--yes", action="store_true", help="go on where it costs above 5 %% of the fine-tuning, or an unknown share"
+        "--yes", action="store_true", help="do not ask if it costs above 5 %% of the fine-tuning, or an unknown share"
     )
     add_consent_arguments(parser.add_argument_group("what the recipe may do"))
     add_machine_arguments(parser)
@@ -79,10 +79,10 @@ def _agreed(cost: Cost, options: argparse.Namespace) -> bool:
     """Whether the user was asked at a terminal and agreed."""
     if not cost.asked_for or options.yes or options.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    print("go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    print("continue? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
-    raise InputError("not done, as you said; pass --yes, or fewer --steps")
+    raise InputError("canceled; pass --yes, or lower --steps")
 
 
 def _pipeline(record: dict[str, Any], directory: Path, allowed: tuple[str, ...]) -> Pipeline:

@@ -30,8 +30,10 @@ _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate gate`, but for --json, which every command has."""
     parser.add_argument("data", metavar="DATA", help="the rows to look at: a file, a folder, or a hub dataset id")
-    against = parser.add_argument_group("what DATA is held against (also against itself: of near-duplicates the first)")
-    against.add_argument("--against", metavar="DATA2", help=f"rows that DATA must not be near to: {_SET_HELP}")
+    against = parser.add_argument_group(
+        "what to compare DATA with (also with itself; the first near-duplicate is kept)"
+    )
+    against.add_argument("--against", metavar="DATA2", help=f"rows that DATA must not resemble: {_SET_HELP}")
     against.add_argument(
         "--evaluation", action="append", default=[], metavar="DATA3", help="evaluation set (repeatable), given likewise"
     )
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_field_options(rules, Gate, ("shingle",))
     rules.add_argument("--ngrams", default="8,13", metavar="N,...", help=Gate.model_fields["ngrams"].description)
-    rules.add_argument("--no-template", action="store_true", help="allow what is equal but for its numbers")
+    rules.add_argument("--no-template", action="store_true", help="allow texts that differ in numbers only")
     add_field_options(rules, Gate, ("part",))
     results = parser.add_argument_group("results")
     results.add_argument("--out", type=local_path, metavar="FILE", help="Parquet file for the hits, one row each")

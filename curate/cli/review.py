@@ -20,7 +20,7 @@ from curate.storage.temporary import temporary_folder
 
 _EDITORS = ("sensible-editor", "editor", "nano", "vim", "vi")  # of which the first that is there is taken
 _KEYS = "[a]ccept  [r]eject  [e]dit  [s]kip  [u]ndo  [q]uit"
-_BETWEEN = "----- the solution stands below this line -----"
+_BETWEEN = "----- the solution follows this line -----"
 _END, _INTERRUPT = ("", "q", "\x04"), "\x03"
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from curate.cli.engine import add_engine_arguments
-from curate.cli.fields import add_field_options, add_reading_arguments, field_values, reading
+from curate.cli.fields import add_field_options, add_reading_arguments, field_values, offered, reading
 from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
 from curate.data.named_rows import named_rows
@@ -170,7 +170,7 @@ def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = T
             "--grader",
             dest="task_grader",
             metavar="NAME|YAML",
-            help="what says whether a solution is right: tests, json, math, with settings as in "
+            help=f"grader of solutions: {offered('curate.graders')}, with settings as in "
             "'{use: Tests, seconds: 20}', or your own (what fits the rows)",
         )
     add_sandbox_argument(parser, group)

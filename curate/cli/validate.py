@@ -8,8 +8,8 @@ from typing import Any
 
 from curate.cli.compare import print_comparison
 from curate.cli.evaluate import add_grader_argument, given_grader, named_sets
-from curate.cli.fields import add_field_options, field_values
-from curate.cli.finetune import add_tuning_arguments, given_component, offered, tuning_settings
+from curate.cli.fields import add_field_options, field_values, offered
+from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
 from curate.cli.options import permissions
 from curate.cli.steps import (
     add_data_arguments,

@@ -146,7 +146,7 @@ def _dumped(name: str, values: Sequence[Any]) -> list[str | None]:
     try:
         return [None if value is None else dumps(value) for value in values]
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"column {name!r} mixes values that JSON has not ({error}); use one type") from error
+        raise InputError(f"column {name!r} mixes values that JSON does not support ({error}); use one type") from error
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ class Survey:
         """Lines for the user about column `name`."""
         if self.unseen:
             parts = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(self.unseen.items()))
-            yield f"column {name!r} has what is neither text nor a call ({parts}): it is kept, but no model sees it"
+            yield f"column {name!r} has parts other than text and calls ({parts}): it is kept, but no model sees it"
         if self.unknown:
             roles = ", ".join(f"{short(role)!r} {count:,}" for role, count in self.unknown.most_common(5))
             first = self.unknown.most_common(1)[0][0]

@@ -168,7 +168,7 @@ def _splits_by_card(folder: Path, config: str | None) -> tuple[dict[str, list[Pa
             builder = datasets.load_dataset_builder(str(folder), chosen, cache_dir=str(place))
     except InputError:
         raise
-    except Exception as error:  # whatever a card says meets code that is not ours
+    except Exception as error:  # third-party code parses the card and may raise anything
         raise _unresolved(folder, error) from error
     return _paths(folder, builder.config.data_files or {}), note
 

@@ -80,5 +80,5 @@ def from_arrow(data: Any) -> pa.Table:
         return pa.table(data)
     except Exception as error:  # of whatever library hands it out
         raise InputError(
-            f"the {kind} gives no Arrow table ({first_line(error)}); convert it to a pyarrow.Table"
+            f"the {kind} cannot be converted to an Arrow table ({first_line(error)}); convert it to a pyarrow.Table"
         ) from error

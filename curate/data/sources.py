@@ -209,7 +209,7 @@ def _open_name(
             raise InputError(f"{name} does not exist{nearest_path(path)}")
         table, description, split, note = from_hub(name, split, config)
         return Opened(table, description, "hub", split=split, note=note, card=hub_card(name))
-    if not (path.is_file() or path.is_dir()):  # reading a pipe waits for whoever writes it
+    if not (path.is_file() or path.is_dir()):  # reading a pipe blocks until a writer opens it
         raise InputError(f"{name} is neither a file nor a folder; name one, or copy what it gives into a file")
     if path.is_file() and path.suffix.lower() == _ARCHIVE:
         return _open_archive(path, roles, split, config, text)

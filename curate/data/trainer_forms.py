@@ -62,8 +62,8 @@ def _check_parts(examples: Examples, form: WriteAs) -> None:
             if unseen:
                 kinds = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(unseen.items()))
                 raise InputError(
-                    f"--write-as {form}: column {side.columns[role]!r} has what is neither text nor a call ({kinds}), "
-                    "which the form does not hold; leave --write-as out"
+                    f"--write-as {form}: column {side.columns[role]!r} has parts other than text and calls ({kinds}), "
+                    "which this form does not support; leave --write-as out"
                 )
 
 

@@ -69,7 +69,7 @@ def check_answered(name: str, faults: Mapping[int, str], rows: int) -> None:
     """Raise InputError if all conversations of a column are prompts only. faults: {row: reason}."""
     if len(faults) == rows and set(faults.values()) == {UNANSWERED}:
         raise InputError(
-            f"column {name!r} holds conversations in which the assistant never speaks: prompt-only data, of which "
+            f"column {name!r} holds conversations without assistant messages: prompt-only data, from which "
             'nothing can be learned; add the answers as messages of the role "assistant"'
         )
 

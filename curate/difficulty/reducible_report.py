@@ -67,7 +67,7 @@ def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drop
             "reducible_unknown",
             f"Which rows can be learned from the others cannot be told ({found.reason}): only: reducible and drop: "
             "irreducible leave no row out.",
-            "Read some of the hard rows before you copy them: where nearly all of them were wrong, this was said too.",
+            "Read some of the hard rows before you copy them: it has also failed where nearly all were wrong.",
         )
     if drops and found.interval is not None and not found.many_wrong:
         yield RunWarning(

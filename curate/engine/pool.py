@@ -209,7 +209,7 @@ class Pool:
         if worker in self.live:
             self.live.remove(worker)
             self._lost.append(worker)
-            self.note(f"{worker.name} is lost; its work is handed out again")
+            self.note(f"{worker.name} is lost; its work is being rescheduled")
 
     def numerics(self, precision: str) -> dict[str, Any]:
         """See `curate.engine.protocol.Engine.numerics`."""

@@ -111,7 +111,7 @@ def _name_slow(pool: Pool, pieces: Any, times: Sequence[float]) -> None:
         if seconds > limit and not piece.told:
             piece.told = True
             usual = statistics.median(times)
-            pool.note(f"{piece.worker.name} has had a shard for {seconds:.0f} s; others take {usual:.0f} s")
+            pool.note(f"{piece.worker.name} has been processing a shard for {seconds:.0f} s; typical: {usual:.0f} s")
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------

@@ -104,7 +104,12 @@ class Evaluation(Component):
     shots_from: EvaluationSet | None = None
     samples: int = Field(default=1, ge=1, description="answers per question")
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0 = greedy")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="smallest set of tokens of that probability")
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="nucleus sampling: keep the smallest set of tokens with this total probability",
+    )
     max_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
     stop: tuple[str, ...] = Field(default=(), description="text that ends an answer (repeatable)")
     max_length: int = Field(default=1024, ge=8, description="tokens of question and completion scored")
@@ -139,7 +144,7 @@ class Evaluation(Component):
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(f"{self.samples} samples of temperature 0 are all the same; set a temperature such as 0.7")
         if self.shots and self.shots_from is None:
-            raise ValueError(f"{self.shots} shots come from nowhere; name their data with shots_from")
+            raise ValueError(f"{self.shots} shots need examples; name their data with shots_from")
         if self.shots_from is not None and not self.shots:
             raise ValueError("shots_from is given but no number of shots; set shots")
         return self

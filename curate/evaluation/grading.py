@@ -119,7 +119,7 @@ def graded_by(
         return grader, reference_list, None
     if named is not None and settings.generate:
         raise InputError(
-            f"{place}: grader {type(grader).__name__} runs programs that the model writes, which is not done unasked; "
+            f"{place}: grader {type(grader).__name__} runs programs that the model writes, which needs permission; "
             "pass --run-programs, or leave the grader out"
         )
     return None, [None] * rows, "its rows have tests of programs, which run in a sandbox with --run-programs"

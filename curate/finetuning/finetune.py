@@ -87,7 +87,7 @@ def finetune(
         context.progress.note(f"  warning: {note}")
     with _locked(job):
         if job.folder.finished(fresh=fresh):
-            context.progress.note(f"{out} already holds this run; nothing to do (--fresh trains it anew)")
+            context.progress.note(f"{out} already holds this run; nothing to do (--fresh retrains it)")
             if rank() == 0:
                 job.folder.remove_checkpoints()
             return read_run(out)

@@ -267,7 +267,7 @@ class Client:
         wanted, pause = responses.wanted_seconds(retry_after), responses.pause_seconds(retry_after)
         if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
             bounded = "" if wanted == pause else f", asking again in {pause:.0f} s"
-            self.note(f"{endpoint.url} wants to be asked no more for {wanted:.0f} s; waiting{bounded}")
+            self.note(f"{endpoint.url} is rate limiting for {wanted:.0f} s; waiting{bounded}")
         self.endpoints.pause(endpoint, asked_at, pause)
         return pause
 
@@ -284,7 +284,7 @@ class Client:
         if not answer.counted:
             self._note_once("usage", "the server does not say how many tokens it used; max_tokens is assumed")
         if answer.cut:
-            self._note_once("cut", "the server does not heed max_tokens; texts that are far longer are cut")
+            self._note_once("cut", "the server ignores max_tokens; overlong completions are truncated")
         return answer.completion
 
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
@@ -292,7 +292,7 @@ class Client:
         if 300 <= status < 400:
             where = self._clean(responses.redirect_target(location)) or "nowhere"
             raise ExternalError(
-                f"{endpoint.url} redirects to {where}, which is not followed; set url to where it leads"
+                f"{endpoint.url} redirects to {where}, and redirects are not followed; set url to the target"
             )
         if status in (401, 403):
             problem = "does not accept the key in" if self.key else "wants a key, and there is none in"

@@ -211,4 +211,4 @@ def check_cost(cost: Cost, accepted: bool, remedy: str) -> None:
     """Raise InputError if the cost needs consent and `accepted` is False; remedy: how to give it."""
     if cost.asked_for and not accepted:
         name_hint = "" if cost.share is not None else "name the model to know its share, or "
-        raise InputError(f"{cost}; above {MOST_UNASKED:.0%} it is done only if you say so: {name_hint}{remedy}")
+        raise InputError(f"{cost}; above {MOST_UNASKED:.0%} it needs your consent: {name_hint}{remedy}")

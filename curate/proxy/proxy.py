@@ -33,7 +33,7 @@ from curate.types import BoolArray, Float64Array, IntArray
 def _tokens_or_auto(value: Any) -> Any:
     """Validate `max_length`: a number, or "auto"."""
     if isinstance(value, str) and value != "auto":
-        raise ValueError(f"{value!r} is no length; give a number of tokens of at least 2, or auto")
+        raise ValueError(f"{value!r} is not a valid length; give a number of tokens of at least 2, or auto")
     return value
 
 
@@ -263,7 +263,7 @@ def length_in_steps(value: Any, per_epoch: float) -> float:
     else:
         match = _EPOCHS.match(value)
         if not match or Fraction(match[1]) <= 0:
-            raise ValueError(f"{value!r} is no length; write a number of steps such as 500, or '1/3 epoch'")
+            raise ValueError(f"{value!r} is not a valid length; write a number of steps such as 500, or '1/3 epoch'")
         length = Fraction(match[1])
     if length > _LONGEST:
         raise ValueError(f"more than {_LONGEST:,} steps or epochs are no length; write a number of steps such as 500")

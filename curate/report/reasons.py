@@ -71,7 +71,7 @@ REASONS = {
         "Asks for several things", "It is then not known which of them the parent's answer is."
     ),
     "only names and numbers differ from the parent": Reason(
-        "Too near to its parent", "Only names and numbers were changed; least_difference says how much is asked for."
+        "Too similar to its parent", "Only names and numbers were changed; least_difference says how much is asked for."
     ),
     "another answer is more frequent": Reason(
         "Another answer is more frequent",
@@ -90,7 +90,8 @@ REASONS = {
         "A program or another prompt, shown the new problem alone, does not arrive at the parent's answer.",
     ),
     "given up": Reason(
-        "Given up", "So few proposals were kept that the run stopped by itself; --least-yield 0 goes on from there."
+        "Stopped early",
+        "Too few proposals were kept; rerun with --least-yield 0 to resume.",
     ),
     "parent solved too often": Reason(
         "The generator solves the row too often", "parents: [LOW, HIGH] says how often it may, as in SvS."
@@ -108,10 +109,12 @@ REASONS = {
         "Written twice", "The same words as another new problem from that row; a higher temperature gives more variety."
     ),
     "near-duplicate of source": Reason(
-        "Too near to a row of the input", "It would add a copy of what is there already, not a new problem."
+        "Too similar to a row of the input", "It would add a copy of what is there already, not a new problem."
     ),
-    "near-duplicate of new": Reason("Too near to another new problem", "Of two that are alike the first is kept."),
-    "near-duplicate": Reason("Too near to another problem", "Of two that are alike the first is kept."),
+    "near-duplicate of new": Reason(
+        "Too similar to another new problem", "Only the first of two similar problems is kept."
+    ),
+    "near-duplicate": Reason("Too similar to another problem", "Only the first of two similar problems is kept."),
     "evaluation": Reason(
         "Found in an evaluation set", "Training on it would make the evaluation worthless, so it never gets in."
     ),
@@ -127,7 +130,7 @@ REASONS = {
         "Could not be graded", "Too many solutions whose answer could not be compared with the original one."
     ),
     "budget reached": Reason(
-        "Not finished", "The budget of generated tokens was spent; run again with a larger one to go on from there."
+        "Not finished", "The budget of generated tokens was spent; rerun with a larger one to resume."
     ),
     NOT_HARD: Reason(
         "Not hard when measured",

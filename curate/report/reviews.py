@@ -68,7 +68,7 @@ class Review:
     at: str = ""
 
     def __post_init__(self) -> None:
-        """TypeError for what no journal of ours says."""
+        """Raise TypeError for an invalid record."""
         texts = [self.example_id, self.digest, self.at, *(each for each in (self.problem, self.solution) if each)]
         if not all(isinstance(each, str) for each in texts) or self.said not in get_args(Said):
             raise TypeError("no verdict")

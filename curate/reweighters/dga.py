@@ -123,11 +123,9 @@ class _Domains:
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         if "mixing" not in state:
-            raise InputError(
-                "the checkpoint is of a run with another reweighter than DGA; pass that one or start afresh"
-            )
+            raise InputError("the checkpoint is of a run with another reweighter than DGA; pass that one or start over")
         if len(state["mixing"]) != len(self.mixing):
-            raise InputError(f"DGA had {len(state['mixing'])} domains, now there are {len(self.mixing)}; start afresh")
+            raise InputError(f"DGA had {len(state['mixing'])} domains, now there are {len(self.mixing)}; start over")
         self.mixing = state["mixing"].numpy().copy()
 
     def _agreement(self, step: int) -> Float64Array:

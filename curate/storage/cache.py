@@ -91,7 +91,7 @@ class Cache:
         self._verified.discard(entry)
         if os.path.lexists(entry):
             doomed = entry.with_name(f".{entry.name}.dropped-{os.getpid()}")
-            os.replace(entry, doomed)  # vanishes at once, so that nobody reads half an entry
+            os.replace(entry, doomed)  # vanishes at once, so that no reader sees a partial entry
             remove(doomed)
 
     @contextmanager

@@ -20,7 +20,7 @@ def listing(place: Remote) -> list[Item]:
     """The objects of a remote file or folder. Raises InputError for none, or for more than 100,000."""
     items = [item for item in place.items() if ".." not in item.name.split("/")]
     if not items:
-        raise InputError(f"{place} is not there; check the spelling")
+        raise InputError(f"{place} does not exist; check the spelling")
     if len(items) > _LARGEST_LISTING:
         raise InputError(f"{place} holds {len(items):,} objects; name a folder of data, or a file")
     return items
@@ -39,7 +39,7 @@ def fetched(place: Remote, item: Item) -> Path:
         return copy
     with publishing(folder) as partial:
         if not source.fetch(partial / copy.name):
-            raise InputError(f"{source} is not there; check the spelling")
+            raise InputError(f"{source} does not exist; check the spelling")
     return copy
 
 
@@ -53,7 +53,7 @@ def fetched_folder(place: Remote, items: Sequence[Item]) -> Path:
                 path = partial / item.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not place.join(item.name).fetch(path):
-                    raise InputError(f"{place.join(item.name)} is not there; check the spelling")
+                    raise InputError(f"{place.join(item.name)} does not exist; check the spelling")
     return folder
 
 

@@ -72,8 +72,8 @@ def _failed(error: Exception, name: str) -> Exception:
         return error
     if status in (401, 403):
         return ExternalError(
-            f"the hub does not let this token write to {name} ({status}); set HF_TOKEN to one that may, or name another"
+            f"the hub rejects this token for {name} ({status}); set HF_TOKEN to one with write access, or name another"
         )
     if isinstance(error, ValueError) and status is None:
         return InputError(f"{name} is no name of a repository ({line}); write ORG/NAME")
-    return ExternalError(f"the hub did not take {name} ({line}); run the same command again")
+    return ExternalError(f"the hub did not take {name} ({line}); rerun the same command")

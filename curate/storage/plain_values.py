@@ -46,7 +46,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 for _kind in (_Reader, _Dumper):
-    # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
+    # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and other parsers read a number.
     _kind.add_implicit_resolver(_TAGS + "float", _FLOAT, list("-+.0123456789"))
 
 

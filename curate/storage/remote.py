@@ -157,9 +157,7 @@ class Remote:
                     raise
                 return False
         if size is not None and path.stat().st_size != size:
-            raise ExternalError(
-                f"{self}: {path.stat().st_size:,} of {size:,} bytes arrived; run the same command again"
-            )
+            raise ExternalError(f"{self}: {path.stat().st_size:,} of {size:,} bytes arrived; rerun the same command")
         return True
 
     def write(self, content: bytes | Path) -> None:
@@ -210,7 +208,7 @@ class Remote:
             cause = error.__cause__ or error.__context__
             if self.scheme in _WEB and cause is not None and getattr(cause, "status", None) != 404:
                 raise self._failed(cause, writing) from None  # fsspec says of any failure that there is no file
-            raise InputError(f"{self} is not there; check the spelling") from None
+            raise InputError(f"{self} does not exist; check the spelling") from None
         except Exception as error:
             raise self._failed(error, writing) from None  # a library's own message may quote the whole URL
 
@@ -219,7 +217,7 @@ class Remote:
         kind, line = type(error).__name__, _line(error)
         login = _LOGINS.get(self.scheme, "check how you log in")
         if "Credential" in kind or "credentials" in line.lower() or kind == "TokenRetrievalError":
-            return ExternalError(f"no credentials for {self}; {login}, and run the same command again")
+            return ExternalError(f"no credentials for {self}; {login}, and rerun the same command")
         denied = isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403)
         if denied or "401" in line or "403" in line:
             verb = "written" if writing else "read"
@@ -230,7 +228,7 @@ class Remote:
             return InputError(f"{self}: {self.scheme}:// cannot be {'written' if writing else 'listed'}; name another")
         if isinstance(error, MemoryError):
             raise error
-        return ExternalError(f"{self} cannot be reached ({kind}: {line}); run the same command again when it can")
+        return ExternalError(f"{self} cannot be reached ({kind}: {line}); rerun the same command when it can")
 
 
 def remote(url: str) -> Remote:

@@ -120,12 +120,12 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
         saved = record["config"].get(key)
         if json.loads(json.dumps(value)) != saved:
             raise InputError(
-                f"{directory} was trained with {key}={saved}, now it is {value}; set it back or start afresh"
+                f"{directory} was trained with {key}={saved}, now it is {value}; set it back or start over"
             )
     if record["data"] != own["data"]:
-        raise InputError(f"{directory} was trained on other data; pass the same rows or start afresh")
+        raise InputError(f"{directory} was trained on other data; pass the same rows or start over")
     if record["step"] > fresh.config.steps:
-        raise InputError(f"{directory} is at step {record['step']}, past steps; raise steps or start afresh")
+        raise InputError(f"{directory} is at step {record['step']}, past steps; raise steps or start over")
     load_weights(fresh.model, directory, frozen=record.get("frozen", True))
     _load_optimizer(directory, fresh.optimizer, optimizer)
     reached = {key: record[key] for key in ("step", "losses", "tokens_seen", "seconds")}
@@ -147,7 +147,7 @@ def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torc
     path = directory / "reweighting.safetensors"
     if path.is_file() == (reweighter is None):
         had, remedy = ("with", "give it") if path.is_file() else ("without", "leave it out")
-        raise InputError(f"{directory} was trained {had} a reweighter; {remedy}, or start afresh")
+        raise InputError(f"{directory} was trained {had} a reweighter; {remedy}, or start over")
     if reweighter is None:
         return None
     try:
@@ -155,11 +155,11 @@ def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torc
             saved = (file.metadata() or {}).get("reweighter")
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not readable ({error}); start afresh") from error
+        raise InputError(f"{path} is not readable ({error}); start over") from error
     if saved != _identity_of(reweighter):
-        raise InputError(f"{directory} was trained with another reweighter, or other settings of it; start afresh")
+        raise InputError(f"{directory} was trained with another reweighter, or other settings of it; start over")
     if len(state["sums"]) != n:
-        raise InputError(f"{directory} was trained on {len(state['sums'])} rows, now there are {n}; start afresh")
+        raise InputError(f"{directory} was trained on {len(state['sums'])} rows, now there are {n}; start over")
     return dict(state)
 
 
@@ -210,7 +210,7 @@ def _load_optimizer(directory: Path, optimizer: Any, tensors: dict[str, torch.Te
     for label, tensor in tensors.items():
         name, key = label.rsplit("/", 1)
         if name not in index:
-            raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start afresh")
+            raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start over")
         state.setdefault(index[name], {})[key] = _sharded_like(tensor, parameters[index[name]])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

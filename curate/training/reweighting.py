@@ -189,8 +189,8 @@ class ReweightingState:
         self._refresh: Callable[[int], None] | None = getattr(self.live, "refresh", None)
         if sharded and (self.embeds or self._refresh is not None):
             raise InputError(
-                f"{type(reweighter).__qualname__} looks at the whole model, which sharding leaves on no rank; choose a "
-                "reweighter that looks at losses or columns alone, or leave sharding out"
+                f"{type(reweighter).__qualname__} needs the whole model, which no rank has if it is sharded; use a "
+                "reweighter that uses only losses or columns, or leave sharding out"
             )
         self.sums = torch.zeros(n, dtype=torch.float64)
         self.times = torch.zeros(n, dtype=torch.int64)

@@ -54,19 +54,21 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         row = intervals[failed[0]]
         what = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
         sentence = (
-            f"It did not come out: {what}, hard against {base}: {signed(metric, row['difference'])} "
+            f"The control failed: {what}, hard against {base}: {signed(metric, row['difference'])} "
             f"({interval(metric, dict(row))}; {UNITS[metric]}); where this effect is not found, "
             "finding none in your own data says little."
         )
     else:
         sentence = (
-            f"It came out: copies of hard rows change nats per token on the mixture by {relative(nats['relative'])} "
+            f"The control passed: copies of hard rows change nats per token (mixture) by {relative(nats['relative'])} "
             f"and exact answers of all skills alike from {value('accuracy', answers['baseline_mean'])} to "
             f"{value('accuracy', answers['arm_mean'])}; against as many random copies by "
             f"{relative(random['relative'])} and {signed('accuracy', others['difference'])} points."
         )
         if by == "estimates":
-            sentence += f" So say the estimates; {nats['seeds']} seed(s) tell no more (--seeds 5)."
+            sentence += (
+                f" This goes by the estimates alone: {nats['seeds']} seed(s) are too few for intervals (--seeds 5)."
+            )
     return {"came_out": not failed, "by": by, "sentence": sentence}
 
 

@@ -1,4 +1,4 @@
-"""Extraction, comparison and grading of final answers of math problems; what is not understood is undecided.
+"""Extraction, comparison and grading of final answers of math problems; anything that cannot be parsed is undecided.
 
 `extract` finds the final answer in a solution, `reference_answer` the one that a dataset's solution marks,
 `same_answer` compares two answers, `grade` does both for one solution and `grade_many` for many. `run_program` runs a

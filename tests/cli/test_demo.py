@@ -60,7 +60,7 @@ def test_the_control_ends_with_the_table_and_one_sentence(
     record = call(*arguments, "--json").json
     assert record["budget"]["steps"] == 2
     sentence = record["verdict"]["sentence"]
-    assert sentence.startswith(("It came out: ", "It did not come out: "))
+    assert sentence.startswith(("The control passed: ", "The control failed: "))
     assert " ".join(done.out.split()).partition(sentence)[2].startswith(" report")
     assert record["directory"] == str(tmp_path / "out")
 

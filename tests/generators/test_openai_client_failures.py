@@ -98,7 +98,7 @@ def test_a_huge_retry_after_is_told_and_bounded(header: str, monkeypatch: pytest
     assert 0.3 < time.monotonic() - started < 30
     assert 1 <= len(queue.notes) <= 3, "not one for each request"
     for note in queue.notes:
-        assert re.fullmatch(r"http\S+ wants to be asked no more for \d{4,13} s; waiting, asking again in 0 s", note)
+        assert re.fullmatch(r"http\S+ is rate limiting for \d{4,13} s; waiting, asking again in 0 s", note)
 
 
 def test_what_goes_on_failing_is_told_before_it_is_given_up() -> None:

@@ -246,7 +246,7 @@ def test_texts_far_beyond_max_tokens_are_cut_to_their_share_and_told_once() -> N
         assert each.finish_reason == "length"
         assert each.completion_tokens == 2500, "that is what was paid for"
         assert 180 < len(each.text) <= 200
-    assert queue.notes == ["the server does not heed max_tokens; texts that are far longer are cut"]
+    assert queue.notes == ["the server ignores max_tokens; overlong completions are truncated"]
 
 
 @settings(max_examples=300, deadline=None)

@@ -57,7 +57,7 @@ def test_lost_problems_are_shown_by_reason_with_what_they_collide_with(made: Pat
     assert [group.count for group in groups] == sorted(outcomes.values(), reverse=True)
     assert all(1 <= len(group.pairs) <= 3 for group in groups)
     by_name = {group.reason.name: group.pairs for group in groups}
-    assert "0.83 of the shingles" in by_name["Too near to a row of the input"][0].below[0].text
+    assert "0.83 of the shingles" in by_name["Too similar to a row of the input"][0].below[0].text
     assert by_name["Reply without a problem"][0].new[0].label == "reply"
 
 

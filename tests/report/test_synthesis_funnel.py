@@ -61,7 +61,7 @@ def test_reasons_come_most_frequent_first_in_words(made: Path) -> None:
 
 def test_unknown_reasons_are_shown_as_they_are() -> None:
     assert kind_of("some_new reason", REASONS).name == "Some new reason"
-    assert kind_of("near-duplicate of source", REASONS).name == "Too near to a row of the input"
+    assert kind_of("near-duplicate of source", REASONS).name == "Too similar to a row of the input"
     assert outcome_of("evaluation exact (gsm8k, 7 (b))") == ("evaluation exact", "gsm8k, 7 (b)")
     assert outcome_of('evaluation exact: gsm8k, 7, "a (b)"') == ("evaluation exact", 'gsm8k, 7, "a (b)"')
     assert outcome_of("kept") == ("kept", "")

@@ -59,7 +59,7 @@ def test_a_place_that_nothing_opens_says_what_to_do() -> None:
 def test_what_cannot_be_reached_is_an_external_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     from s3fs import S3FileSystem
 
-    with pytest.raises(InputError, match="s3://nobody-made-it/x is not there; check the spelling"):
+    with pytest.raises(InputError, match="s3://nobody-made-it/x does not exist; check the spelling"):
         remote("s3://nobody-made-it/x").items()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     S3FileSystem.clear_instance_cache()

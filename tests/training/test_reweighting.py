@@ -88,9 +88,7 @@ def test_sharding_leaves_no_whole_model_to_look_at(reweighter: Any, serves: bool
     if serves:
         ReweightingState(reweighter, lambda: known, 41, sharded=True)
         return
-    with pytest.raises(
-        InputError, match=r"looks at the whole model, .* losses or columns alone, or leave sharding out"
-    ):
+    with pytest.raises(InputError, match=r"needs the whole model, .* only losses or columns, or leave sharding out"):
         ReweightingState(reweighter, lambda: known, 41, sharded=True)
 
 

@@ -20,11 +20,11 @@ def _rows(baseline: str, nats: float, answers: float, found: str = "better", see
 def test_it_came_out_only_where_hard_beats_original_and_random() -> None:
     won = {name: _rows(name, -0.1, 0.2) for name in ("original", "random")}
     assert verdict(won)["came_out"]
-    assert verdict(won)["sentence"].startswith("It came out")
+    assert verdict(won)["sentence"].startswith("The control passed")
     for name in won:
         lost = verdict({**won, name: _rows(name, -0.1, 0.2, "no evidence")})
         assert not lost["came_out"]
-        assert lost["sentence"].startswith(f"It did not come out: nats per token on the mixture, hard against {name}")
+        assert lost["sentence"].startswith(f"The control failed: nats per token on the mixture, hard against {name}")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
-"""A problem must state what its solutions use: numbers that come from nowhere, and equations that do not hold, show
-that a solution reached the answer by luck, or by guessing what the problem leaves out."""
+"""Check that a problem states every number its solutions use.
+
+Numbers without a source, and equations that do not hold, show that a solution reached the answer by luck, or by
+guessing what the problem leaves out.
+"""
 
 from __future__ import annotations
 
