@@ -114,6 +114,7 @@ class SampledAccuracy(Component):
     grader: Any = None
     run_programs: bool = False
     added: ClassVar[frozenset[str]] = frozenset(["grader", "run_programs"])
+    consents: ClassVar[Mapping[str, Consent]] = {"run_programs": Consent(("--run-programs",))}
 
     def key_of(self, examples: Examples) -> str:
         """Hash of what rows are graded by, and the version of the graders; see `curate.protocols.Measure`."""

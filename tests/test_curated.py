@@ -196,7 +196,7 @@ def test_load_dataset_reads_the_folder(written: tuple[Curated, Path], tmp_path: 
 
 
 def test_reading_a_result_again_needs_consent(written: tuple[Curated, Path]) -> None:
-    with pytest.raises(InputError, match="example_id"):
+    with pytest.raises(InputError, match="are copies; leave them out with"):
         _with_known().run(str(written[1]))
 
 

@@ -397,7 +397,7 @@ def test_only_reducible_hard_rows_are_copied_also_by_scores_of_a_file(tmp_path: 
         assert again.plan.counts.tolist() == curated.plan.counts.tolist()
         assert again.diagnostics.reducible == curated.diagnostics.reducible
     bare = replace(curated.scores, gains=None)
-    with pytest.raises(InputError, match="scores do not say"):
+    with pytest.raises(InputError, match="scores do not include them"):
         pipeline.run(table, scores=bare, cache=tmp_path)
     named = pipeline.run(table, scores=replace(bare, reducible=~right), cache=tmp_path)
     assert (named.plan.counts > 1).tolist() == (hard & ~right).tolist()

@@ -16,8 +16,7 @@ from curate.data.repositories import CARD
 from curate.data.wording import first_line
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import disk_errors
-from curate.storage.spilling import temporary_place
-from curate.storage.temporary import temporary_folder
+from curate.storage.temporary import temporary_folder, temporary_place
 
 # An archive that is both is refused: text shrinks to a tenth or a hundredth, an archive that is an attack to far less.
 _LARGE, _MOST_GROWTH = 1 << 30, 300  # bytes in all, and times the size of the archive

@@ -18,8 +18,7 @@ from curate.storage.folders import DATASET_PARTS, RECORD
 from curate.storage.hashing import file_digest
 from curate.storage.places import files_under
 from curate.storage.records import read_record, record_text
-from curate.storage.spilling import temporary_place
-from curate.storage.temporary import temporary_folder
+from curate.storage.temporary import temporary_folder, temporary_place
 
 _TEXTS = frozenset([".md", ".html", ".json", ".yaml"])
 _PATH = re.compile(r"(?:^|(?<=[\s\"'(=:,\[{`]))(?:/[^\s\"'`,()\[\]{}<>:/]+){2,}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 
 import pyarrow as pa
 
 from curate.storage.atomic import disk_errors
 from curate.storage.mapped import mapped
+from curate.storage.temporary import temporary_place
 
 IN_MEMORY = 512 << 20  # bytes of one input; does not affect what is read
 _ALIGNMENT = 64
@@ -48,12 +47,3 @@ def spilled(tables: Iterable[pa.Table]) -> list[pa.Table]:
         file.flush()
         content = mapped(file)
     return [pa.ipc.open_stream(content.slice(start, end - start)).read_all() for start, end in bounds]
-
-
-def temporary_place() -> Path:
-    """Folder for large temporary files: $TMPDIR, else /var/tmp, since /tmp is in memory on many systems."""
-    configured = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    disk = Path("/var/tmp")
-    if not configured and disk.is_dir() and os.access(disk, os.W_OK | os.X_OK):
-        return disk
-    return Path(tempfile.gettempdir())

@@ -34,6 +34,15 @@ def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
         remove(folder)
 
 
+def temporary_place() -> Path:
+    """Folder for large temporary files: $TMPDIR, else /var/tmp, since /tmp is in memory on many systems."""
+    configured = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    disk = Path("/var/tmp")
+    if not configured and disk.is_dir() and os.access(disk, os.W_OK | os.X_OK):
+        return disk
+    return Path(tempfile.gettempdir())
+
+
 def _remove(folder: str) -> None:
     remove(Path(folder))
 

@@ -16,7 +16,6 @@ from tests.fixtures.commands import Call
         (["run", "d", "--out", "x", "--zzz"], "curate run --help"),
         (["--json", "run", "d"], "--json"),
         (["run", "d"], "--out"),
-        ([], "COMMAND"),
         (["run", "d", "e", "--out", "x"], "e"),
         (["run", "d", "--out", "x", "--limit", "ten"], "--limit"),
         (["run", "d", "--out", "x", "--on-bad-row", "fix"], "--on-bad-row"),

@@ -125,7 +125,7 @@ def test_notes_of_a_survey_are_shown_and_the_columns_stay(tmp_path: Path) -> Non
     parts = [{"type": "text", "text": "q"}, {"type": "image", "image": "x.png"}]
     path = written(tmp_path, {"messages": [USER, ANSWER]}, {"messages": [{"role": "user", "content": parts}, ANSWER]})
     loaded = read(path)
-    (note,) = (note for note in loaded.notes if "neither text nor a call" in note)
+    (note,) = (note for note in loaded.notes if "other than text and calls" in note)
     assert "image in 1 rows" in note
     assert "kept" in note
     assert loaded.examples.texts("messages", 0, 2) == [[USER, ANSWER]] * 2

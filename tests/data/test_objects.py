@@ -65,7 +65,7 @@ def test_a_hub_dataset_that_wants_its_config_and_split_named(monkeypatch: pytest
         (datasets.exceptions.DatasetNotFoundError("no such"), InputError, "neither a local path nor a dataset"),
         (ValueError('Unknown split "train".\nMore.'), InputError, "split train cannot be loaded: Unknown split"),
         (FileNotFoundError("no files"), InputError, "no data that can be loaded"),
-        (ConnectionError("timed out"), ExternalError, "did not answer.*rerun the same command"),
+        (ConnectionError("timed out"), ExternalError, "did not answer.*run the same command"),
     ],
 )
 def test_hub_errors(error: Exception, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

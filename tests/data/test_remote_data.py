@@ -94,7 +94,7 @@ def test_what_is_wrong_with_a_file_is_said_of_its_url(tmp_path: Path) -> None:
         read(str(place.join("rows.xyz")))
     for url, words in {
         f"{place}/*.csv": "matches no data file",
-        f"s3://{BUCKET}/nowhere": "is not there",
+        f"s3://{BUCKET}/nowhere": "does not exist",
         f"{place}/rows.parquet": "split=test is for folders",
     }.items():
         with pytest.raises(InputError, match=words):

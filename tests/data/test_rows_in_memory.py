@@ -95,7 +95,7 @@ def test_streams_that_break_are_named() -> None:
 
     assert hands_out_arrow(Broken())
     assert not hands_out_arrow(ROWS)
-    with pytest.raises(InputError, match=r"Broken gives no Arrow table \(the query failed\)"):
+    with pytest.raises(InputError, match=r"Broken cannot be converted to an Arrow table \(the query failed\)"):
         from_arrow(Broken())
 
 

@@ -120,12 +120,14 @@ RUNNING = ("trust_remote_code", "run_programs", "command", "arguments", "vllm", 
 
 
 def test_every_field_by_which_something_runs_asks() -> None:
+    given: dict[str, Any] = {key: ["--load-format", "pt"] for key in ("arguments", "vllm_arguments")}
+    given["run_programs"] = True
     found = 0
     for kind in (each for each in _classes() if issubclass(each, Component)):
         for name in {*kind.model_fields} & {*RUNNING}:
             found += 1
             with pytest.raises(InputError, match=rf"{name} = .* lets other code run here.*; pass --[\w-]+") as caught:
-                construct(kind, {name: ["--load-format", "pt"] if name.endswith("arguments") else "/bin/x"}, "there")
+                construct(kind, {name: given.get(name, "/bin/x")}, "there")
             assert "\n" not in str(caught.value)
     assert found >= 9
 

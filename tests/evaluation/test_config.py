@@ -22,7 +22,7 @@ def test_components_keep_the_contract() -> None:
     [
         ({"generate": False, "nll": False}, "nothing to evaluate"),
         ({"samples": 2}, "temperature 0 are all the same"),
-        ({"shots": 2}, "2 shots come from nowhere"),
+        ({"shots": 2}, "2 shots need examples"),
         ({"shots_from": EvaluationSet(data="x")}, "no number of shots"),
     ],
 )

@@ -109,7 +109,7 @@ def test_programs_run_with_consent_alone() -> None:
     result = summary(evaluate(said, {"q": PROGRAMS}, settings))
     assert result["accuracy"] is None
     assert "--run-programs" in result["loss_only"]
-    with pytest.raises(InputError, match="not done unasked; pass --run-programs"):
+    with pytest.raises(InputError, match="which needs permission; pass --run-programs"):
         evaluate(said, {"q": PROGRAMS}, settings.model_copy(update={"grader": graders.Tests()}))
     assert not said.asked
     if sandbox_layers():

@@ -164,7 +164,7 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     **{(name, "only"): st.none() for name in ("Duplicate", "Subset", "Synthesize")},
     ("Subset", "drop"): st.none(),
     ("Subset", "epochs"): st.just(1),  # of more, the recipe may have neither order nor copies
-    ("Replay", "share"): st.floats(0.01, 0.2),
+    ("Replay", "share"): st.floats(0.01, 0.15),
     ("Replay", "columns"): st.sampled_from([None, "prompt=prompt,completion=completion"]),
     ("Replay", "shape"): st.sampled_from([None, "prompt_completion"]),
     ("Replay", "where"): st.sampled_from([None, "split=train", "level!=2,source=a"]),

@@ -27,7 +27,7 @@ READERS = [
     ("out", ["finetune", "out", "--model=scratch", "--steps=1", "--max-length=64", "--out=new"]),
     ("out", RUN),
     ("tuned", ["compare", "tuned", "other", "--out=page.html"]),
-    ("tuned", [*TUNE, "--out=tuned"]),
+    ("tuned", [*TUNE, "--reweighter=IRDRO", "--out=tuned"]),
     ("tuned", [*EVALUATE, "--fresh"]),
     ("tuned", EVALUATE),
 ]

@@ -39,7 +39,7 @@ def test_steps_see_as_many_rows_as_those_of_the_fine_tuning() -> None:
     settings = ForecastSettings(steps="2 epochs", batch_size=64)
     assert settings.target_steps(320) == 10
     assert settings.proxy_steps(Proxy(batch_size=32), 320) == 20
-    with pytest.raises(ValueError, match="no length"):
+    with pytest.raises(ValueError, match="not a valid length"):
         ForecastSettings(steps="soon")
 
 

@@ -83,7 +83,7 @@ def test_the_grid_is_geometric_and_its_kth_point_is_at_half_of_the_usual_length(
     assert geometric(2, 1, 2**0.5).tolist() == [2]
     with pytest.raises(InputError, match=r"raise proxy\.horizon"):
         Proxy(model="scratch", steps=4000, spacing="geometric").schedule(32_000)
-    with pytest.raises(ValueError, match="no length"):
+    with pytest.raises(ValueError, match="not a valid length"):
         Proxy(horizon="auto")
 
 

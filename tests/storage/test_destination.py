@@ -158,7 +158,7 @@ def test_an_upload_that_was_killed_is_finished_by_the_same_command(
 def test_what_cannot_be_written_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for url, words in {
         "https://host/x": "only read",
-        "s3://no-such-bucket/x": "is not there",
+        "s3://no-such-bucket/x": "does not exist",
         "hf://org/name": "write hf://datasets/ORG/NAME",
         "gs://bucket/x": "pip install gcsfs",
     }.items():

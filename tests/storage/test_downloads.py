@@ -37,7 +37,7 @@ def test_an_object_is_fetched_again_only_when_it_changed(monkeypatch: pytest.Mon
 
 
 def test_what_is_not_there_or_no_file_is_refused() -> None:
-    with pytest.raises(InputError, match="s3://curated/nothing is not there"):
+    with pytest.raises(InputError, match="s3://curated/nothing does not exist"):
         listing(remote(f"s3://{BUCKET}/nothing"))
     remote(f"s3://{BUCKET}/one/two.csv").write(b"a\n")
     with pytest.raises(InputError, match="is a folder; name a file"):

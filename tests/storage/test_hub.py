@@ -78,7 +78,7 @@ def test_results_go_there_and_data_comes_from_there(tmp_path: Path) -> None:
     assert "nothing to do" in lines[4]
     assert "holds the result of other inputs" in lines[5]
     assert "hf://datasets/some/data holds other files (test.jsonl)" in lines[6]
-    assert "set HF_TOKEN to one that may" in lines[8]
+    assert "set HF_TOKEN to one with write access" in lines[8]
     assert TOKEN not in json.dumps(told)
     assert hub.private == {"me/pushed", "me/run"}
     assert hub.commits == ["me/pushed", "me/run", "me/open"], "one commit each"

@@ -86,7 +86,7 @@ def test_a_web_address_is_read_only_and_its_query_is_never_shown(tmp_path: Path)
         assert place.read() == b"a,b\n1,2\n"
         with pytest.raises(InputError, match="only read"):
             place.check_writable()
-        with pytest.raises(InputError, match=r"nothing.csv is not there") as caught:
+        with pytest.raises(InputError, match=r"nothing.csv does not exist") as caught:
             remote(f"{address}/nothing.csv?token=secret").items()
         assert "secret" not in str(caught.value) + str(place) + repr(place)
 

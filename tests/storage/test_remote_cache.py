@@ -99,7 +99,7 @@ def test_digests_of_local_files_stay_on_their_machine(tmp_path: Path) -> None:
 
 def test_what_no_cache_can_be_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     check_cache_place(f"s3://{BUCKET}/ok")
-    with pytest.raises(InputError, match="s3://no-such-bucket/x is not there"):
+    with pytest.raises(InputError, match="s3://no-such-bucket/x does not exist"):
         check_cache_place("s3://no-such-bucket/x")
     with pytest.raises(InputError, match="only read"):
         check_cache_place("https://example.org/cache")

@@ -59,5 +59,5 @@ def test_scores_are_the_same_and_tokens_are_made_once(
     assert_same(mapped, held)
     assert np.array_equal(found.trajectory, wanted.trajectory, equal_nan=True)
     assert len(list((tmp_path / "mapped" / "tokens").iterdir())) == 1
-    monkeypatch.setattr(cached, "token_parts", None)  # which would fail
+    monkeypatch.setattr(cached, "tokens_in_parts", None)  # which would fail
     assert_same(tokens_and_scores("mapped")[0], held)
