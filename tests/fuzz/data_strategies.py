@@ -204,7 +204,7 @@ def content(draw: Any, rows: int, nested: bool = True, empty: bool = True) -> di
 @st.composite
 def _conversations(draw: Any, rows: int, empty: bool) -> list[Any]:
     role, said, user, assistant = draw(st.sampled_from(_SPEAKERS))
-    extras = [{}, {}, {"weight": _INT64}, {"name": st.none() | texts()}]
+    extras = [{}, {}, {"weight": st.sampled_from((0, 1))}, {"name": st.none() | texts()}]
     extra = draw(st.sampled_from([*extras, {"meta": st.just({})}] if empty else extras))
     sparse = draw(st.booleans())
     others = st.fixed_dictionaries({}, optional=extra) if sparse else st.fixed_dictionaries(extra)

@@ -159,12 +159,13 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("GradientAlignment", "target"): _DATA,
     ("Replay", "data"): _DATA,
     ("Duplicate", "noise_guard"): st.just(0.0),  # of a scorer that has losses only
+    ("Duplicate", "of"): st.sampled_from(["hard", "random", "easy"]),  # "matched" needs tokens, which not all count
     ("Duplicate", "times"): st.integers(1, 5),  # "auto" needs a forecast beside it
     # Trains two proxies more.
     **{(name, "only"): st.none() for name in ("Duplicate", "Subset", "Synthesize")},
     ("Subset", "drop"): st.none(),
     ("Subset", "epochs"): st.just(1),  # of more, the recipe may have neither order nor copies
-    ("Replay", "share"): st.floats(0.01, 0.15),
+    ("Replay", "share"): st.floats(0.01, 0.02),
     ("Replay", "columns"): st.sampled_from([None, "prompt=prompt,completion=completion"]),
     ("Replay", "shape"): st.sampled_from([None, "prompt_completion"]),
     ("Replay", "where"): st.sampled_from([None, "split=train", "level!=2,source=a"]),
@@ -180,6 +181,7 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("Synthesize", "variation_sampling"): st.just({}),
     ("Synthesize", "solution_sampling"): st.just({"max_tokens": 200, "top_p": 0.9}),
     ("Synthesize", "run_programs"): st.just(False),
+    ("Synthesize", "second_route"): st.sampled_from(["auto", "text"]),
     ("Gate", "evaluation"): st.lists(_DATA, max_size=1),
     ("Gate", "ngrams"): st.sampled_from([[8, 13], [2], [5]]),
 }
