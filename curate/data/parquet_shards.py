@@ -33,7 +33,7 @@ def write_shards(
     """
     groups = _regrouped(rows, rows_per_shard)
     counts = [min(rows_per_shard, count - number * rows_per_shard) for number in range(len(paths))]
-    if engine is not None and len(paths) > 1:
+    if engine is not None and len(paths) > 1 and not any(map(_has_views, schema.types)):
         _encoded_by(engine, groups, counts, schema, paths)
         return
     for path, shard_rows in zip(paths, counts, strict=True):
@@ -69,7 +69,7 @@ def _encoded_by(
     def payload(number: int) -> Any:
         if number not in shared:  # else its worker was lost
             shared[number] = engine.share(list(_shard(groups, counts[number])))
-        return shared[number]
+        return (shared[number],)  # in a tuple: an engine may resolve a bare reference on its way
 
     items = [Item(partial(payload, number), count) for number, count in enumerate(counts)]
     for number, content, _ in engine.map(_EncodingWorker, schema, items, stage="write", window=_WINDOW):
@@ -85,8 +85,8 @@ class _EncodingWorker:
     def __init__(self, schema: pa.Schema, worker: WorkerContext) -> None:
         self.schema, self.fetch = schema, worker.fetch
 
-    def __call__(self, groups: Any) -> npt.NDArray[np.uint8]:
-        file = io.BytesIO()
+    def __call__(self, payload: tuple[Any]) -> npt.NDArray[np.uint8]:
+        (groups,), file = payload, io.BytesIO()
         encode(self.fetch(groups), self.schema, file)
         return np.frombuffer(file.getvalue(), np.uint8)
 
@@ -103,6 +103,13 @@ def _has_views_in_structs(kind: pa.DataType, inside: bool = False) -> bool:
     inside = inside or pa.types.is_struct(kind)
     return (inside and kind in (pa.string_view(), pa.binary_view())) or any(
         _has_views_in_structs(kind.field(k).type, inside) for k in range(kind.num_fields)
+    )
+
+
+def _has_views(kind: pa.DataType) -> bool:
+    """Whether a type has views of strings somewhere, which Ray cannot send; such rows are encoded by the driver."""
+    return kind in (pa.string_view(), pa.binary_view()) or any(
+        _has_views(kind.field(k).type) for k in range(kind.num_fields)
     )
 
 

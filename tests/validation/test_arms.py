@@ -259,7 +259,7 @@ def test_arms_that_these_rows_do_not_allow_are_refused_before_anything_is_traine
         with pytest.raises(InputError, match=r"arm source-balanced: .*no two sources.*--columns"):
             validate(read(bare), settings(arms=("hard", "source-balanced")), tmp_path / "a")
     scores = Known().score(loaded().examples, None)
-    with pytest.raises(InputError, match=r"arm reducible: .*the scores do not say"):
+    with pytest.raises(InputError, match=r"arm reducible: .*the scores do not include them"):
         validate(loaded(), settings(arms=("hard", "reducible")), tmp_path / "b", scores=scores)
     with pytest.raises(InputError, match="reducible rows already"):
         settings(arms=("hard", "reducible"), pipeline=pipeline(Duplicate(only="reducible")))
