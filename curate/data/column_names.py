@@ -51,7 +51,7 @@ INPUT = ("input", "context")
 SURROUNDING_NAMES: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt", "systeminstruction"),
     "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
-    "context": ("context", "contexts", "passage", "paragraph"),
+    "context": ("context", "contexts", "passage", "paragraph", "documents", "retrieved_contexts"),
     "tools": ("tools", "functions", "available_tools", "tool_definitions", "function_definitions", "tool_schemas"),
 }
 OPTIONAL = {

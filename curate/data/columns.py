@@ -178,8 +178,8 @@ def _check_repeats(explicit: Mapping[str, str]) -> None:
 
 
 def _plain_name(name: str) -> str:
-    """A column name in lower case with underscores, for comparison."""
-    return name.casefold().replace(" ", "_").replace("-", "_")
+    """A column name in lower case with underscores and without spaces around it, for comparison."""
+    return name.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
 def _column(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str] = ()) -> str | None:
@@ -272,11 +272,19 @@ def _can_be(role: str, kind: pa.DataType) -> bool:
     if pa.types.is_null(kind):
         return False  # nothing that a model could see
     if role in ("system", "context"):
-        return is_text(kind) or (role == "context" and is_list(kind) and is_text(kind.value_type))
+        return is_text(kind) or (is_list(kind) and is_text(kind.value_type)) or (role == "system" and _is_said(kind))
     if role == "history":
         return holds_turns(kind)
     objects = pa.types.is_struct(kind) or is_json(kind)
     return objects or is_text(kind) or (is_list(kind) and (_can_be(role, kind.value_type) or holds_json(kind)))
+
+
+def _is_said(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds messages, their content, or parts of it, such as Anthropic's system."""
+    kind = kind.value_type if is_list(kind) else kind
+    return pa.types.is_struct(kind) and any(
+        field.name in ("text", "content", "parts") and _speaks(field.type, nested=True) for field in kind
+    )
 
 
 def remarks(schema: pa.Schema, shape: str, matched: Mapping[str, str], explicit: Mapping[str, str]) -> list[str]:
@@ -400,10 +408,16 @@ def may_hold_conversations(table: pa.Table) -> bool:
 
 
 def may_hold_bare_turns(table: pa.Table, roles: Mapping[str, str]) -> bool:
-    """Whether there is a list of texts, or a prompt that is a list, which `curate.data.plain_turns` may convert."""
+    """Whether a column may be one that `curate.data.plain_turns` converts, by names and types.
+
+    These are lists of texts, prompts that are lists, and texts under a name of conversations.
+    """
     prompt = roles.get("prompt", "prompt")
+    names = {roles.get("messages"), *REQUIRED["messages"]["messages"], *CONVERSATIONS}
     return any(
-        is_list(field.type) and (field.name == prompt or is_text(field.type.value_type)) for field in table.schema
+        (is_list(field.type) and (field.name == prompt or is_text(field.type.value_type)))
+        or (field.name in names and is_text(field.type))
+        for field in table.schema
     )
 
 

@@ -23,8 +23,9 @@ from curate.data.turns import (
     Turn,
     TurnReader,
     read_turns,
+    unread_keys,
 )
-from curate.data.wording import short
+from curate.data.wording import listed, short
 from curate.errors import InputError
 from curate.types import IntArray
 
@@ -174,18 +175,22 @@ class Survey:
     """Result of checking the conversations of a column.
 
     faults: {row: reason}; reasons continue "column 'x'". unseen: {kind of part: rows} of message parts that are not
-    text. unknown: {role: turns} of roles that chat templates do not have.
+    text. unknown: {role: turns} of roles that chat templates do not have. unread: keys of messages that are not read.
     """
 
     faults: dict[int, str] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    unread: set[str] = field(default_factory=set)
 
     def notes(self, name: str) -> Iterator[str]:
         """Lines for the user about column `name`."""
         if self.unseen:
             parts = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(self.unseen.items()))
             yield f"column {name!r} has parts other than text and calls ({parts}): it is kept, but no model sees it"
+        if self.unread:
+            keys = listed([repr(short(key)) for key in sorted(self.unread)])
+            yield f"column {name!r} has messages with the keys {keys}, which are kept but not read"
         if self.unknown:
             roles = ", ".join(f"{short(role)!r} {count:,}" for role, count in self.unknown.most_common(5))
             first = self.unknown.most_common(1)[0][0]
@@ -195,6 +200,7 @@ class Survey:
             )
 
 
+NO_MESSAGES = "has no messages"  # a fault of a conversation
 UNANSWERED = "has no assistant turn"  # a fault of a conversation
 
 
@@ -214,6 +220,8 @@ def survey(column: pa.ChunkedArray, keys: MessageKeys, answered: bool) -> Survey
 def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int, result: Survey) -> None:
     """Check conversations of role and content only, as arrays; updates `result`. start: number of the first row."""
     offsets, roles, contents = turns(array, keys)
+    members = zip(array.type.value_type, pc.list_flatten(array).flatten(), strict=True)
+    result.unread |= unread_keys([member.name for member, part in members if part.null_count < len(part)], keys)
     n = len(array)
     lengths = np.diff(offsets)
     rows = np.repeat(np.arange(n), lengths)
@@ -226,7 +234,7 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
     def any_turn(mask: Any) -> Any:
         return np.bincount(rows[mask], minlength=n) > 0
 
-    mark(lengths == 0, "has no messages")
+    mark(lengths == 0, NO_MESSAGES)
     mark(any_turn(pc.is_null(roles).to_numpy(zero_copy_only=False)), "has a message without a role")
     mark(any_turn(pc.is_null(contents).to_numpy(zero_copy_only=False)), "has a message without content")
     counts = pc.value_counts(roles.drop_null())
@@ -253,10 +261,11 @@ def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start
             result.faults[row] = str(error)
             continue
         result.unseen.update(reader.unseen)
+        result.unread |= reader.unread
         roles = [turn["role"] for turn in conversation]
         result.unknown.update(role for role in roles if not keys.is_known(role))
         if not conversation:
-            result.faults[row] = "has no messages"
+            result.faults[row] = NO_MESSAGES
         elif answered and "assistant" not in roles:
             result.faults[row] = _unanswered(roles, keys)
         elif not encodable(strings_in(conversation)):

@@ -1,4 +1,4 @@
-"""Convert bare texts to messages: lists of alternating texts, and text completions of conversations."""
+"""Convert bare texts to messages: lists of alternating texts, dialogues, and text completions of conversations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.chat_texts import as_messages, holds_dialogues
 from curate.data.column_names import CONVERSATIONS, REQUIRED
 from curate.data.columns import is_list, is_messages, is_text
 
@@ -32,6 +33,10 @@ def with_turns_made(
         originals[name] = table[name]
         table = _with(table, name, [_in_turn(chunk) for chunk in table[name].chunks])
         lines.append(f"column {name!r} holds texts in turn: read as user, assistant, user, assistant, ...")
+    elif name := next((other for other in ([explicit] if explicit else _IN_TURN) if _dialogues(table, other)), None):
+        originals[name] = table[name]
+        table = _with(table, name, [as_messages(chunk, _MESSAGE) for chunk in table[name].chunks])
+        lines.append(f"column {name!r} holds dialogues as text: read as turns of the speakers that they name")
     elif name := _answer(table, roles):
         originals[name] = table[name]
         table = _with(table, name, [_answers(chunk) for chunk in table[name].chunks])
@@ -43,6 +48,11 @@ def _texts_in_turn(table: pa.Table, name: str) -> bool:
         return False
     kind = table.schema.field(name).type
     return is_list(kind) and is_text(kind.value_type) and not pa.types.is_null(kind.value_type)
+
+
+def _dialogues(table: pa.Table, name: str) -> bool:
+    kind = table.schema.field(name).type if name in table.column_names else pa.null()
+    return is_text(kind) and not pa.types.is_null(kind) and holds_dialogues(table[name])
 
 
 def _answer(table: pa.Table, roles: Mapping[str, str]) -> str | None:

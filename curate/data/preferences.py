@@ -26,7 +26,7 @@ from curate.data.shared_prompts import (
     part_of_messages,
     shared_messages,
 )
-from curate.data.wording import type_name
+from curate.data.wording import listed, type_name
 from curate.errors import InputError
 
 PREFERENCE, KTO = PAIR_SHAPES
@@ -160,8 +160,17 @@ def labels_note(column: pa.ChunkedArray, name: str) -> str:
 
 
 def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
-    """A note if there is a column of labels 0 and 1, which may be KTO data but is not read as such."""
+    """A note if there is a column of labels 0 and 1, or true and false as text, which may be KTO data."""
     for name in LABEL_NAMES if "label" not in roles else ():
+        if name in table.column_names and is_text(table.schema.field(name).type):
+            texts = pc.unique(table[name].cast(pa.large_string()).drop_null()).to_pylist()
+            if len(texts) == 2 and {text.strip().casefold() for text in texts} == {"true", "false"}:
+                desirable = next(text for text in texts if text.strip().casefold() == "true")
+                return [
+                    f"column {name!r} holds {listed(sorted(map(repr, texts)))} as text, and all rows are scored and "
+                    f"learned; where it says whether a completion is desirable, --where {name}={desirable} keeps those "
+                    "that are"
+                ]
         if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
             column = table[name]
             if {*pc.unique(column.drop_null()).to_pylist()} == {0, 1}:
@@ -219,18 +228,31 @@ def _no_pairs(schema: pa.Schema, names: tuple[str, str] | None) -> str:
 
 def _of_texts(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:
     """Pairs whose answers are texts, after a prompt of text or messages, or without one."""
-    schema = table.schema
-    prompt = explicit.get("prompt") or explicit.get("instruction") or _first(schema, _PROMPTS, is_text)
+    schema = described(table)
+    prompt = explicit.get("prompt") or explicit.get("instruction") or _first(schema, _PROMPTS, _is_asked)
+    prompt = prompt or _first(schema, _CONVERSATIONS, is_messages)
     if prompt is None:
-        conversation = _first(schema, _CONVERSATIONS, is_messages)
-        if conversation is not None:
-            return _texts_behind_messages(table, chosen, rejected, {**explicit, "prompt": conversation})
+        _check_no_prompt(schema)
         return _texts_without_prompt(table, chosen, rejected, explicit)
     if is_messages(schema.field(prompt).type):
         return _texts_behind_messages(table, chosen, rejected, {**explicit, "prompt": prompt})
     if "prompt" not in explicit and ("instruction" in explicit or prompt == _name(schema, "instruction")):
         return Pairs(chosen, rejected, rejected, {**explicit, "instruction": prompt, "output": chosen})
     return Pairs(chosen, rejected, rejected, {**explicit, "prompt": prompt, "completion": chosen})
+
+
+def _is_asked(kind: pa.DataType) -> bool:
+    return is_text(kind) or is_messages(kind)
+
+
+def _check_no_prompt(schema: pa.Schema) -> None:
+    """Raise InputError if a column is called a prompt but holds neither text nor messages."""
+    name = _first(schema, _PROMPTS[:-1], lambda kind: True)  # "input" may be anything
+    if name is not None:
+        raise InputError(
+            f"column {name!r} holds {type_name(schema.field(name).type)}, not a prompt of text or messages; convert "
+            "it, name another column with --columns prompt=COLUMN, or rename it where the answers contain their prompts"
+        )
 
 
 def _texts_behind_messages(table: pa.Table, chosen: str, rejected: str, explicit: dict[str, str]) -> Pairs:

@@ -31,7 +31,7 @@ from curate.data.invalid_rows import without_bad_rows
 from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, with_json_opened
 from curate.data.json_values import holds_json
-from curate.data.messages import Survey, survey
+from curate.data.messages import NO_MESSAGES, Survey, survey
 from curate.data.plain_turns import with_turns_made
 from curate.data.preferences import (
     Pairs,
@@ -278,6 +278,11 @@ def _usable(
     notes = [*interpreted.notes, *_check_conversations(table, shape, columns, odd)]
     if pairs and (alone := unpaired(pairs, table)):
         odd[pairs.learned] = alone | odd.get(pairs.learned, {})
+    if pairs and (prompt := pairs.roles.get("prompt")) in pairs.made and prompt in odd:
+        odd[prompt] = {
+            row: "is empty: the two answers have no first message in common" if why == NO_MESSAGES else why
+            for row, why in odd[prompt].items()
+        }
     if not (plain and _all_usable(table, shape, columns, odd)):
         table, rows, rejected = without_bad_rows(table, rows, shape, columns, odd, on_bad_row)
     return replace(interpreted, table=table, odd=odd, notes=notes), rows, rejected

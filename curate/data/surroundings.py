@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from curate.data.columns import message_keys
+from curate.data.message_parts import Parts
 from curate.data.messages import conversations, values_of
 from curate.data.tool_calls import BadTurn, tools_of
 from curate.data.turns import MessageKeys, Turn, history_of
@@ -50,7 +51,15 @@ def _value(role: str, cell: Any, keys: MessageKeys) -> Any:
         return tools_of(cell)
     if role == "history":
         return history_of(cell, keys)
-    return joined_context(cell)
+    return joined_context(cell) if role == "context" else _said(cell)
+
+
+def _said(cell: Any) -> str:
+    """What a system cell says: a text, or the texts of content parts or messages, joined by blank lines."""
+    parts = Parts()
+    for item in cell if isinstance(cell, list) else [cell]:
+        parts.add(item["content"] if isinstance(item, dict) and "content" in item else item)
+    return "\n\n".join(text for text in parts.texts if text)
 
 
 def joined_context(cell: Any) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from curate.data.message_parts import Parts
 from curate.data.tool_calls import BadTurn, calls_of, looks_like_call, parsed
 from curate.data.wording import short
 
@@ -17,11 +18,20 @@ CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
 # Keys of the question and of the answer in an object that holds a whole exchange instead of one message.
 ASKS = ("human", "user", "input", "prompt", "question", "instruction", "query")
 ANSWERS = ("assistant", "gpt", "bot", "chatbot", "model", "output", "response", "completion", "answer")
-REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning", "tool_plan")
 WEIGHT_KEYS = ("weight", "loss_weight", "train", "training", "loss")
 _CALLS = ("tool_calls", "function_call")
+RESULT_KEYS = ("tool_results", "output", "result")  # of what a tool answered, where it has no content
+_ITEMS = ("function_call", "function_call_output", "reasoning")  # of OpenAI's Responses API, without a role
 # Keys of a message, besides role and content, that change what a model reads or learns of it.
-FURTHER_KEYS = frozenset([*REASONING_KEYS, *WEIGHT_KEYS, *_CALLS, "name", "tool_call_id"])
+FURTHER_KEYS = frozenset([*REASONING_KEYS, *WEIGHT_KEYS, *_CALLS, *RESULT_KEYS, "name", "tool_call_id"])
+# Keys of a message that say neither what a model reads nor what it learns.
+_BESIDE = frozenset(
+    [
+        *("id", "uuid", "message_id", "parent_id", "index", "turn", "turn_id", "type", "status", "call_id"),
+        *("timestamp", "created_at", "create_time", "time", "date", "lang", "language", "model", "tokens"),
+    ]
+)
 
 CALL = "function_call"  # a turn whose content is a tool call, as ShareGPT data has it
 _NAMES = {
@@ -73,10 +83,15 @@ def read_turns(messages: Sequence[Any], keys: MessageKeys = USUAL) -> list[Turn]
 
 @dataclass
 class TurnReader:
-    """Reads conversations. unseen: kinds of message parts that are not text, collected while reading."""
+    """Reads conversations.
+
+    unseen: kinds of message parts that are not text, collected while reading. unread: keys of messages that have a
+    value and are not read.
+    """
 
     keys: MessageKeys
     unseen: set[str] = field(default_factory=set)
+    unread: set[str] = field(default_factory=set)
 
     def read(self, messages: Sequence[Any]) -> list[Turn]:
         return [turn for message in messages for turn in self._turns(message)]
@@ -88,13 +103,27 @@ class TurnReader:
             raise BadTurn("has a message without a role")
         role = _first(message, ROLE_KEYS if self.keys.role is None else (self.keys.role,))
         role = role.get("role") if isinstance(role, dict) else role
+        if role is None and message.get("type") in _ITEMS:
+            yield from self._item(message)
+            return
         if role is None and (ask := _first(message, ASKS)) is not None:
             yield from self._exchange(message, ask)
             return
         if not isinstance(role, str):
             raise BadTurn("has a message without a role")
-        content = _first(message, CONTENT_KEYS if self.keys.content is None else (self.keys.content,))
-        yield from self._turn(self.keys.canonical(role), content, message)
+        content_keys = CONTENT_KEYS if self.keys.content is None else (self.keys.content,)
+        self.unread |= unread_keys(_with_value(message), self.keys)
+        yield from self._turn(self.keys.canonical(role), _first(message, content_keys), message)
+
+    def _item(self, item: dict[str, Any]) -> Iterator[Turn]:
+        """The turn of an item of OpenAI's Responses API that has no role: a call, what a tool answered, reasoning."""
+        if item["type"] == "function_call":
+            call = {key: item.get(key) for key in ("name", "arguments")}
+            yield from self._turn("assistant", None, {"tool_calls": [{**call, "id": item.get("call_id")}]})
+        elif item["type"] == "function_call_output":
+            yield from self._turn("tool", item.get("output"), {"tool_call_id": item.get("call_id")})
+        else:
+            self.unseen.add(item["type"])
 
     def _exchange(self, message: dict[str, Any], ask: Any) -> Iterator[Turn]:
         """The turns of an object that holds a question and its answer."""
@@ -103,16 +132,21 @@ class TurnReader:
         answer = _first(message, ANSWERS)
         if not isinstance(ask, str) or not isinstance(answer, str):
             raise BadTurn("has a message without content" if answer is None else "has a message without a role")
+        used = {next(key for key in names if message.get(key) is not None) for names in (ASKS, ANSWERS)}
+        self.unread |= _with_value(message) - {*used, "system"} - FURTHER_KEYS - _BESIDE
         yield {"role": "user", "content": ask}
         yield {"role": "assistant", "content": answer} | self._learned(message)
 
     def _turn(self, role: str, content: Any, message: dict[str, Any]) -> Iterator[Turn]:
         """The turn of a message, preceded by the tool results among its parts."""
-        parts = _Parts()
+        parts = Parts()
         if role == CALL:
             role = "assistant"
             if looks_like_call(content):
                 parts.calls, content = calls_of(content), ""
+        if role == "tool" and content is None:
+            result = _first(message, RESULT_KEYS)
+            content = json.dumps(result, ensure_ascii=False) if isinstance(result, list) else result
         if role == "tool" and not isinstance(content, str | list):
             content = "" if content is None else json.dumps(content, ensure_ascii=False)
         parts.add(content)
@@ -164,6 +198,17 @@ def looks_like_message(value: Any) -> bool:
     )
 
 
+def unread_keys(names: Collection[str], keys: MessageKeys) -> set[str]:
+    """Which keys of a message with a role are not read, though they may change what a model reads or learns."""
+    role = keys.role or next((key for key in ROLE_KEYS if key in names), None)
+    content = keys.content or next((key for key in CONTENT_KEYS if key in names), None)
+    return {name for name in names if name not in (role, content)} - FURTHER_KEYS - _BESIDE
+
+
+def _with_value(message: Mapping[str, Any]) -> set[str]:
+    return {key for key, value in message.items() if value not in (None, "", [], {})}
+
+
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 
 
@@ -179,80 +224,6 @@ def _weight(key: str, value: Any) -> float:
             f"has a message whose {key} is {short(str(value))}; a turn is learned or not: write 1 or 0, true or false"
         )
     return number
-
-
-@dataclass
-class _Parts:
-    """The parts of a message's content, sorted by kind."""
-
-    texts: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    results: list[Turn] = field(default_factory=list)
-    unseen: set[str] = field(default_factory=set)
-
-    def add(self, content: Any) -> None:
-        """Add content: text, a part, or a list of parts. Raises BadTurn for anything else."""
-        if isinstance(content, str):
-            self.texts.append(content)
-        elif isinstance(content, list):
-            self.texts += [""] if not content else []
-            for part in content:
-                self._add_part(part)
-        elif isinstance(content, dict) and isinstance(content.get("parts"), list):
-            self.add(content["parts"])
-        elif isinstance(content, dict) and isinstance(content.get("text"), str):
-            self._add_part(content)
-        elif content is not None:
-            kind = (
-                "true or false"
-                if isinstance(content, bool)
-                else "an object"
-                if isinstance(content, dict)
-                else "a number"
-            )
-            raise BadTurn(
-                f"has a message that holds {kind}, {short(json.dumps(content, ensure_ascii=False))}, not text"
-            )
-
-    def add_calls(self, value: Any) -> None:
-        try:
-            self.calls += calls_of(value)
-        except BadTurn:
-            self.unseen.add("tool calls without a name")
-
-    def _add_part(self, part: Any) -> None:
-        """Add one part of a message's content by its type; unknown types are recorded as unseen."""
-        if isinstance(part, str) or part is None:
-            self.texts += [part] if part else []
-            return
-        kind = part.get("type") if isinstance(part, dict) else None
-        kind = kind if isinstance(kind, str) else ""
-        if not isinstance(part, dict):
-            self.unseen.add(type(part).__name__)
-        elif kind in ("thinking", "reasoning"):
-            self.reasoning += [
-                text for key in ("thinking", "reasoning", "text") if isinstance(text := part.get(key), str)
-            ]
-        elif kind in ("tool_use", "tool_call"):
-            self.add_calls(part)
-        elif isinstance(called := part.get("functionCall") or part.get("function_call"), dict):  # Gemini
-            self.add_calls(called)
-        elif isinstance(answered := part.get("functionResponse") or part.get("function_response"), dict):
-            said = json.dumps(answered.get("response"), ensure_ascii=False)
-            self.results.append({"role": "tool", "content": said, "name": str(answered.get("name", ""))})
-        elif kind == "tool_result":
-            inner = _Parts()
-            inner.add(part.get("content"))
-            self.unseen |= inner.unseen
-            turn: Turn = {"role": "tool", "content": "".join(inner.texts)}
-            if isinstance(part.get("tool_use_id"), str):
-                turn["tool_call_id"] = part["tool_use_id"]
-            self.results.append(turn)
-        elif isinstance(text := next((part[key] for key in ("text", "refusal") if key in part), None), str):
-            self.texts.append(text)
-        else:
-            self.unseen.add(kind or "object")
 
 
 def _first(message: dict[str, Any], names: Sequence[str]) -> Any:

@@ -15,7 +15,7 @@ from curate.data.encodings import COMPRESSED
 from curate.data.json_as_text import json_texts
 from curate.data.json_values import is_json
 from curate.data.messages import UNANSWERED
-from curate.data.wording import listed
+from curate.data.wording import listed, type_name
 from curate.errors import InputError
 
 _ASKS = ("prompt", "instruction", "question", "problem", "query", "input", "messages", "conversations")
@@ -58,7 +58,7 @@ _MOST_CHARACTERS = 290  # of a message with a command
 
 def unserved(schema: pa.Schema) -> str | None:
     """Message about an unsupported kind of data with a remedy, judged by its columns; None if they do not tell."""
-    for explain in (_tree, _token_ids, _segments, _steps, _several, _compared, _prompts):
+    for explain in (_tree, _token_ids, _segments, _steps, _unreadable_pairs, _several, _compared, _prompts):
         explanation = explain(_fields(schema))
         if explanation is not None:
             return explanation
@@ -187,6 +187,17 @@ def _compared(fields: dict[str, pa.Field]) -> str | None:
                     "the better one of each row as `chosen` and the other as `rejected`, beside the `prompt`"
                 )
     return None
+
+
+def _unreadable_pairs(fields: dict[str, pa.Field]) -> str | None:
+    """Message about chosen and rejected answers that are neither texts nor messages; None if there are none."""
+    if not {"chosen", "rejected"} <= fields.keys():
+        return None
+    kinds = " and ".join(f"{name!r} {type_name(fields[name].type)}" for name in ("chosen", "rejected"))
+    return (
+        f"chosen and rejected answers must both be texts or messages, but columns hold {kinds}; convert them, "
+        "one answer of each kind to a row"
+    )
 
 
 def _prompts(fields: dict[str, pa.Field]) -> str | None:

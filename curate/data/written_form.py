@@ -34,7 +34,8 @@ class WrittenForm:
     pairs or conversations are "texts", "messages", one "message" each or whole "conversations"; "" if they are part of
     the messages. prompt: "text" or "messages"; "" if there is none. named: {speaker: name in chat templates} where that
     differs. weight: the key of messages that marks assistant turns as not learned; "" if all are learned. json: whether
-    a column has the type JSON. irregular: how many of the first 1,000 conversations do not alternate between user or
+    a column has the type JSON. joined: whether system or context is a list or object whose texts a model sees joined.
+    irregular: how many of the first 1,000 conversations do not alternate between user or
     tool and assistant, ending with the assistant.
     """
 
@@ -52,6 +53,7 @@ class WrittenForm:
     weight: str = ""
     json: bool = False
     irregular: int = 0
+    joined: bool = False
 
     @property
     def surroundings(self) -> list[str]:
@@ -96,7 +98,7 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     )
     return WrittenForm(
         *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form),
-        *(weight, nested, irregular),
+        *(weight, nested, irregular, "values" in (kinds.get("system"), kinds.get("context"))),
     )
 
 

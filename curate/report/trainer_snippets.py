@@ -44,12 +44,17 @@ def training_section(form: WrittenForm, curated: bool = True) -> str:
             parts.append(_SKIPPED.format(rows=form.irregular))
     missing = [name for name, support in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not support]
     if missing:
-        parts.append(f"{' and '.join(missing)} cannot read these columns as they are{_OTHERS if curated else ''}.")
+        parts.append(f"{_listed(missing)} cannot read these columns as they are{_OTHERS if curated else ''}.")
     if form.json:
         parts.append(_JSON)
     if curated:
         parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
     return "\n\n".join(parts) + "\n"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as an English list: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 _WHOLE = (
@@ -117,7 +122,7 @@ def axolotl_settings(form: WrittenForm) -> str:
 def _leaves_out(form: WrittenForm) -> bool:
     """Whether axolotl would ignore a column that a model should see."""
     seen = {"system", "history", "context", "tools", "input"} & form.columns.keys()
-    if form.kind != "sft":
+    if form.joined or form.kind != "sft":
         return bool(seen)
     if form.shape == "messages":
         # Its schema supports a system column only under this name.
@@ -178,6 +183,8 @@ def _yaml(lines: Sequence[str]) -> str:
 def llama_factory_entry(form: WrittenForm) -> dict[str, Any]:
     """Entry of the folder in dataset_info.json; {} if LLaMA-Factory does not support such columns."""
     columns = form.columns
+    if form.joined:
+        return {}
     entry: dict[str, Any] = {"file_name": "data"}
     further = {role: columns[role] for role in ("system", "tools") if role in columns}
     if form.kind == "preference":

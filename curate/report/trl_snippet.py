@@ -38,7 +38,7 @@ def trl_snippet(form: WrittenForm) -> str:
 def _is_mappable(form: WrittenForm) -> bool:
     """Whether a short mapping gives TRL everything that a model should see of a row."""
     of_messages = form.shape == "messages" or form.answers not in ("", "texts")
-    if "history" in form.columns or (of_messages and "context" in form.columns):
+    if form.joined or "history" in form.columns or (of_messages and "context" in form.columns):
         return False
     if of_messages:
         return form.keys is not None and (not form.calls or _is_plain(form))

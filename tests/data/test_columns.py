@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -177,7 +178,16 @@ def test_columns_that_say_something_and_are_not_read_are_told(more: dict[str, An
 def test_further_names_of_conversations() -> None:
     chat = [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}]
     loaded = curate.read([{"systemInstruction": {"parts": [{"text": "s"}]}, "contents": chat}])
-    assert loaded.examples.conversations(0, 1)[0][1] == {"role": "assistant", "content": "a"}
-    assert any("'systemInstruction'" in line and "no model sees it" in line for line in loaded.notes)
+    said = [("system", "s"), ("user", "q"), ("assistant", "a")]
+    assert [(turn["role"], turn["content"]) for turn in loaded.examples.conversations(0, 1)[0]] == said
+    assert "system=systemInstruction" in loaded.notes[0]
     for name in ("items", "utterances"):
         assert curate.read([{name: [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}]).examples
+
+
+def test_spaces_around_names_as_in_a_header_with_a_space_behind_each_comma(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("prompt, completion, system\nq,a,s\n", encoding="utf-8")
+    examples = curate.read(path).examples
+    assert examples.columns == {"prompt": "prompt", "completion": " completion", "system": " system"}
+    assert examples.table.column_names == ["prompt", " completion", " system"]

@@ -71,6 +71,13 @@ def _row(k: int) -> dict[str, dict[str, Any]]:
             "rejected": [_said("assistant", bad)],
         },
         "messages before texts": {"messages": asked, "chosen": good, "rejected": bad},
+        "a prompt of messages before texts": {"prompt": asked, "chosen": good, "rejected": bad},
+        "a prompt of messages with other keys before texts": {
+            "prompt": [{**each, **({"id": j} if j + k % 2 else {})} for j, each in enumerate(asked)],
+            "chosen": good,
+            "rejected": bad,
+            "query": "?",
+        },
         "keys that differ": {
             "messages": asked,
             "chosen": {**_said("assistant", good), **({"score": k} if k % 2 else {})},
@@ -90,6 +97,13 @@ def _write(folder: Path, rows: list[dict[str, Any]], name: str = "pairs.jsonl") 
     path = folder / name
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def _opened(cell: Any) -> Any:
+    """A cell with the objects that are JSON text in it."""
+    if isinstance(cell, list):
+        return [_opened(item) for item in cell]
+    return json.loads(cell) if isinstance(cell, str) and cell[:1] == "{" else cell
 
 
 def _answers(loaded: Loaded) -> tuple[list[str], list[str]]:
@@ -144,10 +158,7 @@ def test_a_result_has_whole_rows_as_they_were_written(shape: str, tmp_path: Path
     assert len(written) > N
     expected = {json.dumps(row, sort_keys=True) for row in _rows(shape)}
     for row in written.select(names).to_pylist():
-        opened = {
-            name: json.loads(cell) if isinstance(cell, str) and cell[:1] == "{" else cell for name, cell in row.items()
-        }
-        assert json.dumps(opened, sort_keys=True) in expected
+        assert json.dumps({name: _opened(cell) for name, cell in row.items()}, sort_keys=True) in expected
     assert len(curated) == len(written)
 
 
@@ -274,3 +285,9 @@ def test_what_was_narrowed_to_one_label_is_not_told_to_narrow() -> None:
     narrowed = read(rows, where="label=true")
     assert narrowed.notes[-1] == "kind kto: all 1 completions have label=true"
     assert "--where label=true" in read(rows).notes[-1]
+
+
+def test_a_prompt_that_cannot_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    rows = [{"prompt": {"said": f"q{k}"}, "chosen": "a", "rejected": "b"} for k in range(2)]
+    with fails("'prompt' holds struct<said: string>, not a prompt of text or messages"):
+        read(_write(tmp_path, rows))

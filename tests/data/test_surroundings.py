@@ -12,7 +12,9 @@ import pytest
 from curate.data.readers import read
 from curate.data.surroundings import NOTHING, Surroundings, faults_of, joined_context, question_with, surrounded
 from curate.data.turns import USUAL
+from curate.data.written_form import written_form
 from curate.errors import InputError
+from curate.report.trainer_snippets import training_section
 from curate.tokenization.templates import renderer
 from tests.fixtures.tokenizers import CHATML, byte_level
 
@@ -47,6 +49,31 @@ def test_every_shape_is_one_conversation_in_a_chat(shape: str) -> None:
     assert "system=system, history=history, context=context, tools=tools" in loaded.notes[0]
     assert loaded.examples.texts("tools", 0, 1) == [[TOOL]]
     assert loaded.examples.texts("system", 0, 1) == ["Be brief."]
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        ["Be", "brief."],
+        {"content": "Be\n\nbrief."},
+        {"role": "system", "parts": [{"text": "Be"}, {"text": "brief."}]},
+        [{"text": "Be"}, {"text": "brief."}],
+        [{"type": "text", "text": "Be", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "brief."}],
+    ],
+)
+def test_a_system_in_parts_is_shown_joined_and_no_snippet_takes_it_for_text(system: Any) -> None:
+    loaded = read(table("messages", system=system))
+    assert "system=system" in loaded.notes[0]
+    assert loaded.examples.texts("system", 0, 1) == ["Be\n\nbrief."]
+    section = training_section(written_form(loaded.examples, loaded.examples.table))
+    assert "TRL, axolotl and LLaMA-Factory cannot read these columns as they are" in section
+
+
+def test_documents_beside_a_question_are_its_context() -> None:
+    for name in ("documents", "retrieved_contexts"):
+        assert read(table("question_answer", **{name: ["d1", "d2"]})).examples.questions(0, 1) == ["d1\n\nd2\n\nq"]
+    loaded = read(table("question_answer", documents=[{"title": "t", "text": "x"}]))
+    assert any("'documents'" in line and "no model sees it" in line for line in loaded.notes)
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "messages"])

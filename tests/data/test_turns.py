@@ -58,6 +58,8 @@ def test_messages_of_every_usual_form_are_the_same_turns(messages: list[Any]) ->
         {"from": "function_call", "value": '[{"name": "add", "arguments": "{\\"a\\": 1}"}]'},
         {"role": "tool_call", "content": '{"name": "add", "arguments": {"a": 1}}'},
         {"role": "assistant", "content": [{"type": "tool_use", "name": "add", "input": {"a": 1}}]},
+        {"type": "function_call", "name": "add", "arguments": '{"a": 1}'},
+        {"role": "assistant", "content": [{"toolUse": {"name": "add", "input": {"a": 1}}}]},
         {"role": "model", "parts": [{"functionCall": {"name": "add", "args": {"a": 1}}}]},
     ],
 )
@@ -99,13 +101,19 @@ def test_results_of_tools() -> None:
         ({"role": "ipython", "content": [{"type": "text", "text": "3"}]}, {"content": "3"}),
         ({"role": "tool", "content": {"sum": 3}}, {"content": '{"sum": 3}'}),
         ({"role": "tool", "content": None}, {"content": ""}),
+        ({"role": "tool", "tool_results": [{"sum": 3}]}, {"content": '[{"sum": 3}]'}),
+        ({"role": "tool", "output": "3"}, {"content": "3"}),
+        (
+            {"type": "function_call_output", "call_id": "c1", "output": "3"},
+            {"content": "3", "tool_call_id": "c1"},
+        ),
         ({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "3"}]}, None),
     ]
     for message, expected in said:
         assert turns(message) == [{"role": "tool", **(expected or {"content": "3", "tool_call_id": "c1"})}]
 
 
-@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning", "tool_plan"])
 def test_reasoning(key: str) -> None:
     assert turns({"role": "assistant", "content": "a", key: "hm"}) == [{**ASKED[1], "reasoning_content": "hm"}]
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]
