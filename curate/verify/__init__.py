@@ -25,6 +25,9 @@ The rules by which answers are the same:
   in a box, in dollars, or given alone it is the factorial. What follows a mark of the end is not read.
 - An ellipsis leaves something out: undecided. 0.\\overline{3} and 0.(3) are 1/3. Combinations and permutations (5C2,
   C_5^2, P(5,2), ..) are right where their values are equal, and never wrong.
+- Dates are compared with dates alone, by year, month and day; a score or range (5-3) and letters with digits (CO2, IV)
+  are never right where they are only equal as arithmetic. Any integer is k, m or n: 2k against 2n is
+  undecided.
 - Letters, answer1 .. answer9 and pairs such as true and false exclude each other. Other words are the same or
   undecided. (A) is a), and A is "(A) 18"; A against a alone, which may be a variable, is undecided.
 - Everything else is read by math-verify in a process of its own, which may run out of time, of memory, or crash:

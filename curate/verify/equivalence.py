@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from curate.verify.look_alikes import compare_dates, may_be_named_alike
 from curate.verify.normalization import clean, split_top, with_other_commas
 from curate.verify.notations import has_ellipsis, may_count, with_counts, with_factorials, with_fractions
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
@@ -15,6 +16,8 @@ from curate.verify.words import WORDS, compare_words, is_known
 _LONGEST_ANSWER = 2_000
 _MOST_ELEMENTS = 50
 
+_EMPTY = re.compile(r"\\emptyset|\\\{\s*\\\}|\{\s*\}")
+
 # Compares two cleaned expressions.
 _Symbolic = Callable[[str, str], Verdict]
 
@@ -24,7 +27,8 @@ _LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?|\(?\s*([a-j])\s*\)")
 _NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
 # x =, x_1 \in, f(x) =, Area =, or a bare equals sign.
 _ASSIGNED = re.compile(
-    r"\s*(?:(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z](?:, ?[a-z])*\))?|[A-Za-z][A-Za-z ]{2,40})\s*(?:=|\\in(?![A-Za-z]))|=)"
+    r"\s*(?:(?:\([A-Za-z](?:, ?[A-Za-z])+\)|[A-Za-z](?:_\{?\w\}?)?(?:\([a-z](?:, ?[a-z])*\))?|[A-Za-z][A-Za-z ]{2,40})"
+    r"\s*(?:=|\\in(?![A-Za-z]))|=)"
     r"\s*(?!=)"
 )
 # Spaces without meaning: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
@@ -63,6 +67,9 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
     alike = _compare_spelling(candidate, reference)
     if alike is not None:
         return alike
+    dates = compare_dates(candidate, reference)
+    if dates is not None:
+        return dates
     if has_ellipsis(candidate) or has_ellipsis(reference):
         return Verdict.undecided
     rewritten = _compare_rewritten(candidate, reference, symbolic, ordered)
@@ -79,6 +86,8 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
         return _if_commas_agree(lists, candidate, reference, symbolic, ordered)
     candidate, reference = with_factorials(candidate), with_factorials(reference)
     if _TOWER.search(candidate) or _TOWER.search(reference):
+        return Verdict.undecided
+    if may_be_named_alike(candidate, reference):
         return Verdict.undecided
     if any(_SCALED.fullmatch(left) and right is not None for left, right in ((candidate, theirs), (reference, mine))):
         return Verdict.undecided
@@ -209,6 +218,11 @@ def _brackets(text: str) -> tuple[str, list[str]] | None:
 def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
     """Compare lists, sets, tuples and intervals element by element; None if the reference is none of these."""
     theirs, mine = _brackets(reference), _brackets(candidate)
+    if any(
+        _EMPTY.fullmatch(alone) and held is not None and any(held[1])
+        for alone, held in ((reference, mine), (candidate, theirs))
+    ):
+        return Verdict.wrong  # not the set of the empty set, nor a list with it
     if theirs is None:
         if mine is None or mine[0] not in ("{}", ""):
             return Verdict.wrong if mine is not None and plain_number(reference) is not None else None

@@ -27,18 +27,22 @@ _LOOK_ALIKES = str.maketrans(
         "\u2264": r"\le ",
         "\u2265": r"\ge ",
         "\u222a": r"\cup ",
+        "\u2205": r"\emptyset ",
         "\u00b0": r"^\circ ",
         "\u2103": r"^\circ C",
         "\u2109": r"^\circ F",
         "\u00bd": r"\frac{1}{2}",
         "\u00bc": r"\frac{1}{4}",
         "\u00be": r"\frac{3}{4}",
-        "\u00b2": "^{2}",
-        "\u00b3": "^{3}",
         "\u2026": "...",
         "\uff05": "%",
+        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
     }
 )
+_RAISED = dict(
+    zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-", strict=True)
+)
+_SUPERSCRIPT = re.compile(f"[{''.join(_RAISED)}]+")  # all digits of an exponent: 10\u00b2\u00b3 is 10 to the 23rd
 # What remains of LaTeX commands that only change the appearance.
 _PLAINER = [
     (re.compile(r"\\(?:left|right|displaystyle|textstyle|bf|rm|it|limits|big|Big|bigg|Bigg)(?![A-Za-z])"), ""),
@@ -60,6 +64,8 @@ _PLAINER = [
     (re.compile(r"\\(?:degree|textdegree)s?(?![A-Za-z])"), " degrees "),
     (re.compile(r"degrees\s+C(?![A-Za-z])"), "degrees celsius"),
     (re.compile(r"degrees\s+F(?![A-Za-z])"), "degrees fahrenheit"),
+    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
+    (re.compile(r"(?<=\d)\s*\\Omega(?![A-Za-z])"), " ohms"),
     (re.compile(r"\\log\s*_\s*(\d)"), r"\\log_{\1}"),
     (re.compile(r"\\sqrt\s*(\d+|[a-zA-Z])"), r"\\sqrt{\1}"),
 ]
@@ -80,6 +86,7 @@ def clean(text: str) -> str:
     if text.isascii() and text.isalnum():
         return text
     text = _SPACES.sub(" ", without_marks(text).translate(_LOOK_ALIKES)).strip()
+    text = _SUPERSCRIPT.sub(lambda match: "^{" + "".join(map(_RAISED.__getitem__, match[0])) + "}", text)
     text = unwrap(text)
     if "\\" in text or "{" in text:
         for pattern, plainer in _PLAINER:

@@ -51,6 +51,7 @@ LONG_FILES = {
     "curate/report/finished_run.py": "every table of a finished folder, read and checked against the others",
     "curate/tokenization/truncation.py": "what is left of a long row, from its turns to its tokens",
     "curate/training/step.py": "one gradient of an optimizer batch, with all that can happen on its way",
+    "curate/verify/equivalence.py": "the order in which two answers are compared, which decides what is sure",
     "curate/verify/extraction.py": "every place where a solution may state its answer, in the order of their authority",
     "curate/verify/sandbox_child.py": "a script that imports nothing of ours: all that stands around a program",
 }
