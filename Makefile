@@ -49,9 +49,10 @@ test: $(DEV_STAMP)
 test-control: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m control tests/validation
 
-# One process, since its tests share a cluster; a part of its own, so that its minutes are seen.
+# One process, since its tests share a cluster; a part of its own, so that its minutes are seen. Only the files that have
+# such tests are read, which would take longer than some of the tests.
 test-ray: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not long" $$(grep -rl "mark\.ray" tests --include="test_*.py" | sort)
 
 test-all: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not loaders"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,39 +11,9 @@ import pyarrow.compute as pc
 from curate.data.json_values import JSON, is_json
 from curate.data.wording import type_name
 from curate.errors import InputError
+from curate.storage.arrow_types import is_any_list, storable, with_children
 
 _MOST_LEVELS = 98  # of a Parquet schema between root and leaf; readers open no more
-
-
-def with_children(kind: pa.DataType, changed: Callable[[pa.Field], pa.Field]) -> pa.DataType:
-    """A nested type whose fields are replaced by `changed(field)`; other types are returned unchanged."""
-    if pa.types.is_struct(kind):
-        return pa.struct([changed(field) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(changed(kind.key_field), changed(kind.item_field))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(changed(kind.value_field), kind.list_size)
-    for is_kind, make in _LISTS:
-        if is_kind(kind):
-            return make(changed(kind.value_field))
-    return kind
-
-
-def storable(kind: pa.DataType) -> pa.DataType:
-    """`kind` with every view type replaced by the large type of the same values: Arrow cannot take from views."""
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
-    return with_children(kind, lambda field: field.with_type(storable(field.type)))
-
-
-_LISTS = (
-    (pa.types.is_list, pa.list_),
-    (pa.types.is_large_list, pa.large_list),
-    (pa.types.is_list_view, pa.list_view),
-    (pa.types.is_large_list_view, pa.large_list_view),
-)
 
 
 # --- buffers ---------------------------------------------------------------------------------------------------
@@ -211,11 +181,6 @@ def _parts(array: pa.Array) -> Iterator[pa.Array]:
         yield from array.flatten()
     elif is_any_list(array.type):
         yield pc.list_flatten(array)
-
-
-def is_any_list(kind: pa.DataType) -> bool:
-    """Whether a type is any kind of list; maps are not."""
-    return any(is_kind(kind) for is_kind, _ in _LISTS) or bool(pa.types.is_fixed_size_list(kind))
 
 
 def _has_null_words(array: pa.Array) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.column_types import with_children
 from curate.data.columns import is_text, may_hold_conversations
 from curate.data.json_columns import with_json_as
 from curate.data.json_text import dumps, loads
 from curate.data.json_values import JSON, holds_json, is_json
+from curate.storage.arrow_types import with_children
 
 _FEATURES = b"huggingface"  # key of a schema's metadata under which `datasets` describes columns
 _SPEAKERS = ("role", "from", "speaker", "author", "sender")  # keys of a message under which it says who speaks

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.column_types import with_children
 from curate.data.json_text import encodable, fault_of, items_of, loads
 from curate.data.json_values import JSON, holds_json, is_json
+from curate.storage.arrow_types import with_children
 from curate.types import IntArray
 
 Rows = IntArray

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.engine.protocol import Engine, Item, WorkerContext
+from curate.storage.arrow_types import storable
 from curate.storage.atomic import sync
 
 GROUP_ROWS = 32_768  # rows per Parquet row group
@@ -33,9 +34,7 @@ def write_shards(
     """
     groups = _regrouped(rows, rows_per_shard)
     counts = [min(rows_per_shard, count - number * rows_per_shard) for number in range(len(paths))]
-    # Ray cannot send views.
-    sendable = not any(_has_views(kind, everywhere=True) for kind in schema.types)
-    if engine is not None and len(paths) > 1 and sendable:
+    if engine is not None and len(paths) > 1:
         _encoded_by(engine, groups, counts, schema, paths)
         return
     for path, shard_rows in zip(paths, counts, strict=True):
@@ -95,17 +94,16 @@ class _EncodingWorker:
 
 def _copied(table: pa.Table) -> pa.Table:
     """The table with columns concatenated if there are views in structs, whose slices Parquet's writer cannot write."""
-    if not any(_has_views(kind, everywhere=False) for kind in table.schema.types):
+    if not any(_has_views_in_structs(kind) for kind in table.schema.types):
         return table
     columns = [pa.concat_arrays(column.chunks) if column.num_chunks else column for column in table.columns]
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def _has_views(kind: pa.DataType, *, everywhere: bool) -> bool:
-    """Whether a type has views of strings or bytes in a struct, or everywhere: anywhere."""
-    everywhere_below = everywhere or pa.types.is_struct(kind)
-    return (everywhere_below and kind in (pa.string_view(), pa.binary_view())) or any(
-        _has_views(kind.field(k).type, everywhere=everywhere_below) for k in range(kind.num_fields)
+def _has_views_in_structs(kind: pa.DataType) -> bool:
+    children = [kind.field(k).type for k in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and any(child != storable(child) for child in children)) or any(
+        map(_has_views_in_structs, children)
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curate.data.row_store import RowStore, in_types
+from curate.data.row_store import RowStore
+from curate.storage.arrow_types import in_types
 from curate.storage.mapped import release, write_stream
 from curate.types import IntArray
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.data.column_types import storable
 from curate.errors import InputError
+from curate.storage.arrow_types import in_types, storable
 from curate.storage.mapped import release
 from curate.storage.spilling import spilled
 from curate.types import IntArray
@@ -103,15 +103,3 @@ def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
     if len(rows) == table.num_rows:
         return table
     return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
-
-
-def in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table in the types of `schema`; only columns of other types are cast.
-
-    Arrow breaks some arrays when casting to the same type: a slice of lists of nulls gets offsets beyond its items.
-    """
-    columns = [
-        column if column.type == field.type else column.cast(field.type)
-        for column, field in zip(table.columns, schema, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

@@ -32,18 +32,22 @@ def connect(address: str) -> bool:
     InputError for an invalid address, an address of another cluster than the caller's, or a cluster with other
     versions; ExternalError if no cluster answers, or it rejects us.
     """
-    target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    target = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if target.startswith(("127.", "localhost:")):  # read when Ray is imported; without it, Ray uses another address
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if _is_loopback(target):
+        _keep_to_loopback()
     ray = load_ray()
+    logging.getLogger("ray").setLevel(logging.ERROR)  # messages about workers are shown by the engine
     place = None if target == "auto" else _host_and_port(target)
     if ray.is_initialized():
         _check_same(ray, target)
         return False
+    if target == "auto" and (found := _found()) is not None:
+        target, place = found, _host_and_port(found)
+        if _is_loopback(target):
+            _keep_to_loopback()
     if place is not None:
         _check_answers(target, *place)
-    logging.getLogger("ray").setLevel(logging.ERROR)  # messages about workers are shown by the engine
     try:
         ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
     except KeyboardInterrupt:
@@ -60,6 +64,28 @@ def connect(address: str) -> bool:
 
 def _unprinted(*arguments: Any, **more: Any) -> None:
     """Replaces Ray's function that prints messages."""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("127.", "localhost:"))
+
+
+def _keep_to_loopback() -> None:
+    """Have Ray use a loopback address as it is; it would replace it with one of the machine's, and not be answered."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read when Ray is imported
+    constants = sys.modules.get("ray._private.ray_constants")
+    if constants is not None and os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0":
+        vars(constants)["ENABLE_RAY_CLUSTER"] = False
+
+
+def _found() -> str | None:
+    """HOST:PORT of the cluster on this machine that Ray would take, whether it answers or not; None = none is found."""
+    try:
+        from ray._private.services import get_ray_address_from_environment
+
+        return str(get_ray_address_from_environment("auto", None))
+    except (ImportError, ConnectionError):
+        return None
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

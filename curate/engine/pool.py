@@ -15,6 +15,7 @@ from curate.engine.connection import FullStore, WorkerLost, cause, connect, load
 from curate.engine.host import COMPARED, Host, own_versions
 from curate.engine.packages import Files, package_digest, package_files
 from curate.engine.protocol import Item
+from curate.engine.tables import send_views
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import make_folder, publish_file
 from curate.storage.remote import is_url, remote, without_secrets
@@ -83,6 +84,7 @@ class Pool:
     def __post_init__(self) -> None:
         self._connected = connect(self.address)
         self.ray = load_ray()
+        send_views(self.ray)
         self._check_room()
 
     def close(self) -> None:
@@ -145,7 +147,7 @@ class Pool:
             try:
                 worker = Worker(number, actor, self.ray.get(reference))
                 self.check(worker)
-                self.ray.get(actor.use_cache.remote(self.cache))
+                self.get(actor.use_cache.remote(self.cache))
             except (self.ray.exceptions.RayActorError, WorkerLost) as error:
                 if not self._lost:  # a worker that cannot start at all lacks a library or has another version
                     raise InputError(f"worker {number} cannot start: {reason(error)}; {_SAME}") from error
@@ -163,7 +165,7 @@ class Pool:
         self.check_versions(worker)
         self._check_packages(worker, sorted(self._required))
         for precision, known in self._numerics.items():
-            self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
+            self._check_numerics(worker, self.get(worker.actor.numerics.remote(precision)), known)
 
     def check_versions(self, worker: Worker) -> None:
         """Raise InputError if these versions differ from the driver's."""
@@ -197,6 +199,13 @@ class Pool:
 
     def end(self, actor: Any) -> None:
         self.ray.kill(actor)
+
+    def stop(self, worker: Worker) -> None:
+        """End a worker in the middle of its work; another one takes its place when there is work again."""
+        if worker in self.live:
+            self.live.remove(worker)
+            self._ended.append(worker)
+            self.end(worker.actor)
 
     def release(self) -> None:
         for actor in [*(worker.actor for worker in self.live), *(actor for _, actor in self._starting.values())]:

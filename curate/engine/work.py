@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ _POLL_SECONDS = 1.0
 _STOP_SECONDS = 30.0  # time a service may take to end by itself
 _SLOW = 4.0  # times the median, from which a piece of work is reported
 _SLOW_SECONDS = 30.0
+_TYPICAL = 256  # pieces of work whose times say what is usual
 
 
 @dataclass
@@ -53,7 +54,7 @@ def map_items(
     losses = [0] * len(items)
     made: dict[Worker, Any] = {}
     in_flight: dict[Any, _Piece] = {}
-    times: list[float] = []
+    times: deque[float] = deque(maxlen=_TYPICAL)
     while pending or in_flight:
         for worker in pool.workers_now():
             if worker not in made:
@@ -102,15 +103,15 @@ def _rates(pool: Pool, stage: str) -> str:
     return text if len(rates) < 2 else f"{text} ({rates[0]:,.0f}..{rates[-1]:,.0f} rows/s each)"
 
 
-def _name_slow(pool: Pool, pieces: Any, times: Sequence[float]) -> None:
+def _name_slow(pool: Pool, pieces: Any, times: Collection[float]) -> None:
     if not times:
         return
-    limit = max(_SLOW_SECONDS, _SLOW * _AHEAD * statistics.median(times))
+    usual = statistics.median(times)
+    limit = max(_SLOW_SECONDS, _SLOW * _AHEAD * usual)
     for piece in pieces:
         seconds = time.monotonic() - piece.began
         if seconds > limit and not piece.told:
             piece.told = True
-            usual = statistics.median(times)
             pool.note(f"{piece.worker.name} has been processing a shard for {seconds:.0f} s; typical: {usual:.0f} s")
 
 
@@ -122,36 +123,41 @@ def run_jobs(pool: Pool, jobs: Sequence[Job], needs: Sequence[str]) -> Iterator[
     pool.require(needs)
     pending = deque(range(len(jobs)))
     losses = [0] * len(jobs)
-    in_flight: dict[Any, tuple[Worker, int]] = {}
-    while pending or in_flight:
-        busy = {worker for worker, _ in in_flight.values()}
-        for worker in [worker for worker in pool.workers_now() if worker not in busy]:
-            if pending:
-                position = pending.popleft()
-                with pool.errors():
-                    worker.actor.start.remote(jobs[position].run, jobs[position].payload())
-                in_flight[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
-        done, _ = pool.ray.wait(list(in_flight), num_returns=1, timeout=_POLL_SECONDS)
-        for reference in done:
-            worker, position = in_flight.pop(reference)
-            try:
-                events = pool.get(reference)
-            except WorkerLost:
-                pool.drop(worker)
-                losses[position] = _lost_again(losses[position], jobs[position])
-                pending.appendleft(position)
-                continue
-            ended = False
-            for kind, about in events:
-                losses[position] = 0 if kind == "value" else losses[position]
-                if kind == "error":
-                    raise about
-                if kind == "end":
-                    ended = True
-                else:
-                    yield position, kind, about
-            if not ended:
-                in_flight[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
+    working: dict[Worker, int] = {}
+    polls: dict[Any, Worker] = {}
+    try:
+        while pending or working:
+            for worker in pool.workers_now():
+                if pending and worker not in working:
+                    working[worker] = position = pending.popleft()
+                    with pool.errors():
+                        worker.actor.start.remote(jobs[position].run, jobs[position].payload())
+                    polls[worker.actor.poll.remote(_POLL_SECONDS)] = worker
+            done, _ = pool.ray.wait(list(polls), num_returns=1, timeout=_POLL_SECONDS)
+            for reference in done:
+                worker = polls.pop(reference)
+                position = working[worker]
+                try:
+                    events = pool.get(reference)
+                except WorkerLost:
+                    del working[worker]
+                    pool.drop(worker)
+                    losses[position] = _lost_again(losses[position], jobs[position])
+                    pending.appendleft(position)
+                    continue
+                for kind, about in events:
+                    losses[position] = 0 if kind == "value" else losses[position]
+                    if kind in ("error", "end"):
+                        del working[worker]
+                    if kind == "error":
+                        raise about
+                    if kind != "end":
+                        yield position, kind, about
+                if worker in working:
+                    polls[worker.actor.poll.remote(_POLL_SECONDS)] = worker
+    finally:
+        for worker in working:  # after an error or an interrupt, the jobs would go on
+            pool.stop(worker)
 
 
 def _lost_again(losses: int, job: Job) -> int:

@@ -3,15 +3,22 @@
 import json
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
 import pytest
 
+from curate.data.writers import write_parquet_shards
 from tests import ROOT
-from tests.fixtures.commands import Call, Finished, contents
+from tests.fixtures.commands import TINY, Call, Finished, _rows, contents
 from tests.fixtures.ray_cluster import own_head
 from tests.fixtures.s3 import BUCKET, s3_server
+
+_STAGES = ("tokenize", "measure", "write")
 
 
 @pytest.mark.parametrize("command", ["run", "score", "synthesize", "validate", "plan", "gate"])
@@ -43,23 +50,40 @@ def test_bad_settings_are_one_line(
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_run_on_a_cluster_leaves_the_same_bytes(
-    ray_cluster: Any, ray_engine: Any, finished: Finished, tmp_path: Path, call: Call
+    ray_cluster: Any, ray_engine: Any, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray_engine.close()  # its workers hold the CPUs
-    arguments = [*finished.arguments[: finished.arguments.index("--cache")], "--cache", tmp_path / "cache"]
+    """Rows as polars writes them, with views of strings; in small portions, so that workers get all kinds of work."""
+    monkeypatch.setattr("curate.proxy.trace.SHARD_ROWS", 16)
+    monkeypatch.setattr("curate.tokenization.shards.SHARD_ROWS", 16)
+    monkeypatch.setattr("curate.curated.write_parquet_shards", partial(write_parquet_shards, rows_per_shard=20))
+    data = tmp_path / "data.arrow"
+    pl.DataFrame(_rows()).write_ipc(data)
+    assert pa.string_view() in pa.ipc.open_file(data).schema.types
+    local = call("run", data, "--out", tmp_path / "local", *TINY, "--cache", tmp_path / "local-cache")
+    assert local.status == 0, local.err
+
+    def opened(settings: dict[str, Any]) -> AbstractContextManager[Any]:
+        assert settings == {"address": ray_cluster.address, "workers": 2, "device": None}
+        return nullcontext(ray_engine)  # whose workers are up
+
+    monkeypatch.setattr("curate.cli.engine._made", opened)
+    arguments = [*TINY, "--cache", tmp_path / "cache"]
     where = ["--engine", "ray", "--address", ray_cluster.address, "--workers", "2"]
-    done = call("run", finished.data, "--out", tmp_path / "out", *arguments, *where)
+    done = call("run", data, "--out", tmp_path / "out", *arguments, *where)
     assert done.status == 0, done.err
-    assert contents(tmp_path / "out") == contents(finished.out)
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")
+    assert len(list((tmp_path / "out" / "data").iterdir())) > 1
     workers = json.loads((tmp_path / "out" / "run.json").read_text())["engine"]["workers"]
+    rows = {stage: sum(worker["stages"].get(stage, {"rows": 0})["rows"] for worker in workers) for stage in _STAGES}
+    assert rows == {"tokenize": 40, "measure": 40 * 2, "write": rows["write"]}  # at two checkpoints
+    assert rows["write"] > 40  # with copies
     measured = [worker["stages"]["measure"] for worker in workers if "measure" in worker["stages"]]
-    assert sum(each["rows"] for each in measured) == 40 * 2  # at two checkpoints
     assert all(each["rows_per_second"] > 0 and each["tokens_per_second"] > 0 for each in measured)
     assert all(Path(worker["log"]).is_absolute() for worker in workers)
-    planned = call("plan", finished.data, *arguments, "--seed", "1", *where)
+    planned = call("plan", data, *arguments, "--seed", "1", *where)
     assert planned.status == 0, planned.err
     assert "with 2 workers, at the rate measured on one; the cluster has 3 nodes, 0 GPUs and 2 CPUs" in planned.out
-    again = call("run", finished.data, "--out", tmp_path / "out", *arguments)
+    again = call("run", data, "--out", tmp_path / "out", *arguments)
     assert "nothing to do" in again.err
 
 

@@ -57,13 +57,13 @@ def test_a_killed_worker_is_replaced_and_every_result_arrives_once(
     notes = Notes()
     ray_engine.notify(notes)
     before = _squared(ray_engine)
-    setup = {7: str(tmp_path / "a"), 13: str(tmp_path / "b")}
+    setup = {7: str(tmp_path / "a")}
     found = [(position, value) for position, value, _ in ray_engine.map(Square, setup, items(30), stage="square")]
     assert sorted(found) == [(k, k * k) for k in range(30)]
-    assert len([note for note in notes if "is lost" in note]) == 2
+    assert len([note for note in notes if "is lost" in note]) == 1
     record = ray_engine.record()["workers"]
     assert _squared(ray_engine) == before + 30
-    assert sum(each["lost"] for each in record) >= 2
+    assert sum(each["lost"] for each in record) >= 1
     assert all(Path(each["log"]).is_file() for each in record)
     assert capfd.readouterr() == ("", "")  # what Ray says of it is not among the results
 
@@ -74,8 +74,9 @@ def test_what_the_work_raises_is_raised_here(ray_engine: Ray) -> None:
     assert len(list(ray_engine.map(Square, {}, items(6), stage="square"))) == 6  # and the workers serve again
 
 
-def test_an_item_that_kills_every_worker_ends_the_run(ray_engine: Ray) -> None:
-    with pytest.raises(ExternalError, match="3 workers were lost with the same piece of work"):
+def test_an_item_that_kills_every_worker_ends_the_run(ray_engine: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_ATTEMPTS", 2)
+    with pytest.raises(ExternalError, match="2 workers were lost with the same piece of work"):
         list(ray_engine.map(Square, {"always": 2}, items(4), stage="square"))
 
 
@@ -90,6 +91,18 @@ def test_a_job_whose_worker_dies_resumes_from_what_is_stored(ray_engine: Ray, tm
         if kind == "value":
             stored[position].append(value)
     assert stored == {k: list(range(6)) for k in range(3)}  # nothing twice, nothing missing
+
+
+def test_the_other_jobs_end_when_one_fails(ray_engine: Ray) -> None:
+    """Their workers would otherwise go on with them beside what comes next."""
+    ray_engine.numerics("float32")
+    workers = list(ray_engine.pool.live)
+    endless = Job("endless", count_up, lambda: {"from": 0, "to": 10**9, "pause": 0.1})
+    failing = Job("failing", count_up, lambda: {"from": 0, "to": "no number"})
+    with pytest.raises(TypeError):
+        list(ray_engine.jobs([endless, failing]))
+    assert len(set(workers) & set(ray_engine.pool.live)) == len(workers) - 1
+    assert len(list(ray_engine.map(Square, {}, items(4), stage="square"))) == 4
 
 
 def test_a_node_that_is_removed_takes_no_result_along(ray_cluster: Any, ray_engine: Ray) -> None:

@@ -51,13 +51,24 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_module, "SHARD_ROWS", 16)
 
 
+MEASURES = [MeanLoss(), *SAMSharpness(rows=16).measures()]  # one looks at the tokens of all rows
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The cache of a proxy that this process trained and measured, and what it measured."""
+    cache = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace_module, "SHARD_ROWS", 16)
+        return cache, measure_checkpoints(additions(), PROXY, MEASURES, Run(PROXY, cache).context)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_scores_are_the_same_bytes(
-    ray_engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+    ray_engine: Ray, here: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
-    """Also of a measure that looks at the tokens of all rows; also where workers do not see the cache."""
-    measures = [MeanLoss(), *SAMSharpness(rows=16).measures()]
-    here = measure_checkpoints(additions(), PROXY, measures, Run(PROXY, tmp_path / "a").context)
+    """Also where workers do not see the cache."""
+    here_cache, here_trace = here
     if not shared:
         monkeypatch.setattr("curate.engine.pool.publish_file", lambda path, content: None)
     shared_values: list[Any] = []
@@ -69,34 +80,34 @@ def test_scores_are_the_same_bytes(
 
     monkeypatch.setattr(Ray, "share", spied)
     run = Run(PROXY, tmp_path / "b", engine=ray_engine)
-    there = measure_checkpoints(additions(), PROXY, measures, run.context)
-    assert there.proxy_key == here.proxy_key
-    for measure in measures:
-        assert there.of(measure).tobytes() == here.of(measure).tobytes()
+    there = measure_checkpoints(additions(), PROXY, MEASURES, run.context)
+    assert there.proxy_key == here_trace.proxy_key
+    for measure in MEASURES:
+        assert there.of(measure).tobytes() == here_trace.of(measure).tobytes()
     sizes = [len(value[1]) for value in shared_values if isinstance(value, tuple)]
     assert sorted(sizes) == [8, 16, 16]  # every shard once, for all measures and checkpoints
     a, b = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.safetensors")}
-        for folder in (tmp_path / "a", tmp_path / "b")
+        for folder in (here_cache, tmp_path / "b")
     )
     assert a == b
     assert len(a) == 3
     # Nothing is asked of workers for what the cache holds.
     monkeypatch.setattr(Ray, "map", lambda *arguments, **more: pytest.fail("measured again"))
     monkeypatch.setattr(Ray, "group", lambda *arguments, **more: pytest.fail("trained again"))
-    again = measure_checkpoints(additions(), PROXY, measures, Run(PROXY, tmp_path / "b", engine=ray_engine).context)
-    assert again.of(measures[0]).tobytes() == here.of(measures[0]).tobytes()
+    again = measure_checkpoints(additions(), PROXY, MEASURES, Run(PROXY, tmp_path / "b", engine=ray_engine).context)
+    assert again.of(MEASURES[0]).tobytes() == here_trace.of(MEASURES[0]).tobytes()
 
 
-def test_no_finished_shard_is_measured_again_when_a_worker_dies(ray_engine: Ray, tmp_path: Path) -> None:
+def test_no_finished_shard_is_measured_again_when_a_worker_dies(
+    ray_engine: Ray, here: tuple[Path, Any], tmp_path: Path
+) -> None:
     notes = Notes()
     measure = DyingLoss(row="What is 20 plus 6?", mark=str(tmp_path / "mark"))
-    run = Run(PROXY, tmp_path / "cache", engine=ray_engine)
+    context = Run(PROXY, here[0], engine=ray_engine).context
     ray_engine.notify(notes)
-    context = run.context
-    ray_engine.notify(notes)
-    found = measure_checkpoints(additions(), PROXY, [measure, MeanLoss()], context)
-    assert found.of(measure).tobytes() == found.of(MeanLoss()).tobytes()
+    found = measure_checkpoints(additions(), PROXY, [measure], context)
+    assert found.of(measure).tobytes() == here[1].of(MeanLoss()).tobytes()
     measured = (tmp_path / "mark-measured").read_text().split("\n")[:-1]
     assert len(measured) <= 9 + 2  # what the lost worker had at once
     assert len(set(measured)) == 9
@@ -165,7 +176,7 @@ def test_a_group_of_ranks_trains_and_measures_what_torchrun_does(
     assert {name: one.get(name) for name in other} == other  # torchrun has measured new rows besides
 
 
-def test_a_wrong_shape_is_named(ray_engine: Ray, tmp_path: Path) -> None:
-    run = Run(PROXY, tmp_path, engine=ray_engine)
+def test_a_wrong_shape_is_named(ray_engine: Ray, here: tuple[Path, Any]) -> None:
+    run = Run(PROXY, here[0], engine=ray_engine)
     with pytest.raises(InputError, match=r"WrongShape.measure returned shape \(16,\) for 16 rows"):
         measure_checkpoints(additions(), PROXY, [WrongShape()], run.context)
