@@ -34,6 +34,7 @@ def connect(address: str) -> bool:
     """
     target = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of all workers that fail alike, one is reported
     if _is_loopback(target):
         _keep_to_loopback()
     ray = load_ray()
