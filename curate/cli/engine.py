@@ -9,6 +9,7 @@ from typing import Any
 
 from curate.cli.fields import add_field_options, field_values, option_of
 from curate.engine import Ray
+from curate.engine.connection import check_address
 from curate.engine.ray import ENGINE_FIELDS
 from curate.errors import InputError
 
@@ -40,7 +41,9 @@ def _made(settings: dict[str, Any]) -> Ray:
     from pydantic import ValidationError
 
     try:
-        return Ray(**settings)
+        engine = Ray(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{option_of(str(first['loc'][0]))} {first['input']}: {first['msg']}") from error
+    check_address(engine.address)  # before data are read, which may take long
+    return engine

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 from curate.errors import CurateError, ExternalError, InputError
@@ -49,6 +51,7 @@ def connect(address: str) -> bool:
             _keep_to_loopback()
     if place is not None:
         _check_answers(target, *place)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
     except KeyboardInterrupt:
@@ -56,6 +59,9 @@ def connect(address: str) -> bool:
     except BaseException as error:  # if a head does not answer, Ray exits the process
         ray.shutdown()
         raise _explained(error, target) from error
+    finally:
+        if terminate is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)  # Ray has put its own in place, which prints its stack and aborts
     printing = sys.modules.get("ray._private.worker")
     if printing is not None and "print_to_stdstream" in vars(printing):
         # Ray cannot switch this off: it prints messages about workers of any job among the results on standard output.
@@ -87,6 +93,12 @@ def _found() -> str | None:
         return str(get_ray_address_from_environment("auto", None))
     except (ImportError, ConnectionError):
         return None
+
+
+def check_address(address: str) -> None:
+    """Raise InputError for an invalid address, and ExternalError if nothing answers there; "auto" is not looked up."""
+    if address != "auto":
+        _check_answers(address, *_host_and_port(address))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -84,9 +84,13 @@ class Pool:
     def __post_init__(self) -> None:
         self._connected = connect(self.address)
         self.ray = load_ray()
-        self.ray.put(None)  # with the first value, Ray decides how it sends tables
-        send_views(self.ray)
-        self._check_room()
+        try:
+            self.ray.put(None)  # with the first value, Ray decides how it sends tables
+            send_views(self.ray)
+            self._check_room()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all workers, and the connection if it was made here."""

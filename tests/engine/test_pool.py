@@ -37,6 +37,7 @@ def test_more_than_the_cluster_has_is_refused(ray_cluster: Any, ray_engine: Ray)
     ):
         with pytest.raises(InputError, match=words):
             Ray(address=ray_cluster.address, **asked).numerics("float32")
+    assert ray_engine.numerics("float32")  # the connection is left to whoever made it
 
 
 def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
