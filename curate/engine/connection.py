@@ -151,6 +151,11 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
             "no Ray cluster runs on this machine; start one with `ray start --head`, or name one with --address "
             "HOST:PORT or ray://HOST:PORT"
         )
+    if address.startswith("ray://") and "timeout" in text:
+        return ExternalError(
+            f"no client server of Ray answers at {address}; name its port (10001 unless `ray start` was given another) "
+            "after ray://, or HOST:PORT of the head without ray:// on one of its nodes"
+        )
     token = "set" if os.environ.get("RAY_AUTH_TOKEN") else "not set"
     return ExternalError(
         f"the Ray cluster at {address} answers, but does not let this process in ({reason}); where it wants a token, "

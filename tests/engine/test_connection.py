@@ -56,5 +56,7 @@ def test_errors_of_ray_become_one_line_with_a_remedy() -> None:
     assert "Ray: 2.1" in str(mismatch)
     assert "ray start --head" in str(_explained(ConnectionError("Could not find any running Ray instance."), "auto"))
     assert "RAY_AUTH_TOKEN" in str(_explained(RuntimeError("Failed to connect to GCS"), "h:1"))
+    client = _explained(ConnectionError("ray client connection timeout"), "ray://h:6379")
+    assert "no client server of Ray answers at ray://h:6379; name its port (10001" in str(client)
     for error in (mismatch, _explained(SystemExit(15), "h:1")):
         assert "\n" not in str(error)

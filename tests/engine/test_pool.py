@@ -1,5 +1,7 @@
 """Workers of a real cluster: refused by name where they do not fit."""
 
+import ctypes
+import signal
 import socket
 import time
 from pathlib import Path
@@ -47,6 +49,7 @@ def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
     ray_engine.notify(notes)
     pool = ray_engine.pool
     known = ray_engine.numerics("float32")
+    _settle(pool)  # an earlier test may have ended a worker
     monkeypatch.setattr("curate.engine.pool.own_versions", lambda: {**own_versions(), "torch": "0.1"})
     with pytest.raises(InputError, match=r"worker \d+ on \S+ has torch \S+, and here it is 0.1"):
         pool.check(pool.workers_now()[0])
@@ -71,6 +74,19 @@ def test_another_cluster_than_that_of_the_connection_is_refused(ray_engine: Ray)
         pytest.raises(InputError, match="is connected to the Ray cluster at "),
     ):
         Ray(address=f"127.0.0.1:{other.getsockname()[1]}").numerics("float32")
+
+
+def test_signals_are_handled_as_without_ray(ray_engine: Ray) -> None:
+    """Ray's own function for SIGTERM prints a stack and aborts."""
+    assert ray_engine.numerics("float32")
+
+    def handler(number: int) -> int:
+        """Address of the C function that handles a signal: 0 by default, Python's if Python handles it."""
+        action = (ctypes.c_void_p * 64)()
+        assert ctypes.CDLL(None).sigaction(number, None, ctypes.byref(action)) == 0
+        return action[0] or 0
+
+    assert handler(signal.SIGTERM) in (0, handler(signal.SIGINT))
 
 
 def test_a_full_object_store_is_one_line(ray_engine: Ray, monkeypatch: pytest.MonkeyPatch) -> None:

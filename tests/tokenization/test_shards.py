@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -85,8 +84,12 @@ def test_workers_of_a_cluster_tokenize(ray_engine: Ray, tmp_path: Path, monkeypa
     def tokens(name: str, engine: Engine | None) -> Any:
         return ProxyTraining(examples, proxy, Run(proxy, tmp_path / name, engine=engine).context).tokenized.tokens
 
+    before = _tokenized(ray_engine)
     assert_same(tokens("there", ray_engine), tokens("here", None))
-    done = [each["stages"]["tokenize"] for each in ray_engine.record()["workers"] if "tokenize" in each["stages"]]
-    assert sum(each["rows"] for each in done) == len(examples)
-    assert all(each["rows_per_second"] > 0 for each in done)
-    assert np.isfinite([each["rows_per_second"] for each in done]).all()
+    assert _tokenized(ray_engine) == before + len(examples)
+
+
+def _tokenized(engine: Ray) -> int:
+    """Rows that the workers have tokenized, by their record."""
+    workers = engine.record().get("workers", [])
+    return sum(each["stages"].get("tokenize", {"rows": 0})["rows"] for each in workers)
