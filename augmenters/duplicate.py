@@ -18,7 +18,7 @@ from curate.seeds import derive_seed
 
 def _number_or_auto(value: Any) -> Any:
     if isinstance(value, str) and value != "auto":
-        raise ValueError(f"{value!r} is no number of copies; give a whole number from 1, or auto")
+        raise ValueError(f"{value!r} is not a number of copies; give a whole number from 1, or auto")
     return value
 
 
@@ -38,7 +38,7 @@ class Duplicate(Component):
         They may be mislabeled, or they may be the rarest rows, which the method is for. In a study of frequent and rare
         skills (hard rows shown three times, change of nats per token, sd over seeds) a guard of 0.2 turned -58 % [12]
         into +31 % [66] on clean data, and with 5, 10 and 20 % wrong answers +48, +64 and +71 % into +17, +40 and +51 %,
-        which is no cure either: `only` replaces it. It is kept for existing recipes.
+        which is not a cure either: `only` replaces it. It is kept for existing recipes.
     of: "hard"; or a control that copies exactly as many other rows instead, see `curate.mixture.control_rows`:
         "easy" ones, any ("random"), ones that are not hard but "matched" in source and length, or those of highest
         "final_loss".

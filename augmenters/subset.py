@@ -32,7 +32,7 @@ class Subset(Component):
             reference corpus (scorer `ReferenceLoss`; arXiv 2406.14833, strategy II).
         random: the control.
     per: "source" first divides the number of rows over the sources in the same balanced way, then chooses within each.
-    epochs, pool: with more than one epoch, `size` rows are drawn anew for each from the `pool` rows (a number or a
+    epochs, pool: with more than one epoch, `size` rows are redrawn for each from the `pool` rows (a number or a
         share, like `size`) that are chosen as above; the result contains all epochs, one after the other, in files and
         splits of their own (arXiv 2406.14833, strategy III: better than the same rows in every epoch, as with pool =
         None). All rows of the pool are seen nearly equally often, none twice in an epoch.
@@ -111,7 +111,7 @@ class Subset(Component):
     def _in_epochs(self, plan: Plan, kept: np.ndarray, per_epoch: int, generator: np.random.Generator) -> Plan:
         """Count each kept row once for every epoch that contains it, as evenly as `per_epoch` rows of each allow."""
         if plan.counts.max(initial=0) > 1:
-            raise InputError("Subset(epochs=...) draws rows anew for every epoch, copies too; leave out Duplicate")
+            raise InputError("Subset(epochs=...) draws new rows for every epoch, copies too; leave out Duplicate")
         counts = np.zeros_like(plan.counts)  # (n,)
         most, more = divmod(self.epochs * per_epoch, max(len(kept), 1))
         counts[kept] = most

@@ -19,7 +19,7 @@ from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIAT
 from augmenters.synthesis.record import rejected_variants, summarize
 from augmenters.synthesis.request_queue import SynthesisQueue
 from augmenters.synthesis.source_rows import SourceRows, check_examples, check_shape, find_domain, source_rows
-from augmenters.synthesis.strategies import PLACES, Strategy, prompt_file
+from augmenters.synthesis.strategies import PLACES, STRATEGIES, Strategy, prompt_file
 from augmenters.synthesis.variant_group import VariantGroup
 from augmenters.synthesis.variants import SynthesisSettings
 from curate.component import Component, Consent, call_hook
@@ -92,7 +92,7 @@ class Synthesize(Component):
     variants: int = Field(default=2, ge=1, le=1000, description="problems proposed per row")
     samples: int = Field(default=8, ge=1, le=1000, description="solutions drawn per problem")
     band: tuple[int, int] = Field(
-        default=(2, 5), description="keep a problem if so many of its solutions are right (2-5)"
+        default=(2, 5), description="keep a problem if this many of its solutions are correct (2-5)"
     )
     checks: tuple[Check, ...] = Field(
         default=CHECKS, description="checks of new problems: none, or =-NAME to leave one out (all)"
@@ -101,11 +101,12 @@ class Synthesize(Component):
     second_route: Literal["auto", "program", "text"] = Field(default="auto", description="second way to the answer")
     second_samples: int = Field(default=3, ge=1, le=100)
     second_generator: Any = None
-    least_yield: float = Field(default=0.05, ge=0, lt=1, description="stop where fewer proposals are kept; 0 = never")
+    least_yield: float = Field(
+        default=0.05, ge=0, lt=1, description="stop if a smaller share of proposals is kept; 0 = never"
+    )
     strategy: Strategy = Field(
         default="variation",
-        description="what new problems are written from: variation, skeleton, back_translation, one_step_more "
-        "(variation)",
+        description=f"what new problems are written from: {', '.join(STRATEGIES)} (variation)",
     )
     context: Literal["given", "sampled"] = Field(
         default="given", description="solutions to write from: the given ones or the generator's"
@@ -119,7 +120,7 @@ class Synthesize(Component):
     variation_prompt: str = DEFAULT_VARIATION_PROMPT
     solution_prompt: str = DEFAULT_SOLUTION_PROMPT
     longest_problem: int = Field(default=2000, ge=1)
-    budget: int | None = Field(default=None, ge=1, description="most generated tokens, earlier runs included")
+    budget: int | None = Field(default=None, ge=1, description="maximum generated tokens, including earlier runs")
     noise_guard: float = Field(default=0.05, ge=0, lt=1)
     originals: Literal["keep", "drop"] = "keep"
     keep: Literal["all", "hard"] = Field(default="all", description="all new problems, or those measured as hard")

@@ -120,7 +120,7 @@ def study(
             sound = [variant for case, variant in judged if case.kind == "sound"]
             unsound = [(case, variant) for case, variant in judged if case.kind != "sound"]
             in_band = [each for each in sound if each.drawn and band.decide(*_counts(each)) == "in the band"]
-            in_band += [each for each in sound if not each.drawn]  # turned away before anything was solved
+            in_band += [each for each in sound if not each.drawn]  # rejected before anything was solved
             accepted = [case.kind for case, variant in unsound if variant.outcome == KEPT]
             kept = sum(variant.outcome == KEPT for variant in sound)
             tokens = sum(variant.completion_tokens for _, variant in judged)
@@ -142,7 +142,7 @@ def study(
                 "sound of kept": kept / (kept + len(accepted)) if kept + len(accepted) else None,
                 "sound kept per request": kept / requests,
                 "sound kept per 1,000 tokens": 1000 * kept / tokens,
-                "sound turned away by": dict(Counter(str(each.outcome) for each in sound if each.outcome != KEPT)),
+                "sound rejected by": dict(Counter(str(each.outcome) for each in sound if each.outcome != KEPT)),
             }
 
 
@@ -210,7 +210,7 @@ def page(record: dict[str, Any]) -> str:
     results = {(each["rule"], each["accuracy"]): each for each in record["results"]}
     rules_of = list(dict.fromkeys(each["rule"] for each in record["results"]))
     lines = [
-        "# Planted problems: what each rule lets through and turns away",
+        "# Planted problems: what each rule lets through and rejects",
         "",
         f"`{record['command']}`. Problems: {record['kinds']}. Errors of the solver: {record['errors']}. How it was",
         "planned stands in `benchmarks/LOG.md`. Each column is an accuracy of the scripted solver.",

@@ -4,6 +4,7 @@ Find the examples of a dataset that a small proxy learns late, show them more of
 Names are loaded when they are first used, so that `import curate` stays fast and needs no torch.
 """
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -11,8 +12,12 @@ import lazy_loader
 
 _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # the names are in __init__.pyi
 
+_RENAMED = {"weigh": "add_weights", "Weighed": "WeightedDataset"}  # names of earlier releases
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("curate.storage.records").own_version()
-    return _attribute(name)
+    if name in _RENAMED:
+        warnings.warn(f"curate.{name} is called curate.{_RENAMED[name]} now; rename it", FutureWarning, stacklevel=2)
+    return _attribute(_RENAMED.get(name, name))

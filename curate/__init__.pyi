@@ -35,7 +35,7 @@ from .run import Run as Run
 from .storage.cache import Cache as Cache
 from .validation.config import Validation as Validation
 from .validation.validate import validate as validate
-from .weighted_dataset import Weighed as Weighed
-from .weighted_dataset import weigh as weigh
+from .weighted_dataset import WeightedDataset as WeightedDataset
+from .weighted_dataset import add_weights as add_weights
 
 __version__: str

@@ -36,7 +36,7 @@ from curate.mixture.judgment import judgment
 from curate.mixture.mixture import Mixture
 from curate.mixture.order import DATA_VERSION
 from curate.mixture.plan import Plan, Realized
-from curate.mixture.verdicts import Foretold
+from curate.mixture.verdicts import BudgetForecast
 from curate.models.loading import identify
 from curate.report.dataset_card import content_version, dataset_card
 from curate.report.run_page import write_report
@@ -74,7 +74,7 @@ class Curated(Tabular):
         weight if the pipeline has `copies="weights"`.
     contaminated: number of input rows that share text with an evaluation set of the gate.
     path: the folder that it was written to; None = not written yet.
-    foretold: predictions from held-out curves, if the pipeline has a `forecast`.
+    budget_forecast: predictions from held-out curves, if the pipeline has a `forecast`.
     """
 
     pipeline: Recipe
@@ -89,16 +89,16 @@ class Curated(Tabular):
     given_scores: bool = False
     contaminated: int = 0
     path: Path | None = None
-    foretold: Foretold | None = None
+    budget_forecast: BudgetForecast | None = None
 
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
         """Warnings about the split, the input and new rows, each with a remedy."""
         of_new_rows = [warning for part in self.realized for warning in part.summary.warnings]
-        if self.foretold is not None and any(
+        if self.budget_forecast is not None and any(
             getattr(augmenter, "times", None) == "auto" for augmenter in self.pipeline.augmenters
         ):
-            of_new_rows.append(copies_by_forecast(self.foretold.decision.times, bool(judgment().shown)))
+            of_new_rows.append(copies_by_forecast(self.budget_forecast.decision.times, bool(judgment().shown)))
         return (
             *self.diagnostics.warnings,
             *_contamination_warnings(self.contaminated, len(self.split.valid)),
@@ -203,7 +203,7 @@ class Curated(Tabular):
             suspects=noise.get("share_of_hard"),
             wrong_share=self.split.wrong_share,
             in_sample=None if facts is None else not facts.get("reference"),
-            foretold=self.foretold,
+            budget_forecast=self.budget_forecast,
         )
 
     @cached_property

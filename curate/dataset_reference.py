@@ -10,6 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from curate.component import Component
+from curate.data.column_names import PAIR_SHAPES, SHAPES
+from curate.data.known_formats import DELIMITED, ENCODED
+from curate.data.turns import TARGETS
+from curate.data.wording import alternatives
 from curate.errors import InputError
 from curate.storage.plain_values import parse_yaml
 from curate.storage.remote import holds_signature, without_secrets
@@ -36,18 +40,17 @@ class Reading(Component):
     )
     role: Annotated[tuple[str, ...], BeforeValidator(role_pieces)] = Field(
         default=(),
-        description="what a speaker in messages is, e.g. bot=assistant: user, assistant, system, developer, tool or "
-        "function_call; repeat for several",
+        description=f"what a speaker in messages is, e.g. bot=assistant: {alternatives(TARGETS)}; repeat for several",
     )
-    shape: str | None = Field(
-        default=None, description="prompt_completion, instruction, question_answer, messages, text, preference or kto"
-    )
+    shape: str | None = Field(default=None, description=alternatives((*SHAPES, *PAIR_SHAPES)))
     config: str | None = Field(default=None, description="configuration of a folder or hub dataset that has several")
     split: str | None = Field(default=None, description="split to read where data is stored by split (train)")
     where: str | None = Field(default=None, description="keep only these rows, e.g. split=train,level!=5")
     limit: int | None = Field(default=None, ge=1, description="a seeded sample of N rows")
-    encoding: str | None = Field(default=None, description="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
-    delimiter: str | None = Field(default=None, description="delimiter of CSV files (detected)")
+    encoding: str | None = Field(
+        default=None, description=f"of {alternatives(ENCODED)} files that are not UTF-8, e.g. cp1252"
+    )
+    delimiter: str | None = Field(default=None, description=f"delimiter of {alternatives(DELIMITED)} files (detected)")
 
     added: ClassVar[frozenset[str]] = frozenset(["role", "encoding", "delimiter"])
 

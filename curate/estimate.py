@@ -149,8 +149,8 @@ def _planned(
     """(number of output rows, stages) of the exact plan and its generator requests; free once there are scores."""
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
     copies_known = any(by_forecast(augmenter) for augmenter in pipeline.augmenters)  # they are in the cache then
-    foretold = pipeline.foretold(split, loaded.examples, run) if copies_known else None
-    plan = fold(pipeline.resolved(foretold), split, pipeline.seed)
+    budget_forecast = pipeline.budget_forecast(split, loaded.examples, run) if copies_known else None
+    plan = fold(pipeline.resolved(budget_forecast), split, pipeline.seed)
     new = sum(demand.count or 0 for demand in share_counts(plan, 0))
     rows = counted = int(plan.counts.sum()) + new
     extra = int(np.maximum(plan.counts - 1, 0).sum())

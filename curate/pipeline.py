@@ -35,7 +35,7 @@ from curate.mixture.judgment import judgment
 from curate.mixture.mixture import Copies, Order, check_weight_column
 from curate.mixture.plan import DROPPED, Augmenter, Plan, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
-from curate.mixture.verdicts import Foretold, foretell
+from curate.mixture.verdicts import BudgetForecast, forecast_budget
 from curate.proxy.budget import Budget, ForecastSettings, check_cost
 from curate.proxy.held_out import check_exchangeable
 from curate.proxy.proxy import Proxy
@@ -132,7 +132,7 @@ class Pipeline(Component):
         several = any(getattr(augmenter, "epochs", 1) > 1 for augmenter in self.augmenters)
         if several and (self.order != "shuffle" or self.copies != "rows"):
             raise ValueError(
-                "rows that are drawn anew for every epoch (Subset.epochs) have an order of their own; leave out order "
+                "rows that are redrawn for every epoch (Subset.epochs) have an order of their own; leave out order "
                 "and copies"
             )
         return self
@@ -319,8 +319,8 @@ class Pipeline(Component):
         with progress.stage("split"):
             split = self.split(scores, loaded)
             others = () if scored else self._other_splits(loaded, run)
-        foretold = self.foretold(split, examples, run)
-        augmenters = self.resolved(foretold)
+        budget_forecast = self.budget_forecast(split, examples, run)
+        augmenters = self.resolved(budget_forecast)
         with progress.stage("plan"):
             plan = fold(augmenters, split, self.seed)
         if scored and any(demand.only_hard for demand in plan.demands):
@@ -355,9 +355,9 @@ class Pipeline(Component):
         )
         results = (scores, split, diagnostics, plan, realized, stages)
         run.log_result(scores, split, int(plan.counts.sum()))
-        return Curated(self, loaded, run, *results, scored, contaminated, foretold=foretold)
+        return Curated(self, loaded, run, *results, scored, contaminated, budget_forecast=budget_forecast)
 
-    def foretold(self, split: Split, examples: Examples, run: Run) -> Foretold | None:
+    def budget_forecast(self, split: Split, examples: Examples, run: Run) -> BudgetForecast | None:
         """Predictions from held-out curves of the proxy to the budget of `forecast`; None without a forecast.
 
         Shows their cost first. Raises InputError if it is too high to proceed without consent.
@@ -368,13 +368,13 @@ class Pipeline(Component):
         cost = budget.cost()
         run.progress.note(f"  {cost}")
         check_cost(cost, self.forecast.accept_cost, "accept it with --set forecast.accept_cost=true")
-        return foretell(budget.curves(judgment().clock), wrong_share=split.wrong_share, seed=self.seed)
+        return forecast_budget(budget.curves(judgment().clock), wrong_share=split.wrong_share, seed=self.seed)
 
-    def resolved(self, foretold: Foretold | None) -> tuple[Any, ...]:
+    def resolved(self, budget_forecast: BudgetForecast | None) -> tuple[Any, ...]:
         """The augmenters, with the forecast number of copies filled in for `times="auto"`."""
-        if foretold is None:
+        if budget_forecast is None:
             return self.augmenters
-        extra = foretold.decision.times - 1
+        extra = budget_forecast.decision.times - 1
         return tuple(
             augmenter.with_copies(extra) if by_forecast(augmenter) else augmenter for augmenter in self.augmenters
         )

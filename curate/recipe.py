@@ -117,7 +117,7 @@ def grader_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
         value = decode(value, path, allowed)
     if not callable(getattr(value, "grade", None)):
         raise InputError(
-            f"{path}: {_shown(value)} is no grader; name one of {', '.join(component_names('curate.graders'))}, or "
+            f"{path}: {_shown(value)} is not a grader; name one of {', '.join(component_names('curate.graders'))}, or "
             "give an object with a method grade(completion, reference, row)"
         )
     return value
@@ -381,7 +381,7 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
     package = kind.__module__.split(".")[0]
     _check_package(package, name, path, allowed)
     if package in _OWN and package not in allowed and not issubclass(kind, Component):
-        raise InputError(f"{path}.use: {name!r} is no component; name one that has parameters only")
+        raise InputError(f"{path}.use: {name!r} is not a component; name one that has parameters only")
     return kind
 
 
@@ -405,7 +405,7 @@ def _check_package(package: str, name: str, path: str, allowed: tuple[str, ...])
     if package not in (*_OWN, *allowed):
         if package == "sklearn":
             raise InputError(
-                f"{path}.use: {name!r} is no scikit-learn estimator that recipes may use; choose one of "
+                f"{path}.use: {name!r} is not a scikit-learn estimator that recipes may use; choose one of "
                 f"{estimators()}, or pass --allow-plugin sklearn if you trust the recipe"
             )
         raise InputError(

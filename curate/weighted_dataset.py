@@ -23,7 +23,7 @@ from curate.errors import DataWarning, InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.weights import RunWeights, run_weights, spread
 from curate.mixture.mixture import WEIGHT
-from curate.report.dataset_card import content_version, weighed_card
+from curate.report.dataset_card import content_version, weighted_card
 from curate.report.trainer_snippets import dataset_info, form_of
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
@@ -32,14 +32,14 @@ from curate.storage.records import made_by
 from curate.types import FloatArray
 
 
-def weigh(
+def add_weights(
     data: Any,
     weights: Path | str | Sequence[Path | str],
     *,
     normalize: bool = False,
     out: Path | str | None = None,
     **reading: Any,
-) -> Weighed:
+) -> WeightedDataset:
     """Add the weight that a reweighter learned for each row in one or more fine-tuning runs.
 
     data, reading: as for `curate.read`, or its result; also a folder written by curation.
@@ -53,7 +53,7 @@ def weigh(
     weights are 0.
     """
     if "normalise" in reading:
-        warnings.warn("weigh(normalise=...) is called normalize now; rename it", DataWarning, stacklevel=2)
+        warnings.warn("normalise=... is called normalize now; rename it", DataWarning, stacklevel=2)
         normalize = bool(reading.pop("normalise"))
     if out is not None:
         check_place(data, local_path(out))
@@ -68,10 +68,10 @@ def weigh(
     runs = tuple(run_weights(expanded(path), loaded.examples) for path in paths)
     if not any(run.filled().any() for run in runs):
         raise InputError("all weights are 0, so nothing would be learned; name runs of another reweighter")
-    weighed = Weighed(loaded, runs, normalize)
+    weighted = WeightedDataset(loaded, runs, normalize)
     if out is not None:
-        weighed.write(out)
-    return weighed
+        weighted.write(out)
+    return weighted
 
 
 def check_place(data: Any, out: Path) -> None:
@@ -82,7 +82,7 @@ def check_place(data: Any, out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Weighed:
+class WeightedDataset:
     """n rows and their weights.
 
     dataset: the rows in the type and order of the input, with a column `weight` of float32, and `example_id` if they
@@ -200,7 +200,7 @@ class Weighed:
             self._write_tables(folder)
         with publishing(directory / "data") as folder:
             self._write_rows(folder)
-        publish_file(directory / "README.md", weighed_card(record, content_version(directory / "data")))
+        publish_file(directory / "README.md", weighted_card(record, content_version(directory / "data")))
         publish_file(directory / "dataset_info.json", dataset_info(form_of(record)))
         (directory / "report.html").unlink(missing_ok=True)  # of a curated dataset that stood here
         finish(directory, record)

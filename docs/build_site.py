@@ -21,11 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the checkout, whatever is installed
 
 from curate import Pipeline, Proxy  # noqa: E402
+from curate.cli.list import listed  # noqa: E402
 from curate.cli.main import _COMMANDS, _parser  # noqa: E402
 from curate.component import brief  # noqa: E402
 from curate.gate.gate import Gate  # noqa: E402
 from curate.recipe import component_names, own_module, recipe_names  # noqa: E402
 
+_FURTHER = re.compile(r"<!-- further ([a-z, ]+) -->")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _KINDS = {
     "scorers": ("Scorers", ("scorers",)),
@@ -51,6 +53,20 @@ def stage(out: Path) -> None:
         (out / name).write_text(text, encoding="utf-8")
 
 
+def completed(page: str) -> str:
+    """A page whose tables have a row for every component and file format.
+
+    A comment `<!-- further scorers -->` right below a table is replaced by a row for each of them that the page does
+    not name.
+    """
+
+    def rows(place: re.Match[str]) -> str:
+        items = [item for kind in place[1].split(", ") for item in listed(kind).items()]
+        return "\n".join(f"| `{name}` | {_escaped(text)} |" for name, text in items if f"`{name}" not in page)
+
+    return _FURTHER.sub(rows, page)
+
+
 def _copy(pages: list[Path], out: Path) -> None:
     """The pages and, from link to link, every file of the repository that they name."""
     waiting, done = list(pages), set()
@@ -63,7 +79,9 @@ def _copy(pages: list[Path], out: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
         if path.suffix == ".md":
-            links = _LINK.findall(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            target.write_text(completed(text), encoding="utf-8")
+            links = _LINK.findall(text)
             waiting += [(path.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link]
 
 

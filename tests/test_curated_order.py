@@ -139,6 +139,6 @@ def test_rows_of_several_epochs_are_read_in_turn_and_a_trainer_that_shuffles_is_
     assert len(set.union(*draws)) == 20
     settings = Finetuning(model="scratch", steps=1, batch_size=4, max_length=16)
     finetune(tmp_path / "data", settings, tmp_path / "run", progress=Progress("lines"))
-    assert "those of 3 epochs, drawn anew for each, and here all are shuffled together" in capsys.readouterr().err
+    assert "those of 3 epochs, redrawn for each, and here all are shuffled together" in capsys.readouterr().err
     with pytest.raises(ValueError, match="leave out epochs"):
         Validation(pipeline=pipeline_by_column(augmenters=[subset]), finetuning=Finetuning(model="scratch"))

@@ -38,7 +38,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 def test_rows_are_joined_by_id_and_stay_in_order(tmp_path: Path) -> None:
     weights = drawn(0)
-    weighed = curate.weigh(table(), weights_file(tmp_path / "w.parquet", weights))
+    weighed = curate.add_weights(table(), weights_file(tmp_path / "w.parquet", weights))
     result = weighed.dataset
     assert result.drop_columns(["example_id", "weight"]).equals(table())
     assert result["example_id"].to_pylist() == table()["id"].to_pylist()
@@ -50,13 +50,13 @@ def test_of_several_runs_the_mean(tmp_path: Path) -> None:
     given = [drawn(seed) for seed in range(3)]
     files = [weights_file(tmp_path / f"{k}.parquet", each) for k, each in enumerate(given)]
     expected = [np.mean([each[f"r{i}"] for each in given]) for i in range(N)]
-    assert np.allclose(curate.weigh(table(), files).weights, expected, rtol=1e-6)
-    assert np.allclose(curate.weigh(table(), files[::-1]).weights, expected, rtol=1e-6)
-    normal = curate.weigh(table(), files, normalize=True).weights
+    assert np.allclose(curate.add_weights(table(), files).weights, expected, rtol=1e-6)
+    assert np.allclose(curate.add_weights(table(), files[::-1]).weights, expected, rtol=1e-6)
+    normal = curate.add_weights(table(), files, normalize=True).weights
     assert normal.mean() == pytest.approx(1)
     assert np.allclose(normal / normal[0], np.array(expected) / expected[0], rtol=1e-5)
     with pytest.warns(DataWarning, match="called normalize now"):
-        assert np.array_equal(curate.weigh(table(), files, normalise=True).weights, normal)
+        assert np.array_equal(curate.add_weights(table(), files, normalise=True).weights, normal)
 
 
 def test_a_row_that_was_not_drawn_counts_as_an_average_one(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_row_that_was_not_drawn_counts_as_an_average_one(tmp_path: Path) -> No
     del second["r5"]
     del second["r6"]
     files = [weights_file(tmp_path / f"{k}.parquet", each) for k, each in enumerate((first, second))]
-    alone = curate.weigh(table(), files[0])
+    alone = curate.add_weights(table(), files[0])
     mean = np.mean([value for value in first.values() if value is not None])
     assert alone.weights[[4, 5]] == pytest.approx([mean, mean])
     assert alone.counts | {"output_weighted": 0} == {
@@ -78,7 +78,7 @@ def test_a_row_that_was_not_drawn_counts_as_an_average_one(tmp_path: Path) -> No
         "drawn_by_some": 0,
         "not_drawn": 2,
     }
-    both = curate.weigh(table(), files)
+    both = curate.add_weights(table(), files)
     other = np.mean([value for value in second.values() if value is not None])
     assert both.weights[[4, 5, 6]] == pytest.approx([(mean + 50) / 2, (mean + other) / 2, (1 + other) / 2])
     assert (both.counts["drawn"], both.counts["drawn_by_some"], both.counts["not_drawn"]) == (N - 3, 2, 1)
@@ -90,7 +90,7 @@ def test_the_kind_that_came_in_comes_back(kind: str, tmp_path: Path) -> None:
     import datasets
 
     data: Any = {"pandas": table().to_pandas(), "dataset": datasets.Dataset(table())}[kind]
-    result = curate.weigh(data, weights_file(tmp_path / "w.parquet", drawn(1))).dataset
+    result = curate.add_weights(data, weights_file(tmp_path / "w.parquet", drawn(1))).dataset
     assert type(result) is type(data)
     assert [float(each) for each in result["weight"]] == [drawn(1)[f"r{i}"] for i in range(N)]
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_a_weight_is_named(
 ) -> None:
     path = weights_file(tmp_path / "w.parquet", drawn(0) | changed)
     with pytest.raises(InputError, match=message):
-        curate.weigh(table(**data), path)
+        curate.add_weights(table(**data), path)
 
 
 def test_files_that_hold_no_weights_are_named(tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_files_that_hold_no_weights_are_named(tmp_path: Path) -> None:
         ("nowhere", "holds no weights"),
     ):
         with pytest.raises(InputError, match=message):
-            curate.weigh(table(), tmp_path / name)
+            curate.add_weights(table(), tmp_path / name)
     with pytest.raises(InputError, match="there are no weights"):
-        curate.weigh(table(), [])
+        curate.add_weights(table(), [])
     loaded = curate.read(table())
     with pytest.raises(InputError, match=r"where=\.\.\. has no effect"):
-        curate.weigh(loaded, weights_file(tmp_path / "w.parquet", drawn(0)), where="id=r1")
+        curate.add_weights(loaded, weights_file(tmp_path / "w.parquet", drawn(0)), where="id=r1")
 
 
 def test_copies_of_a_curated_folder_have_weights_of_their_own(tmp_path: Path) -> None:
@@ -148,7 +148,9 @@ def test_copies_of_a_curated_folder_have_weights_of_their_own(tmp_path: Path) ->
     ids = training_data(tmp_path / "curated", {}).examples.ids.to_pylist()
     assert len(ids) == N + 5
     weights = {name: float(number) for number, name in enumerate(ids, start=1)}
-    weighed = curate.weigh(tmp_path / "curated", weights_file(tmp_path / "w.parquet", weights), out=tmp_path / "out")
+    weighed = curate.add_weights(
+        tmp_path / "curated", weights_file(tmp_path / "w.parquet", weights), out=tmp_path / "out"
+    )
     rows = pq.read_table(tmp_path / "out" / "data")
     assert rows.column_names == [*pq.read_table(tmp_path / "curated" / "data").column_names, "weight"]
     assert {row["example_id"]: row["weight"] for row in rows.to_pylist()} == weights
@@ -240,13 +242,13 @@ def test_weights_of_a_method_that_averages_rows_are_trained_on_as_such(
     assert status == 0
     assert again["settings"]["reweighter"]["averages"] == "rows"
     assert again["training"]["weights"]["mean"] == pytest.approx(1, abs=1e-5)
-    mixed = curate.weigh(tmp_path / "data.parquet", [run, runs[0]])
+    mixed = curate.add_weights(tmp_path / "data.parquet", [run, runs[0]])
     assert "averages" in [each["code"] for each in mixed.warnings]
     assert mixed.averages == "tokens"
 
 
 def test_rows_that_a_short_run_did_not_come_to_are_told(runs: tuple[Path, ...]) -> None:
-    weighed = curate.weigh(table(), runs[2])
+    weighed = curate.add_weights(table(), runs[2])
     assert weighed.counts["not_drawn"] == N - 10
     (warning,) = weighed.warnings
     assert (warning["code"], "66.7%" in warning["message"]) == ("not_drawn", True)
@@ -254,7 +256,7 @@ def test_rows_that_a_short_run_did_not_come_to_are_told(runs: tuple[Path, ...]) 
 
 
 def test_other_text_under_the_same_ids_is_told(runs: tuple[Path, ...]) -> None:
-    weighed = curate.weigh(table(completion=["4"] * N), runs[0])
+    weighed = curate.add_weights(table(completion=["4"] * N), runs[0])
     assert [each["code"] for each in weighed.warnings] == ["other_text"]
 
 
@@ -262,10 +264,12 @@ def test_rows_in_another_order_or_beside_others_are_the_same_text(runs: tuple[Pa
     backwards = table().take(np.arange(N)[::-1])
     more = pa.concat_tables([table(N + 1).slice(N), backwards])
     for data in (backwards, more):
-        weighed = curate.weigh(data, runs[0])
+        weighed = curate.add_weights(data, runs[0])
         assert weighed.warnings == []
         assert weighed.runs[0].absent == len(data) - N
-    assert np.array_equal(curate.weigh(backwards, runs[0]).weights[::-1], curate.weigh(table(), runs[0]).weights)
+    assert np.array_equal(
+        curate.add_weights(backwards, runs[0]).weights[::-1], curate.add_weights(table(), runs[0]).weights
+    )
 
 
 def test_other_weights_are_another_run(tmp_path: Path) -> None:
@@ -291,3 +295,10 @@ def test_weighing_loads_no_torch(inputs: tuple[Path, Path], tmp_path: Path) -> N
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "next: curate finetune" in done.stdout
+
+
+def test_earlier_names_are_read_and_warn() -> None:
+    with pytest.warns(FutureWarning, match=r"curate\.weigh is called curate\.add_weights now"):
+        assert curate.weigh is curate.add_weights
+    with pytest.warns(FutureWarning, match=r"curate\.Weighed is called curate\.WeightedDataset now"):
+        assert curate.Weighed is curate.WeightedDataset

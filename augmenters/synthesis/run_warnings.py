@@ -73,7 +73,7 @@ def _of_ends(record: dict[str, Any], proposals: int) -> list[RunWarning]:
             RunWarning(
                 "yield_hopeless",
                 f"Synthesis stopped by itself: {outcomes.get('kept', 0):,} of {proposals:,} proposals were kept.",
-                "Read the reasons, use a stronger generator, or go on from here with --least-yield 0.",
+                "Read the reasons, use a stronger generator, or continue from here with --least-yield 0.",
             )
         )
     if record.get("budget_reached"):

@@ -53,7 +53,7 @@ def check_shape(examples: Examples) -> None:
     if examples.paired or "label" in examples.columns:
         kind = "preference pairs" if examples.paired else "completions with labels"
         raise InputError(
-            f"Synthesize writes problems and right solutions, which are no {kind}; read the data as problems and "
+            f"Synthesize writes problems and right solutions, which are not {kind}; read the data as problems and "
             "solutions with --columns prompt=COLUMN,completion=COLUMN,label= to lose that, or leave Synthesize out"
         )
 

@@ -52,7 +52,7 @@ def _examine(cache: Path | str | None = None) -> list[dict[str, str]]:
         ("transformers", lambda: _package("transformers")),
         ("hdbscan", lambda: _optional("hdbscan", "the HDBSCAN clusterer", "hdbscan")),
         ("gguf", lambda: _optional("gguf", "GGUF proxies", "gguf")),
-        ("math-verify", lambda: _optional("math-verify", "answers that are no plain numbers", "math")),
+        ("math-verify", lambda: _optional("math-verify", "answers that are not plain numbers", "math")),
         ("vllm", _vllm),
         ("devices", _devices),
         ("compiler", _compiler),

@@ -7,10 +7,9 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from curate.cli.fields import add_field_options, field_values, option_of
+from curate.cli.fields import add_field_options, field_values, option_of, options_of
 from curate.engine import Ray
 from curate.engine.connection import check_address
-from curate.engine.ray import ENGINE_FIELDS
 from curate.errors import InputError
 
 
@@ -20,13 +19,13 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="this process, or workers of a Ray cluster (local)"
     )
-    add_field_options(group, Ray, ENGINE_FIELDS, {"address": "ADDRESS"})
+    add_field_options(group, Ray, options_of(Ray), {"address": "ADDRESS"})
     parser.set_defaults(open_engine=open_engine, workers_of=None)
 
 
 def open_engine(options: argparse.Namespace) -> AbstractContextManager[Ray | None]:
     """Open the engine of a command (None = this process) and close it at the end of the block."""
-    fields = field_values(options, ENGINE_FIELDS)
+    fields = field_values(options, options_of(Ray))
     if options.engine == "local":
         if fields:
             raise InputError(f"{option_of(next(iter(fields)))} is for --engine ray; add that, or leave it out")

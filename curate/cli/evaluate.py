@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.fields import add_field_options, field_values, offered
+from curate.cli.fields import add_field_options, field_values, offered, options_of
 from curate.cli.finetune import given_component
 from curate.cli.options import add_machine_arguments, permissions
 from curate.cli.steps import add_sandbox_argument
@@ -26,8 +26,8 @@ SET_HELP = (
 )
 # Options named like the setting that they set.
 _ASKED = ("style", "template", "shots")
-_DRAWN = ("samples", "temperature", "top_p", "max_tokens", "stop", "max_length", "seed")
 _MEANS = ("generator", "vllm", "url", "batch_size", "precision", "revision", "trust_remote_code")
+_DRAWN = options_of(Evaluation, without=(*_ASKED, *_MEANS))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,6 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     answer_options = parser.add_argument_group("how answers are drawn and scored")
     add_field_options(answer_options, Evaluation, _DRAWN, {"samples": "K", "temperature": "T", "top_p": "P"})
     add_grader_argument(answer_options)
-    add_field_options(answer_options, Evaluation, ("run_programs",))
     add_sandbox_argument(parser, answer_options)
     answer_options.add_argument(
         "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a grader may be loaded from"
@@ -96,7 +95,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     sets = named_sets(options.data, "--data", limit=options.limit, seed=settings.seed, allowed=permissions(options))
     directory = expanded(options.target)
     if options.out is None and not (directory / "run.json").is_file() and not (directory / "metrics.jsonl").is_file():
-        raise InputError(f"{options.target} is no fine-tuning run, so say where results go: --out DIR")
+        raise InputError(f"{options.target} is not a fine-tuning run, so say where results go: --out DIR")
     progress = Progress("auto")
     results = evaluate(
         options.target,
@@ -137,7 +136,7 @@ def settings_from_options(options: argparse.Namespace) -> Evaluation:
     """The settings that `add_settings_arguments` reads."""
     if options.vllm is not None and options.url is not None:
         raise InputError("--vllm starts a server and --url names one that runs; give one of them")
-    fields = field_values(options, (*_ASKED, *_DRAWN, *_MEANS, "run_programs"))
+    fields = field_values(options, options_of(Evaluation))
     if options.vllm is not None or options.url is not None:
         if options.generator == "transformers":
             raise InputError("--vllm and --url are for --generator vllm")

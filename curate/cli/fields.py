@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -37,16 +37,28 @@ def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def options_of(component: type[BaseModel], without: Collection[str] = ()) -> tuple[str, ...]:
+    """The fields of a component class that are options: those with a description, in the order of the class."""
+    return tuple(name for name, field in component.model_fields.items() if field.description and name not in without)
+
+
+def is_range(field: FieldInfo) -> bool:
+    """Whether a field holds a pair of integers, written LOW-HIGH on the command line."""
+    return tuple[int, int] in _types(field.annotation)
+
+
 def add_field_options(
     group: argparse._ArgumentGroup | argparse.ArgumentParser,
     component: type[BaseModel],
     names: Iterable[str],
     metavars: Mapping[str, str] | None = None,
+    prefix: str = "",
 ) -> None:
     """Add one option per field in `names` of a component class; an option left out keeps the default of its field.
 
     metavars: field -> placeholder in --help, where the type says too little. A field without a default becomes a
     required option. A field that holds several strings becomes an option that can be repeated.
+    prefix: of the names of the options, for the fields of a part: "lora_" for --lora-rank.
     """
     for name in names:
         field = component.model_fields[name]
@@ -64,16 +76,18 @@ def add_field_options(
             simple = len(plain) == 1 and not choices and plain[0] in _METAVARS
             options["type"] = plain[0] if simple else _number_or_text if int in plain else str
             options["metavar"] = "|".join([_METAVARS.get(plain[0], "VALUE"), *choices])
+        if is_range(field):
+            options["metavar"] = "LOW-HIGH"
         if metavars and name in metavars:
             options["metavar"] = metavars[name]
         if field.is_required():
             options["required"] = True
-        group.add_argument(option_of(name), **options)
+        group.add_argument(option_of(prefix + name), **options)
 
 
-def field_values(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """The fields that were set on the command line, by name."""
-    values = {name: getattr(options, name, None) for name in names}
+def field_values(options: argparse.Namespace, names: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    """The fields that were set on the command line, by name. prefix: see `add_field_options`."""
+    values = {name: getattr(options, prefix + name, None) for name in names}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
     }

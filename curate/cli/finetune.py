@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.fields import add_field_options, add_reading_arguments, field_values, offered, reading
+from curate.cli.fields import add_field_options, add_reading_arguments, field_values, offered, options_of, reading
 from curate.cli.options import add_machine_arguments, permissions
 from curate.console.formatting import count, decimal, duration, share, visible
 from curate.console.printing import show
@@ -17,20 +17,12 @@ from curate.finetuning.finetune import finetune
 from curate.finetuning.lora import LoRA
 from curate.recipe import apply_settings, parse_recipe
 from curate.storage.places import local_path
-from curate.training.trackers import tracker_names
+from curate.training.trackers import TRACKERS, tracker_names
 
-# Options named like the setting that they set: for every command that fine-tunes, and for this one only.
+# Options of every command that fine-tunes; those of this one about the run, and about its training.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
-_TRAINING = (
-    "steps",
-    "template",
-    "supervise",
-    "micro_batch_tokens",
-    "gradient_checkpointing",
-    "sharding",
-    "saved_dtype",
-)
 _RUN = ("seed", "log_every", "save_every")
+_TRAINING = options_of(Finetuning, without=(*_TUNING, *_RUN, "trust_remote_code"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = parser.add_argument_group("about the run")
     about.add_argument("--arm", metavar="NAME", help="how the data was treated, for comparisons (the name of DATA)")
     about.add_argument("--budget", choices=("steps", "epochs"), help="what the arms of a comparison have in common")
-    about.add_argument("--log", metavar="NAME,...", help="metrics also to tensorboard, wandb, mlflow")
+    about.add_argument("--log", metavar="NAME,...", help=f"metrics also to {', '.join(TRACKERS)}")
     add_field_options(about, Finetuning, _RUN)
     about.add_argument(
         "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command resumes"
@@ -63,7 +55,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "optimizer.weight_decay",
     )
     training.add_argument(
-        "--lora-targets", metavar="NAME,...", help="modules that get one, e.g. q_proj,v_proj (all linear ones)"
+        "--lora-targets", metavar="NAME,...", help="modules to adapt, e.g. q_proj,v_proj (all linear layers)"
     )
     training.add_argument(
         "--reweighter",
@@ -94,8 +86,7 @@ def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None
     add_field_options(group, Finetuning, _TUNING, {"model": "MODEL", "revision": "NAME", "learning_rate": "RATE"})
     group.add_argument("--optimizer", metavar="NAME", help=optimizer)
     group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
-    rank = LoRA.model_fields["rank"]
-    group.add_argument("--lora-rank", type=int, metavar="N", help=f"{rank.description} ({rank.default})")
+    add_field_options(group, LoRA, options_of(LoRA), prefix="lora_")
 
 
 def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -103,8 +94,9 @@ def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
     settings = field_values(options, (*_TUNING, "optimizer"))
     if "optimizer" in settings:
         settings["optimizer"] = {"use": settings["optimizer"]}  # so that a path such as optimizer.rho can be set
-    if options.lora or options.lora_rank is not None:
-        settings["lora"] = {"use": "LoRA"} | ({} if options.lora_rank is None else {"rank": options.lora_rank})
+    adapter = field_values(options, options_of(LoRA), "lora_")
+    if options.lora or adapter:
+        settings["lora"] = {"use": "LoRA", **adapter}
     if options.trust_remote_code:
         settings["trust_remote_code"] = True
     return settings

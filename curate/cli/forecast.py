@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curate.cli.fields import add_field_options, field_values
+from curate.cli.fields import add_field_options, field_values, options_of
 from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.cli.steps import new_progress
 from curate.console.formatting import visible
@@ -20,7 +20,7 @@ from curate.difficulty.scores import Split
 from curate.errors import ExternalError, InputError
 from curate.mixture.forecast_words import lines
 from curate.mixture.judgment import judgment
-from curate.mixture.verdicts import Commands, foretell
+from curate.mixture.verdicts import Commands, forecast_budget
 from curate.pipeline import Pipeline
 from curate.proxy.budget import Budget, Cost, ForecastSettings, check_cost
 from curate.recipe import construct, dump_recipe, parse_recipe
@@ -31,7 +31,7 @@ from curate.storage.folders import RECORD
 from curate.storage.places import arrow_path, local_path
 from curate.storage.records import check_files, read_finished, record_text
 
-_FIELDS = ("steps", "batch_size", "model")
+_FIELDS = options_of(ForecastSettings)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", help="do not ask if it costs above 5 %% of the fine-tuning, or an unknown share"
     )
-    add_consent_arguments(parser.add_argument_group("what the recipe may do"))
+    add_consent_arguments(parser.add_argument_group("permissions of the recipe"))
     add_machine_arguments(parser)
 
 
@@ -65,7 +65,9 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         check_cost(cost, options.yes, "pass --yes")
     commands = _commands(directory, record, settings, budget.length)
     wrong = (record["diagnostics"].get("reducible") or {}).get("wrong_share")
-    prediction = foretell(budget.curves(judgment().clock), commands=commands, wrong_share=wrong, seed=pipeline.seed)
+    prediction = forecast_budget(
+        budget.curves(judgment().clock), commands=commands, wrong_share=wrong, seed=pipeline.seed
+    )
     record["forecast"] |= prediction.to_json()
     publish_file(directory / RECORD, record_text(record), replace=True)
     report = write_report(directory)

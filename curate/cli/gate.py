@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.cli.engine import add_engine_arguments
-from curate.cli.fields import add_field_options, add_reading_fields, field_values
+from curate.cli.fields import add_field_options, add_reading_fields, field_values, options_of
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -23,31 +23,37 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_WRITTEN = ("near_duplicate", "ngrams")  # options with a form of their own
+_FIELDS = options_of(Gate, without=_WRITTEN)
 _SHOWN = 3  # matches of each kind in the terminal
 _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate gate`, but for --json, which every command has."""
-    parser.add_argument("data", metavar="DATA", help="the rows to look at: a file, a folder, or a hub dataset id")
+    parser.add_argument("data", metavar="DATA", help="the rows to check: a file, a folder, or a hub dataset id")
     against = parser.add_argument_group(
         "what to compare DATA with (also with itself; the first near-duplicate is kept)"
     )
     against.add_argument("--against", metavar="DATA2", help=f"rows that DATA must not resemble: {_SET_HELP}")
     against.add_argument(
-        "--evaluation", action="append", default=[], metavar="DATA3", help="evaluation set (repeatable), given likewise"
+        "--evaluation",
+        action="append",
+        default=[],
+        metavar="DATA3",
+        help="evaluation set (repeatable), in the same form",
     )
     rules = parser.add_argument_group("rules")
+    near_duplicate, ngrams = (Gate.model_fields[name] for name in _WRITTEN)
     rules.add_argument(
         "--near-duplicate",
-        default="0.7",
+        default=str(near_duplicate.default),
         metavar="SHARE|off",
-        help=f"{Gate.model_fields['near_duplicate'].description} (0.7)",
+        help=f"{near_duplicate.description} ({near_duplicate.default})",
     )
-    add_field_options(rules, Gate, ("shingle",))
-    rules.add_argument("--ngrams", default="8,13", metavar="N,...", help=Gate.model_fields["ngrams"].description)
-    rules.add_argument("--no-template", action="store_true", help="allow texts that differ in numbers only")
-    add_field_options(rules, Gate, ("part",))
+    rules.add_argument("--ngrams", default=",".join(map(str, ngrams.default)), metavar="N,...", help=ngrams.description)
+    add_field_options(rules, Gate, _FIELDS)
+    rules.add_argument("--no-template", action="store_true", help="allow texts that differ only in numbers")
     results = parser.add_argument_group("results")
     results.add_argument("--out", type=local_path, metavar="FILE", help="Parquet file for the hits, one row each")
     results.add_argument("--clean", type=local_path, metavar="FILE", help="Parquet file for the rows without a hit")
@@ -116,7 +122,7 @@ def _index(options: argparse.Namespace) -> GateIndex:
         "near_duplicate": _number(options.near_duplicate),
         "ngrams": [size for size in options.ngrams.split(",") if size.strip()],
         "template": not options.no_template,
-        **field_values(options, ("shingle", "part")),
+        **field_values(options, _FIELDS),
     }
     if settings["near_duplicate"] is None and not sets:
         raise InputError("with --near-duplicate off there is nothing to look for; name a set with --evaluation DATA3")

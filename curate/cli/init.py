@@ -57,11 +57,11 @@ seed: 0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate init`."""
-    parser.add_argument("data", metavar="DATA", help="what `curate run` is to read: a file, folder, glob or hub id")
+    parser.add_argument("data", metavar="DATA", help="the data for `curate run`: a file, folder, glob or hub id")
     parser.add_argument(
         "--out", type=local_path, default=Path("recipe.yaml"), metavar="FILE", help="the recipe (recipe.yaml)"
     )
-    parser.add_argument("--proxy", default="scratch", metavar="MODEL", help="the proxy that it names (scratch)")
+    parser.add_argument("--proxy", default="scratch", metavar="MODEL", help="the proxy that the recipe names (scratch)")
     parser.add_argument("--fresh", action="store_true", help="replace FILE")
     add_reading_arguments(parser)
 

@@ -151,13 +151,13 @@ def _print_synthesis(result: dict[str, Any]) -> None:
 
 
 def print_checks(rates: list[CheckRate]) -> None:
-    """What each check turned away, and what it cost."""
+    """What each check rejected, and what it cost."""
     from rich.table import Table
 
     if not rates:
         return
     table = Table(title="checks of new problems", title_justify="left")
-    for name in ("check", "tried", "turned away", "rate", "requests", "tokens"):
+    for name in ("check", "tried", "rejected", "rate", "requests", "tokens"):
         table.add_column(name, justify="left" if name == "check" else "right")
     for rate in rates:
         numbers = (rate.tried, rate.turned_away, rate.requests, rate.generated)

@@ -1,4 +1,4 @@
-"""`curate list`: list the available recipes and components with a one-line description."""
+"""`curate list`: list the available recipes, components and file formats with a one-line description."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from curate.console.printing import show
+from curate.data.known_formats import FORMATS
 from curate.recipe import component_names, own_module, recipe_names
 
 _MODULES = {
@@ -18,7 +19,7 @@ _MODULES = {
     "generators": "curate.generators",
     "graders": "curate.graders",
 }
-KINDS = ("recipes", *_MODULES)
+KINDS = ("recipes", *_MODULES, "formats")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,8 @@ def listed(kind: str) -> dict[str, str]:
     """Name -> first sentence of its description, in alphabetical order."""
     if kind == "recipes":
         return {name: _sentence(_comment(name)) for name in recipe_names()}
+    if kind == "formats":
+        return {known.name: f"{', '.join(known.suffixes)}: {known.about}" for known in FORMATS}
     module = own_module(_MODULES[kind])
     return {name: _sentence(getattr(module, name).__doc__ or "") for name in component_names(_MODULES[kind])}
 

@@ -25,7 +25,7 @@ def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="VARIABLE",
-        help="environment variable whose key the servers that a recipe names may get",
+        help="environment variable with an API key that servers named by the recipe may receive",
     )
 
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     add_generator_arguments(parser)
     parser.add_argument(
-        "--out", type=result_place, metavar="DIR", help="as for run; shows whether the result is there already"
+        "--out", type=result_place, metavar="DIR", help="as for run; also shows whether the result already exists"
     )
 
 

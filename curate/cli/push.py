@@ -18,7 +18,7 @@ from curate.storage.records import check_files, read_finished
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate push`, but for --json, which every command has."""
     parser.add_argument("directory", type=local_path, metavar="DIR", help="folder that `curate run` wrote")
-    parser.add_argument("repository", metavar="ORG/NAME", help="dataset repository; made where there is none")
+    parser.add_argument("repository", metavar="ORG/NAME", help="dataset repository; created if it does not exist")
     parser.add_argument("--public", action="store_true", help="make a new repository public (private)")
     parser.add_argument("--fresh", action="store_true", help="replace another result there")
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """`curate push`: upload all files of the result in one commit."""
     if not is_repository(options.repository):
-        raise InputError(f"{options.repository} is no name of a repository; write ORG/NAME")
+        raise InputError(f"{options.repository} is not a name of a repository; write ORG/NAME")
     folder = options.directory
     record = read_finished(folder)
     check_files(folder, record, "rerun the command that wrote it with --fresh")

@@ -27,16 +27,14 @@ _END, _INTERRUPT = ("", "q", "\x04"), "\x03"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate review`."""
     parser.add_argument("directory", type=local_path, metavar="DIR", help="folder of a finished run with new problems")
-    parser.add_argument("--again", action="store_true", help="show those too that have a verdict already")
+    parser.add_argument("--again", action="store_true", help="also show problems that already have a verdict")
     parser.add_argument(
         "--out",
         type=local_path,
         metavar="FILE",
-        help="Parquet file for the rows with a column of verdicts, edited texts in place",
+        help="Parquet file for the rows, with a column of verdicts and the edited texts",
     )
-    parser.add_argument(
-        "--only-accepted", action="store_true", help="with --out: of the new problems only those that were accepted"
-    )
+    parser.add_argument("--only-accepted", action="store_true", help="with --out: only accepted new problems")
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
@@ -99,7 +97,7 @@ def go_through(
 
 
 def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
-    """Record the verdict that a key stands for; returns whether to go on to the next problem."""
+    """Record the verdict that a key stands for; returns whether to continue with the next problem."""
     if key == "a":
         journal.add(problem, "accepted")
     elif key == "r":

@@ -31,7 +31,7 @@ from curate.proxy.proxy import AUTO, length_in_steps
 from curate.storage.destination import Destination, result_place
 from curate.storage.places import local_path
 from curate.storage.remote import is_url
-from curate.training.trackers import tracker_names
+from curate.training.trackers import TRACKERS, tracker_names
 
 # Optimizer steps of the proxy in a preview, and rows that new problems are made from.
 _PREVIEW_STEPS = {"scratch": 60, "pretrained": 10}
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="first run N rows, drawn at random, through a short version of everything, into DIR-preview (try 200)",
     )
     parser.add_argument(
-        "--log", metavar="NAME,...", help="metrics of the proxy also to tensorboard, wandb, mlflow, into DIR-log"
+        "--log", metavar="NAME,...", help=f"metrics of the proxy also to {', '.join(TRACKERS)}, into DIR-log"
     )
 
 
@@ -67,12 +67,12 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, requir
         help="columns of the result: those of the input (input), or in their place those that trainers take: "
         "messages, prompt_completion, alpaca, sharegpt",
     )
-    parser.add_argument("more", nargs="*", metavar="NEW", help="with --reuse: data that came later")
+    parser.add_argument("more", nargs="*", metavar="NEW", help="with --reuse: data added since")
     parser.add_argument(
         "--reuse",
         type=local_path,
         metavar="DIR",
-        help="a finished run: its recipe, checkpoints and scores; only rows that it did not score are measured",
+        help="a finished run whose recipe, checkpoints and scores are reused; only rows without a score are measured",
     )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
 

@@ -8,9 +8,18 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from curate.cli.engine import add_engine_arguments
-from curate.cli.fields import add_field_options, add_reading_arguments, field_values, offered, reading
+from curate.cli.fields import (
+    add_field_options,
+    add_reading_arguments,
+    field_values,
+    is_range,
+    offered,
+    options_of,
+    reading,
+)
 from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
+from curate.data.known_formats import NAMES
 from curate.data.named_rows import named_rows
 from curate.data.readers import Loaded, read
 from curate.dataset_reference import named_dataset
@@ -26,15 +35,6 @@ from curate.storage.destination import result_place
 from curate.storage.places import local_path
 from curate.verify.sandbox import weak_sandbox
 
-# Fields of the proxy.
-_SCORING = ("score_sample", "score_budget")
-# Option -> the parameter of `augmenters.Synthesize` it sets.
-_PARAMETERS = (
-    *("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs"),
-    *("strategy", "context", "parents", "checks", "second_route", "least_yield"),
-)
-_RANGES = ("band", "parents")
-
 
 def add_data_arguments(
     parser: argparse.ArgumentParser,
@@ -45,7 +45,7 @@ def add_data_arguments(
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="Parquet, JSONL, CSV or Arrow file or a folder of them, also by URL, or a Hugging Face dataset id",
+        help=f"{NAMES} file, or a folder of them, also by URL, or a Hugging Face dataset id",
     )
     recipe = parser.add_argument_group("what to do")
     recipe.add_argument(
@@ -70,8 +70,8 @@ def add_data_arguments(
         metavar="DATA",
         help=evaluation,
     )
-    add_field_options(recipe, Pipeline, ("seed", "stability"))
-    add_field_options(recipe, Proxy, _SCORING, {"score_budget": "TOKENS"})
+    add_field_options(recipe, Pipeline, options_of(Pipeline))
+    add_field_options(recipe, Proxy, options_of(Proxy), {"score_budget": "TOKENS"})
     add_consent_arguments(recipe)
     add_reading_arguments(parser)
     for name, text in (("include", "keep only the rows"), ("exclude", "leave out the rows")):
@@ -87,11 +87,9 @@ def pipeline_from(options: argparse.Namespace) -> Pipeline:
     settings = list(options.set)
     if options.proxy is not None:
         settings.insert(0, f"proxy.model={json.dumps(options.proxy)}")
-    if options.seed is not None:
-        settings.append(f"seed={options.seed}")
-    if options.stability is not None:
-        settings.append(f"stability={options.stability}")
-    settings += [f"proxy.{name}={value}" for name, value in field_values(options, _SCORING).items()]
+    for component, path in ((Pipeline, ""), (Proxy, "proxy.")):
+        values = field_values(options, options_of(component))
+        settings += [_setting(path + name, value) for name, value in values.items()]
     if options.trust_remote_code:
         settings.append("proxy.trust_remote_code=true")
     if options.evaluation:
@@ -148,23 +146,18 @@ def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = T
     group = parser.add_argument_group("new problems (recipes with Synthesize)")
     group.add_argument("--generator", metavar="MODEL", help="model that writes and solves: hub id or folder")
     group.add_argument(
-        "--url", action="append", metavar="URL", help="OpenAI-compatible server that has it; repeat to spread the load"
+        "--url",
+        action="append",
+        metavar="URL",
+        help="OpenAI-compatible server with that model; repeat to spread the load",
     )
-    group.add_argument(
-        "--urls-from", metavar="FILE", help="file of such servers, one a line, that is read again while it runs"
-    )
+    group.add_argument("--urls-from", metavar="FILE", help="file with such URLs, one per line; reread during the run")
     group.add_argument(
         "--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH), without --url"
     )
-    metavars = {
-        "rows": "N",
-        "band": "LOW-HIGH",
-        "parents": "LOW-HIGH",
-        "budget": "TOKENS",
-        "checks": "NAME,..",
-        "strategy": "NAME",
-    }
-    add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
+    synthesize = own_module("augmenters").Synthesize
+    metavars = {"budget": "TOKENS", "checks": "NAME,..", "strategy": "NAME"}
+    add_field_options(group, synthesize, options_of(synthesize), metavars)
     if grader:
         group.add_argument(
             "--grader",
@@ -181,7 +174,7 @@ def add_sandbox_argument(parser: argparse.ArgumentParser, group: argparse._Argum
     group.add_argument(
         "--weak-sandbox",
         action="store_true",
-        help="with --run-programs: also where the kernel cannot keep your files from programs",
+        help="with --run-programs: also where the kernel cannot protect your files",
     )
     parser.set_defaults(sandbox=sandbox)
 
@@ -197,7 +190,9 @@ def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:
     """`path=value` settings for the recipe's Synthesize. Raises InputError if options need one and it has none."""
-    fields = {name: getattr(options, name, None) for name in ("generator", "url", "urls_from", "vllm", *_PARAMETERS)}
+    component = own_module("augmenters").Synthesize
+    parameters = options_of(component)
+    fields = {name: getattr(options, name, None) for name in ("generator", "url", "urls_from", "vllm", *parameters)}
     fields["grader"] = getattr(options, "task_grader", None)
     fields = {name: value for name, value in fields.items() if value is not None}
     place = synthesize_place(recipe)
@@ -208,7 +203,8 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
             option = "--" + next(iter(fields)).replace("_", "-")
             raise InputError(f"{option} is for recipes with Synthesize, such as --recipe synthesize; this one has none")
         return []
-    fields |= {name: _range(name, str(fields[name])) for name in _RANGES if name in fields}
+    ranges = [name for name in parameters if name in fields and is_range(component.model_fields[name])]
+    fields |= {name: _range(name, str(fields[name])) for name in ranges}
     if "checks" in fields:
         fields["checks"] = _checks(str(fields["checks"]))
     path = f"augmenters.{place}"
@@ -216,7 +212,7 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
     if "grader" in fields:
         text = str(fields["grader"])
         settings.append(f"{path}.grader={text}" if text.lstrip().startswith("{") else _setting(f"{path}.grader", text))
-    return settings + [_setting(f"{path}.{name}", fields[name]) for name in _PARAMETERS if name in fields]
+    return settings + [_setting(f"{path}.{name}", fields[name]) for name in parameters if name in fields]
 
 
 def summary(record: dict[str, Any]) -> list[str]:

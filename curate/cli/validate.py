@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.cli.compare import print_comparison
 from curate.cli.evaluate import add_grader_argument, given_grader, named_sets
-from curate.cli.fields import add_field_options, field_values, offered
+from curate.cli.fields import add_field_options, field_values, offered, options_of
 from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
 from curate.cli.options import permissions
 from curate.cli.steps import (
@@ -28,8 +28,8 @@ from curate.evaluation.config import Evaluation, parse_set
 from curate.finetuning.config import Finetuning, finetuning_from
 from curate.recipe import apply_settings, construct, grader_from, load_recipe, recipe_names, reweighter_from
 from curate.storage.places import local_path
-from curate.training.trackers import tracker_names
-from curate.validation.config import Addition, Validation
+from curate.training.trackers import TRACKERS, tracker_names
+from curate.validation.config import ARMS, BUDGETS, FRONT, NAMED_ONLY, Addition, Validation
 from curate.validation.estimate import estimate_runs
 from curate.validation.validate import prepare_experiment, validate
 
@@ -37,6 +37,7 @@ _EVALUATION_HELP = (
     "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
     "columns: {final_answer: COLUMN}, name: NAME, grader: NAME} (a tenth of DATA is held out)"
 )
+_HELD_OUT = ("held_out", "drop_contaminated")
 _DEFAULT_RECIPE = "quick"
 _WITH_GENERATOR = "duplicate-and-synthesize"
 
@@ -54,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     design.add_argument(
         "--arms",
         metavar="NAME,...",
-        help="original, hard, random, random-matched, easy, final-loss, sam, synthesis, "
-        "duplicates-synthesis, and those of --reweighter (all that the recipe allows); if named: front, front+NAME "
-        "of a reweighter, reducible, source-balanced, f-sam",
+        help=f"{', '.join(name for name in ARMS if name not in NAMED_ONLY)}, and those of --reweighter (all that the "
+        f"recipe allows); if named: {', '.join(NAMED_ONLY)}, and {FRONT}+NAME of a reweighter",
     )
     design.add_argument(
         "--reweighter",
@@ -71,18 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DATA|RECIPE",
-        help="an arm of your own: a recipe or a dataset, named as for --evaluation",
+        help="a custom arm: a recipe or a dataset, named as for --evaluation",
     )
     design.add_argument(
         "--seeds", default="3", metavar="S|N,N,...", help="how many seeds of fine-tuning, or which (3, that is 0,1,2)"
     )
-    add_field_options(design, Validation, ("epochs",), {"epochs": "N"})
     design.add_argument(
-        "--budgets", default="steps,epochs", metavar="NAME,...", help="equal steps, equal epochs (both)"
+        "--budgets",
+        default=",".join(BUDGETS),
+        metavar="NAME,...",
+        help=f"the arms have equal {' or equal '.join(BUDGETS)} (both)",
     )
-    add_field_options(design, Validation, ("rho", "pilot", "stop_if"), {"rho": "RADIUS"})
+    add_field_options(design, Validation, options_of(Validation, without=_HELD_OUT), {"epochs": "N", "rho": "RADIUS"})
     evaluation_options = parser.add_argument_group("how models are evaluated")
-    add_field_options(evaluation_options, Validation, ("held_out", "drop_contaminated"), {"held_out": "SHARE"})
+    add_field_options(evaluation_options, Validation, _HELD_OUT, {"held_out": "SHARE"})
     add_grader_argument(evaluation_options)
     evaluation_options.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
     add_field_options(evaluation_options, Evaluation, ("max_tokens",))
@@ -92,8 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("this command")
     work.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for arms, runs and report")
     work.add_argument("--fresh", action="store_true", help="remove another validation that DIR holds")
-    work.add_argument("--drop-weights", action="store_true", help="remove the weights of each run when it is evaluated")
-    work.add_argument("--log", metavar="NAME,...", help="metrics of every run also to tensorboard, wandb, mlflow")
+    work.add_argument("--drop-weights", action="store_true", help="remove the weights of each run once it is evaluated")
+    work.add_argument("--log", metavar="NAME,...", help=f"metrics of every run also to {', '.join(TRACKERS)}")
     work.add_argument("--plan", action="store_true", help="show arms, runs, steps, tokens and time; train nothing")
     work.add_argument(
         "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command resumes"
@@ -120,7 +122,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, log=log, **surroundings)
     if "stopped" in result:
         if not options.json:
-            show(f"stopped after the pilot run, {result['stopped']}; rerun without --stop-if to go on")
+            show(f"stopped after the pilot run, {result['stopped']}; rerun without --stop-if to continue")
         return {"directory": str(options.out), **result}
     if not options.json:
         _print(result, options.out)
@@ -150,7 +152,7 @@ def _settings(options: argparse.Namespace) -> Validation:
         "budgets": _names(options.budgets),
         "keep_weights": not options.drop_weights,
     }
-    fields |= field_values(options, ("epochs", "rho", "pilot", "stop_if", "held_out", "drop_contaminated"))
+    fields |= field_values(options, options_of(Validation))
     validation: Validation = construct(Validation, fields, "validate")
     return validation
 

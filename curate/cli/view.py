@@ -18,9 +18,9 @@ from curate.storage.temporary import temporary_folder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate view`."""
-    parser.add_argument("directory", type=local_path, metavar="DIR", help="what `curate run --out` wrote")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="of the page (any that is free)")
-    parser.add_argument("--no-open", action="store_true", help="print the address and open no browser")
+    parser.add_argument("directory", type=local_path, metavar="DIR", help="folder that `curate run` wrote")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port of the page (any free one)")
+    parser.add_argument("--no-open", action="store_true", help="print the address without opening a browser")
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:

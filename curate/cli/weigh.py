@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import Any
 
 from curate.cli.fields import add_reading_arguments, reading
@@ -11,7 +12,7 @@ from curate.console.printing import say, show
 from curate.console.progress import Progress
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
-from curate.weighted_dataset import check_place, weigh
+from curate.weighted_dataset import add_weights, check_place
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,27 +28,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders of `curate finetune --reweighter ...`, or their weights.parquet; of several the mean",
     )
     parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
-    parser.add_argument(
-        "--normalize", "--normalise", action="store_true", help="divide by the mean over the rows, which is then 1"
-    )
+    parser.add_argument("--normalize", action="store_true", help="divide by the mean over the rows, which is then 1")
+    parser.add_argument("--normalise", action="store_true", help=argparse.SUPPRESS)  # spelling of an earlier release
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
     add_reading_arguments(parser)
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """Join the weights to the rows and write them; returns the object that --json prints."""
+    if options.normalise:
+        warnings.warn("--normalise is called --normalize now; rename it", stacklevel=2)
     progress = Progress()
     check_place(options.data, options.out)
     with progress.stage("read"):
-        weighed = weigh(options.data, options.weights, normalize=options.normalize, **reading(options))
-    for note in weighed.loaded.notes:
+        weighted = add_weights(
+            options.data, options.weights, normalize=options.normalize or options.normalise, **reading(options)
+        )
+    for note in weighted.loaded.notes:
         progress.note(visible(f"  {note}"))
-    done = check_directory(options.out, weighed.inputs, fresh=options.fresh)
+    done = check_directory(options.out, weighted.inputs, fresh=options.fresh)
     if done:
         progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh rewrites it)")
     else:
-        weighed.write(options.out)
-    record = weighed.record()
+        weighted.write(options.out)
+    record = weighted.record()
     result = {
         "directory": str(options.out),
         "data": str(options.out / "data"),

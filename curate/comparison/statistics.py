@@ -85,7 +85,7 @@ def paired_interval(
     weights: (n,) weight of each example within its set, or a list (nats per token: its tokens); None = equal.
     shares: weight of each set; None = in proportion to its examples. Sets are taken as given, their examples as drawn.
     discrete: right or wrong. As if one example more were won and one lost in every seed, so that few examples that all
-        agree are no certainty, and an arm that changes few of many answers keeps an honest interval.
+        agree are not certainty, and an arm that changes few of many answers keeps an honest interval.
     With one seed the interval is over examples only: how much seeds differ is then unknown, and the truth less certain.
 
     InputError: shapes that do not fit, fewer than two examples in a set, values that are not finite, weights that are

@@ -82,7 +82,7 @@ def _title(row: dict[str, Any], family: int) -> str:
     arm, baseline = one_line(row["arm"], 40), one_line(row["baseline"], 40)
     if row["verdict"] == "one seed":
         claim = f"{signed(row['metric'], row['difference'])} {UNITS[row['metric']]}"
-        return f"One seed is no verdict: {arm} against {baseline}, {claim}"
+        return f"One seed is not a verdict: {arm} against {baseline}, {claim}"
     if row["verdict"] == "no evidence":
         return f"No evidence that {arm} differs from {baseline}"
     claim = f"{arm} {_verb(row)} {baseline} by {_amount(row['metric'], row['difference'])}"

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
 from curate.data.encodings import zipped
+from curate.data.known_formats import NAMES
 from curate.data.repositories import CARD
 from curate.data.wording import first_line
 from curate.errors import ExternalError, InputError
@@ -85,7 +86,7 @@ def _members(path: Path, archive: ZipFile, is_data: Callable[[Path], object]) ->
     if all(name.name == CARD for name in members):
         names = sorted({Path(member.filename).suffix or member.filename for member in listed if not member.is_dir()})
         what = f"only {', '.join(names[:5])}" if names else "nothing"
-        raise InputError(f"{path} holds no data files, {what}; pack Parquet, JSON, CSV, Arrow or text files")
+        raise InputError(f"{path} holds no data files, {what}; pack {NAMES} files")
     return members
 
 

@@ -18,6 +18,8 @@ def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
 
     Raises InputError with the column whose types cannot be joined.
     """
+    if len(tables) == 1:
+        return tables[0]
     types: dict[str, pa.DataType] = {}
     for table, path in zip(tables, paths, strict=True):
         for field in table.schema:

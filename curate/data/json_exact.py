@@ -27,7 +27,7 @@ class _Rows:
 
 
 def exact(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """Like `curate.data.json_files.read_json`, in Python: slower, and correct for every text."""
+    """Like `curate.data.formats.json_files.read_json`, in Python: slower, and correct for every text."""
     parts = [_rows(path, data.to_pybytes().decode()) for path, data in files]
     records = [record for part in parts for record in part.records]
     names = list(dict.fromkeys(name for record in records for name in record))

@@ -205,7 +205,7 @@ UNANSWERED = "has no assistant turn"  # a fault of a conversation
 
 
 def survey(column: pa.ChunkedArray, keys: MessageKeys, answered: bool) -> Survey:
-    """Check every conversation of a column; null is no fault here. answered: whether an assistant turn is required."""
+    """Check every conversation of a column; null is valid here. answered: whether an assistant turn is required."""
     result = Survey()
     start = 0
     for chunk in column.chunks:

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from curate.data.encodings import zipped
+from curate.data.wording import first_line
 from curate.errors import InputError
 
 LFS = b"version https://git-lfs"
@@ -48,6 +49,22 @@ def check_is_data(path: Path, head: bytes | None = None, *, text: bool = False) 
             f"{path} is a web page, not the file itself; fetch the raw file (on the hub, its address has /resolve/ in "
             "place of /blob/)"
         )
+
+
+def check_allowed(path: Path, error: Exception) -> None:
+    """Raise InputError for a PermissionError: pyarrow's own errors are OSErrors too, but mean a damaged file."""
+    if isinstance(error, PermissionError):
+        raise InputError(f"{path} cannot be read: permission denied; change its mode") from error
+
+
+def unreadable(path: Path, format_name: str, error: Exception) -> InputError:
+    """The error for a file that a library could not read as its format, with the likely cause."""
+    try:
+        check_allowed(path, error)
+        check_is_data(path)
+    except InputError as known:
+        return known
+    return InputError(f"{path} is not a readable {format_name} file ({first_line(error)}); fetch or write it again")
 
 
 def other_remedy(path: Path) -> str | None:

@@ -180,7 +180,7 @@ def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
                 f"{tried}: {offline[0]} is set and it is not in the local cache; unset {offline[0]}, or give a file"
             ) from error
         raise ExternalError(
-            f"the Hugging Face hub did not answer for {what} ({_line(error)}), and {name} is no local path; run the "
+            f"the Hugging Face hub did not answer for {what} ({_line(error)}), and {name} is not a local path; run the "
             "same command again when it does, or give a file"
         ) from error
     except (ValueError, RuntimeError) as error:

@@ -27,6 +27,7 @@ from curate.data.columns import (
     spoken_roles,
 )
 from curate.data.examples import Examples, example_ids
+from curate.data.formats import JSON
 from curate.data.invalid_rows import without_bad_rows
 from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, with_json_opened
@@ -352,7 +353,7 @@ def _served(table: pa.Table, roles: Mapping[str, str], shape: str | None, source
     except InputError as error:
         path = Path(source.description)
         why = None if explicit else unserved(table.schema)
-        if why is None and source.kind == "file" and path.is_file() and format_of(path) == "json":
+        if why is None and source.kind == "file" and path.is_file() and format_of(path) == JSON:
             why = wrapped(table, path)
         if why is None:
             raise

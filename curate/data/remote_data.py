@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curate.data.repositories import CARD, FormatOf, local_card, split_files
+from curate.data.repositories import CARD, FormatOf, format_names, local_card, split_files
 from curate.data.wording import listed
 from curate.errors import InputError
 from curate.storage.downloads import fetched, fetched_folder, listing
@@ -71,7 +71,7 @@ def copies(
 def _check_single(place: Remote, config: str | None, split: str | None) -> None:
     for name, value in (("config", config), ("split", split)):
         if value is not None:
-            raise InputError(f"{name}={value} is for folders and hub datasets; leave it out: {place} is no folder")
+            raise InputError(f"{name}={value} is for folders and hub datasets; leave it out: {place} is not a folder")
 
 
 def _matching(place: Remote, format_of: FormatOf, suffixes: Sequence[str]) -> Copies:
@@ -79,7 +79,7 @@ def _matching(place: Remote, format_of: FormatOf, suffixes: Sequence[str]) -> Co
     places = [source for source in place.matching() if format_of(Path(source.name))]
     if not places:
         raise InputError(f"{place} matches no data file; check the pattern (data files end in {', '.join(suffixes)})")
-    formats = sorted({format_of(Path(source.name)) for source in places})
+    formats = format_names([Path(source.name) for source in places], format_of)
     if len(formats) > 1:
         raise InputError(f"{place} matches {' and '.join(formats)} files; give a pattern for files of one format")
     files = {fetched(source, listing(source)[0]): str(source) for source in places}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.data.file_format import Format
 from curate.data.wording import listed, nearest
 from curate.errors import InputError
 from curate.storage.temporary import temporary_folder
@@ -19,8 +20,13 @@ MOST_ENTRIES = 100_000
 # Files in a data folder that describe the data.
 DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
 
-# Maps a path to the format of its file by name; "" if it cannot be read.
-FormatOf = Callable[[Path], str]
+# Maps a path to the format of its file by name; None if it cannot be read.
+FormatOf = Callable[[Path], Format | None]
+
+
+def format_names(paths: Iterable[Path], format_of: FormatOf) -> list[str]:
+    """Sorted names of the formats of data files."""
+    return sorted({known.name for path in paths if (known := format_of(path)) is not None})
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def split_files(
         raise InputError(f"folder {folder} holds no data files{archive}; they end in {', '.join(suffixes)}")
     chosen = choose_split(list(splits), split, f"folder {folder}")
     files = splits[chosen]
-    formats = sorted({format_of(path) for path in files})
+    formats = format_names(files, format_of)
     if len(formats) > 1:
         raise InputError(
             f"folder {folder} mixes {' and '.join(formats)} files; name one file, or a folder of one format"

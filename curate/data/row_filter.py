@@ -67,7 +67,7 @@ def warn_of_splits(table: pa.Table, where: str | None) -> None:
         return
     try:
         column = _as_text(table["split"], where).drop_null()
-    except InputError:  # lists, bytes and other things that are no names of splits
+    except InputError:  # lists, bytes and other things that are not names of splits
         return
     counted = pc.value_counts(column)
     counts = dict(zip(decoded(counted.field("values")), counted.field("counts").to_pylist(), strict=True))

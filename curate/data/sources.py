@@ -6,9 +6,8 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,35 +15,24 @@ import pyarrow as pa
 
 from curate.data.archives import opened_like_a_folder
 from curate.data.column_types import check_buffers, conformed
-from curate.data.csv_files import read_csv
 from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_encoding
+from curate.data.file_format import Format, Notes
 from curate.data.joining import joined
-from curate.data.json_files import read_json
-from curate.data.no_data import LFS, check_is_data, other_remedy
+from curate.data.known_formats import DELIMITED, ENCODED, FORMATS, SUFFIXES
+from curate.data.no_data import LFS, check_allowed, check_is_data, other_remedy
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
 from curate.data.remote_data import copies
-from curate.data.repositories import hub_card, local_card, split_files
+from curate.data.repositories import format_names, hub_card, local_card, split_files
 from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
-from curate.data.text_files import read_text
-from curate.data.wording import first_line, listed, nearest_path
+from curate.data.wording import alternatives, first_line, listed, nearest_path
 from curate.errors import InputError
 from curate.storage.mapped import mapped, release
-from curate.storage.places import arrow_path, expanded
+from curate.storage.places import expanded
 from curate.storage.remote import is_url, remote
-from curate.storage.spilling import spilled
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FORMATS = {
-    "parquet": (".parquet", ".pq"),
-    "json": (".jsonl", ".ndjson", ".json"),
-    "csv": (".csv", ".tsv"),
-    "arrow": (".arrow", ".feather", ".ipc"),
-    "text": (".txt",),
-}
 _ARCHIVE = ".zip"
-_PIECE, _PIECE_ROWS = 64 << 20, 65_536  # bytes and rows of a Parquet file to read at a time
-SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 
 @dataclass(frozen=True)
@@ -72,12 +60,14 @@ class TextOptions:
         """The delimiter as one character."""
         return "\t" if self.delimiter == "\\t" else self.delimiter
 
-    def check_of_use(self, kind: str) -> None:
-        """Raise InputError for an option that does not apply to this kind of data."""
-        if self.encoding is not None and kind not in ("json", "csv", "text"):
-            raise InputError(f"--encoding {self.encoding} is for JSON, CSV and text files; leave it out")
-        if self.delimiter is not None and kind != "csv":
-            raise InputError(f"--delimiter {self.delimiter} is for CSV files; leave it out")
+    def check_of_use(self, known: Format | None) -> None:
+        """Raise InputError for an option that does not apply to a format; None = data that is not in files."""
+        if self.encoding is not None and (known is None or known.parse is None):
+            fitting = alternatives(ENCODED, "and")
+            raise InputError(f"--encoding {self.encoding} is for {fitting} files; leave it out")
+        if self.delimiter is not None and (known is None or not known.has_delimiter):
+            fitting = alternatives(DELIMITED, "and")
+            raise InputError(f"--delimiter {self.delimiter} is for {fitting} files; leave it out")
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
     """Dispatch on the type of `data`; column types are those of the source."""
     if isinstance(data, str | Path):
         return _open_name(data, roles, split, config, text)
-    text.check_of_use("data in memory")
+    text.check_of_use(None)
     if config is not None:
         raise InputError(f"config={config} is for folders and hub datasets; leave it out")
     # An object of these libraries exists only if they are imported; others should not wait for the import.
@@ -204,9 +194,11 @@ def _open_name(
         return _open_glob(path, roles, split, config, text)
     if not path.exists():
         if os.path.islink(path):
-            raise InputError(f"{name} is a link to {os.readlink(path)}, which does not exist{nearest_path(path)}")
+            raise InputError(
+                f"{name} is a link to {os.readlink(path)}, which does not exist{nearest_path(path, format_of)}"
+            )
         if isinstance(data, Path) or _looks_like_path(name):
-            raise InputError(f"{name} does not exist{nearest_path(path)}")
+            raise InputError(f"{name} does not exist{nearest_path(path, format_of)}")
         table, description, split, note = from_hub(name, split, config)
         return Opened(table, description, "hub", split=split, note=note, card=hub_card(name))
     if not (path.is_file() or path.is_dir()):  # reading a pipe blocks until a writer opens it
@@ -283,9 +275,9 @@ def _open_glob(
     )
     files = [path for path in matching if format_of(path)]
     if not files:
-        matched = f"only files that are no data, such as {matching[0]}" if matching else "no file"
+        matched = f"only files that are not data, such as {matching[0]}" if matching else "no file"
         raise InputError(f"{pattern} matches {matched}; check the pattern (data files end in {', '.join(SUFFIXES)})")
-    formats = sorted({format_of(path) for path in files})
+    formats = format_names(files, format_of)
     if len(formats) > 1:
         raise InputError(f"{pattern} matches {' and '.join(formats)} files; give a pattern for files of one format")
     table, notes = read_files(files, list(roles.values()), text)
@@ -312,14 +304,15 @@ def suffix_of(path: Path) -> str:
     return name.suffix.lower()
 
 
-def format_of(path: Path) -> str:
-    """The format of a file by its name; "" if it cannot be read."""
-    return next((name for name, suffixes in _FORMATS.items() if suffix_of(path) in suffixes), "")
+def format_of(path: Path) -> Format | None:
+    """The format of a file by its name; None if it cannot be read."""
+    suffix = suffix_of(path)
+    return next((known for known in FORMATS if suffix in known.suffixes), None)
 
 
 def read_files(
     paths: Sequence[Path], text_columns: Sequence[str], options: TextOptions | None = None
-) -> tuple[pa.Table, list[tuple[str, str]]]:
+) -> tuple[pa.Table, Notes]:
     """All rows of files of one format, in order, and (column, note) pairs; the column "" stands for the file.
 
     text_columns: further text columns of CSV files.
@@ -328,25 +321,17 @@ def read_files(
     """
     options = options or TextOptions()
     for path in paths:
-        if not format_of(path):
+        if format_of(path) is None:
             raise InputError(_unknown(path))
-    kind = format_of(paths[0])
-    options.check_of_use(kind)
-    match kind:
-        case "json":
-            return read_json([(path, _file_text(path, options.encoding)) for path in paths])
-        case "csv":
-            # A generator, so that one file's text is in memory at a time.
-            sources = (
-                (path, _file_text(path, options.encoding), "\t" if suffix_of(path) == ".tsv" else ",") for path in paths
-            )
-            return read_csv(sources, text_columns, options.separator)
-        case "text":
-            return read_text((path, _file_text(path, options.encoding)) for path in paths)
-        case "parquet":
-            tables = _of_files(paths, _parquet)
-        case _:
-            tables = [_arrow(path) for path in paths]
+    known = format_of(paths[0])
+    assert known is not None
+    options.check_of_use(known)
+    if known.parse is not None:
+        # A generator, so that a format may have one file's text in memory at a time.
+        texts = ((path, _file_text(path, options.encoding, known)) for path in paths)
+        return known.parse(texts, text_columns, options.separator)
+    assert known.tables is not None
+    tables = known.tables(paths)
     return (tables[0] if len(tables) == 1 else joined(tables, paths)), []
 
 
@@ -366,11 +351,10 @@ def of_other_columns(paths: Sequence[Path]) -> str:
 
 def _columns_of(path: Path) -> list[str]:
     """Column names of a file; empty if they cannot be read, or not quickly."""
-    import pyarrow.parquet as pq
-
+    known = format_of(path)
     try:
-        if format_of(path) == "parquet":
-            return list(pq.read_schema(arrow_path(path)).names)
+        if known is not None and known.column_names is not None:
+            return known.column_names(path)
         return list(read_files([path], [])[0].column_names) if path.stat().st_size < _LOOKED_INTO else []
     except (InputError, OSError, pa.ArrowException):
         return []
@@ -382,87 +366,17 @@ def _unknown(path: Path) -> str:
     return f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}"
 
 
-def _of_files(paths: Sequence[Path], pieces: Callable[[Path], Iterator[pa.Table]]) -> list[pa.Table]:
-    """One table per file, concatenated from its pieces, which are spilled to disk if they are large."""
-    counts: list[int] = []
-
-    def every() -> Iterator[pa.Table]:
-        for path in paths:
-            counts.append(0)
-            for piece in pieces(path):
-                counts[-1] += 1
-                yield piece
-
-    tables = iter(spilled(every()))
-    return [pa.concat_tables(islice(tables, count)) for count in counts]
-
-
-def _parquet(path: Path) -> Iterator[pa.Table]:
-    """The rows of a Parquet file, at once if it is small, else in batches."""
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(arrow_path(path)) as file:
-            groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
-            size = sum(group.total_byte_size for group in groups)
-            if size <= _PIECE:
-                yield _whole_parquet(file)
-                return
-            rows = max(1, min(_PIECE_ROWS, _PIECE * file.metadata.num_rows // size))
-            try:
-                for batch in file.iter_batches(rows):
-                    yield pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-            except pa.ArrowNotImplementedError:  # as `_whole_parquet`; raised before the first batch
-                yield from (file.read_row_group(k) for k in range(file.num_row_groups))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        _raise_denied(path, error)
-        check_is_data(path)
-        raise InputError(
-            f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
-        ) from error
-
-
-def _whole_parquet(file: Any) -> pa.Table:
-    try:
-        return file.read()
-    except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
-        return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
-
-
-def _arrow(path: Path) -> pa.Table:
-    """Read an Arrow file in the file or stream format, memory-mapped."""
-    try:
-        with path.open("rb") as file:
-            content = mapped(file)
-        try:
-            return pa.ipc.open_file(content).read_all()
-        except pa.ArrowInvalid:
-            return pa.ipc.open_stream(content).read_all()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        _raise_denied(path, error)
-        check_is_data(path)
-        raise InputError(
-            f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"
-        ) from error
-
-
-def _raise_denied(path: Path, error: Exception) -> None:
-    """Raise InputError for a PermissionError: pyarrow's own errors are OSErrors too, but mean a damaged file."""
-    if isinstance(error, PermissionError):
-        raise InputError(f"{path} cannot be read: permission denied; change its mode") from error
-
-
-def _file_text(path: Path, encoding: str | None) -> pa.Buffer:
+def _file_text(path: Path, encoding: str | None, known: Format) -> pa.Buffer:
     """Content of a text file as UTF-8, decompressed and without a byte order mark."""
     try:
         with path.open("rb") as file:
             data = mapped(file)
     except (pa.ArrowException, OSError) as error:
-        _raise_denied(path, error)
+        check_allowed(path, error)
         raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error
     head = data.slice(0, min(HEAD, data.size)).to_pybytes()
     if head.lstrip()[:1] in (b"<", LFS[:1]):
-        check_is_data(path, head, text=format_of(path) == "text")
+        check_is_data(path, head, text=known.is_prose)
     if encoding or path.suffix.lower() in COMPRESSED or head.startswith(BEGINNINGS) or b"\0" in head:
         return decoded(path, data, encoding)
     offsets = pa.array([0, data.size], pa.int64()).buffers()[1]

@@ -29,7 +29,7 @@ _REMARKS = {
     "unlearned": "have turns of the assistant that are not to be learned, which this form cannot mark: trainers may "
     "learn them; --write-as messages keeps the mark, and prompt_completion the last answer alone",
     "earlier": "have several answers that are learned, and this form the last one alone; --write-as messages keeps all",
-    "order": "are no exchange of question (or result) and answer (or call) in turn: LLaMA-Factory leaves them out; "
+    "order": "are not an exchange of question (or result) and answer (or call) in turn: LLaMA-Factory leaves them out; "
     "--write-as messages keeps them as they are",
 }
 
@@ -219,7 +219,7 @@ def _alpaca(prompt_turns: Conversation, answer: Conversation, rejected_turns: Co
     system, turns = _without_system(prompt_turns)
     roles = [turn["role"] for turn in turns]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-        raise _Unfit("is no exchange of user and assistant in turn, which alpaca is")
+        raise _Unfit("is not an exchange of user and assistant in turn, which alpaca is")
     if any("tool_calls" in turn for turn in [*turns, *answer]):
         raise _Unfit("has tool calls, which alpaca has not")
     contents = [_with_reasoning(turn) for turn in turns]

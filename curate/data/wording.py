@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-_DATA = re.compile(r"\.(parquet|pq|jsonl|ndjson|csv|tsv|arrow|feather)(\.\w+)?$", re.IGNORECASE)  # as data files end
 _LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
 
 
@@ -36,6 +34,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(short_names) + (f", ... ({len(names):,} in all)" if len(short_names) < len(names) else "")
 
 
+def alternatives(names: Sequence[str], word: str = "or") -> str:
+    """Names as a phrase: "a, b or c"."""
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     """ " (did you mean 'x'?)" for the valid name closest to `name`, or "" if none is close."""
     lowered = {candidate.casefold(): candidate for candidate in names}
@@ -43,15 +46,15 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 
-def nearest_path(path: Path) -> str:
-    """What to try instead of a missing path, as the end of a message about it."""
+def nearest_path(path: Path, is_data: Callable[[Path], object]) -> str:
+    """What to try instead of a missing path, as the end of a message about it. is_data: by the name of a file."""
     folder = path.parent
     if not folder.is_dir():
         return f": there is no folder {folder}; check the path"
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     names = [entry.name for entry in entries if not (entry / "run.json").exists()]  # no results of earlier runs
     matches = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    data = [entry.name for entry in entries if entry.is_file() and _DATA.search(entry.name)]
+    data = [entry.name for entry in entries if entry.is_file() and is_data(entry)]
     if matches:
         return f": did you mean {', '.join(str(folder / name) for name in matches)}?"
     data_files = f" (but {', '.join(data)})" if 0 < len(data) <= 3 else ""

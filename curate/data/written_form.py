@@ -117,7 +117,7 @@ def _has_weights(column: pa.ChunkedArray, key: str, role: str, known: MessageKey
     kind = getattr(column.type, "value_type", None)
     if kind is None or not pa.types.is_struct(kind):
         return any(
-            isinstance(turn.get(key), (bool, int, float)[: 1 if key == "loss" else 3])  # a numeric loss is no weight
+            isinstance(turn.get(key), (bool, int, float)[: 1 if key == "loss" else 3])  # a numeric loss is not a weight
             and not turn[key]
             and known.canonical(str(turn.get(role))) == "assistant"
             for turn in _messages(column.slice(0, _LOOKED_AT))

@@ -107,7 +107,7 @@ def _check_scores_url(url: str) -> None:
     if items and items[0].name:
         raise InputError(f"--out {place} is a folder; name a Parquet file")
     if place.scheme == "hf":
-        raise InputError(f"--out {place}: scores are no dataset; name a bucket or a file on this machine")
+        raise InputError(f"--out {place}: scores are not a dataset; name a bucket or a file on this machine")
     if items:
         _check_replaced(local_file(url), str(place))
 
@@ -230,7 +230,7 @@ def _counts(table: pa.Table, name: str, path: Path | str) -> np.ndarray:
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise InputError(
-            f"--scores {path} row {row}: column {name!r} holds {counts[row]}, which is no count of tokens; fix or "
+            f"--scores {path} row {row}: column {name!r} holds {counts[row]}, which is not a count of tokens; fix or "
             "remove the column"
         )
     return np.asarray(counts, np.int32)

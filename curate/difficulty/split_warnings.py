@@ -27,7 +27,7 @@ MIN_SOURCE_LIFT = 1.5
 MAX_LENGTH_CORRELATION = 0.6
 # Above this share of the rebuilt mixture, most of every batch is hard and easy rows become the exception.
 MAX_HARD_AFTER = 0.5
-# Repeating wrong rows does harm, and if these are wrong, one in ten of the hard rows is no rounding error.
+# Repeating wrong rows does harm, and if these are wrong, one in ten of the hard rows is not a rounding error.
 MAX_NOISE_AMONG_HARD = 0.1
 # A few rows that are too long are expected; above this share a setting is probably wrong.
 MAX_INVALID = MAX_TRUNCATED = 0.01
@@ -62,7 +62,7 @@ def diagnose(
         are too small to cluster.
     tokens: (n,) completion tokens in the order of the split; None = those of the scores.
     counts: (n,) planned occurrences of each row, for the share of hard rows in the new mixture; None = not known.
-    uses_hard: whether hard rows matter to the plan; if not, the lack of hard rows is no warning.
+    uses_hard: whether hard rows matter to the plan; if not, the lack of hard rows is not a warning.
     truncated: numbers of truncated rows; None = not known.
     others: splits of the same rows under other proxy seeds.
     capped: steps after which the proxy stopped because its schedule ended before the split had settled.

@@ -105,7 +105,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "/" in host:
         raise InputError(
-            f"--address {address!r} is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT"
+            f"--address {address!r} is not an address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT"
         )
     return host.strip("[]"), int(port)
 

@@ -15,8 +15,6 @@ from curate.engine.pool import Pool
 from curate.engine.protocol import EventKind, Item, Job, WorkerContext
 from curate.engine.work import map_items, run_group, run_jobs, run_services
 
-ENGINE_FIELDS = ("address", "workers", "worker_gpus", "worker_cpus", "train_workers")
-
 
 class Ray(BaseModel):
     """Workers of a Ray cluster, for `Pipeline.run(data, engine=Ray(...))`; not part of recipes or fingerprints.
@@ -52,7 +50,7 @@ class Ray(BaseModel):
         """The workers; connects at the first call."""
         if self._pool is None:
             self._pool = Pool(
-                **{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)},
+                **{name: getattr(self, name) for name in type(self).model_fields},
                 note=_unheard if self._note is None else self._note,
             )
         return self._pool
@@ -115,9 +113,6 @@ class Ray(BaseModel):
 
     def record(self) -> dict[str, Any]:
         return {} if self._pool is None else self._pool.record()
-
-
-_MORE = ("start_timeout", "device")
 
 
 def _unheard(text: str) -> None:

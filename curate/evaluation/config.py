@@ -110,7 +110,7 @@ class Evaluation(Component):
         le=1,
         description="nucleus sampling: keep the smallest set of tokens with this total probability",
     )
-    max_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
+    max_tokens: int = Field(default=512, ge=1, description="maximum tokens of an answer")
     stop: tuple[str, ...] = Field(default=(), description="text that ends an answer (repeatable)")
     max_length: int = Field(default=1024, ge=8, description="tokens of question and completion scored")
     grader: Any = None
@@ -118,8 +118,8 @@ class Evaluation(Component):
     generate: bool = True
     nll: bool = True
     seed: int = Field(default=0, description="seed of shots, samples and --limit")
-    generator: Literal["transformers", "vllm"] = Field(default="transformers", description="what draws answers")
-    url: str | tuple[str, ...] | None = Field(default=None, description="vLLM server that has the model; repeatable")
+    generator: Literal["transformers", "vllm"] = Field(default="transformers", description="what generates answers")
+    url: str | tuple[str, ...] | None = Field(default=None, description="vLLM server with the model; repeatable")
     vllm: str = Field(default="vllm", description="vllm executable to start a server with (the one on the PATH)")
     vllm_arguments: tuple[str, ...] = ()
     batch_size: int = Field(default=32, ge=1, description="answers at a time, without vLLM")

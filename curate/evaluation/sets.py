@@ -288,6 +288,6 @@ def _levels(table: pa.Table, column: str | None, place: str) -> list[str | None]
         if column is None:
             return [None] * table.num_rows
         raise InputError(
-            f"{place}: column {name!r} holds {type_name(table[name].type)}, which is no level; name another one"
+            f"{place}: column {name!r} holds {type_name(table[name].type)}, which is not a level; name another one"
         )
     return [None if cell is None else str(cell) for cell in table[name].to_pylist()]

@@ -115,7 +115,7 @@ def _existing(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[st
 
 
 def _read(out: Path) -> dict[str, Any]:
-    return read_record(out / RECORD, "pass --fresh to write the model anew", "expo")
+    return read_record(out / RECORD, "pass --fresh to rewrite the model", "expo")
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------

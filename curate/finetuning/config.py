@@ -14,9 +14,11 @@ from curate.optimizers import Muon
 from curate.optimizers.muon import SCRATCH_RATE
 from curate.proxy.proxy import MaxLength, length_in_steps
 from curate.recipe import construct, encode, optimizer_from, reweighter_from
-from curate.tokenization.templates import SUPERVISE, Supervise, Template
+from curate.tokenization.templates import Supervise, Template
 from curate.training.config import (
     DEFAULTS,
+    MAX_LENGTH,
+    SCRATCH_LEARNING_RATE,
     BatchSize,
     LearningRateSchedule,
     MaxGradNorm,
@@ -76,7 +78,7 @@ class Finetuning(Component):
     optimizer: Any = DEFAULTS.optimizer
     precision: Precision = Field(default=DEFAULTS.precision, description="of the arithmetic")
     micro_batch_tokens: MicroBatchTokens = Field(
-        default=DEFAULTS.micro_batch_tokens, description="most tokens in the model at once"
+        default=DEFAULTS.micro_batch_tokens, description="maximum tokens per forward pass"
     )
     gradient_checkpointing: bool = Field(
         default=DEFAULTS.gradient_checkpointing, description="less memory, about a third slower"
@@ -85,15 +87,15 @@ class Finetuning(Component):
         default=DEFAULTS.sharding, description="fsdp: under torchrun, each process keeps a part of the weights"
     )
     max_length: MaxLength = Field(
-        default=512,
+        default=MAX_LENGTH,
         description="tokens per row; of a longer one the prompt is cut first. auto: as many as 99 % of the rows need "
-        "(512)",
+        f"({MAX_LENGTH})",
     )
     template: Template = Field(
         default="auto",
         description="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
     )
-    supervise: Supervise = Field(default="all", description=SUPERVISE)
+    supervise: Supervise = Field(default="all", description="assistant turns to train on: all, or only the last one")
     seed: int = Field(default=DEFAULTS.seed, description="seed of row order, dropout and first LoRA factors")
     save_every: int | None = Field(default=None, ge=1, description="steps between resumable checkpoints (5 minutes)")
     log_every: int = Field(default=1, ge=1, description="steps between lines of metrics.jsonl")
@@ -121,7 +123,9 @@ class Finetuning(Component):
 
     @property
     def peak_learning_rate(self) -> float:
-        return self.learning_rate or (2e-4 if self.lora else 1e-3 if self.scratch else DEFAULTS.learning_rate)
+        return self.learning_rate or (
+            2e-4 if self.lora else SCRATCH_LEARNING_RATE if self.scratch else DEFAULTS.learning_rate
+        )
 
     @property
     def resolved_optimizer(self) -> Any:

@@ -149,7 +149,7 @@ def _unused_curation(rows: TrainingData, reweighter: Any) -> Iterator[str]:
     front = "--reweighter '{use: GivenWeights, until: 0.5}'"
     if rows.epochs > 1:
         yield (
-            f"its rows are those of {rows.epochs} epochs, drawn anew for each, and here all are shuffled together; "
+            f"its rows are those of {rows.epochs} epochs, redrawn for each, and here all are shuffled together; "
             '--steps "1 epoch" shows each as often as was meant'
         )
     if rows.weighted and not weights_given:

@@ -81,7 +81,7 @@ class Gate(Component):
     )
     shingle: int = Field(3, ge=1, le=64, description="words per shingle")
     ngrams: tuple[Annotated[int, Field(ge=2, le=256)], ...] = Field(
-        default=(8, 13), description="runs of words not to be shared with an evaluation set (8,13)"
+        default=(8, 13), description="lengths in words of text that must not be shared with an evaluation set (8,13)"
     )
     template: bool = True
     template_words: int = Field(5, ge=1)

@@ -109,7 +109,7 @@ def decode_completion(content: bytes, most: int) -> Answer:
         began = printable_line(content[:200].decode(errors="replace"), 60)
         raise ValueError(f"no JSON, it begins with {began}" if began else "it is empty") from error
     if text is not None and not isinstance(text, str):
-        raise ValueError("the answer's text is no text")
+        raise ValueError("the answer's text is not text")
     used = usage if isinstance(usage, dict) else {}
     prompt_tokens, completion_tokens = _count(used.get("prompt_tokens")), _count(used.get("completion_tokens"))
     if completion_tokens == 0 and text:

@@ -79,7 +79,7 @@ def fills_context(status: int, message: str) -> bool:
 def stated_limits(message: str, asked: int) -> StatedLimits:
     """The lengths in a refusal of `asked` tokens, as far as they explain it.
 
-    vLLM counts a prompt only until it is too long, and says "at least" of that partial count, which is no information.
+    vLLM counts a prompt only until it is too long, and says "at least" of that partial count, which is not information.
     """
     context: int | None
     prompt: int | None

@@ -26,7 +26,7 @@ _ENTRY = ("entry_point", "entry", "function_name")
 _FENCE = re.compile(r"```[ \t]*(\w*)[ \t]*\r?\n(.*?)(\n[ \t]*```|\Z)", re.DOTALL)
 _MOST_AT_ONCE = 4
 # Where the program of a completion, the one that is tested, must not be seen as the script itself: what stands under
-# `if __name__ == "__main__"` is no part of it.
+# `if __name__ == "__main__"` is not part of it.
 # Tests pass where assertions of theirs were true and none was false, or, of tests that have none, where nothing was
 # raised: what they leave out, or catch, has shown nothing.
 _HARNESS = """\

@@ -31,7 +31,7 @@ from curate.mixture.forecast_plot import exposures_plot
 from curate.mixture.forecast_words import NOT_FORECAST, cautions, lines, missing
 from curate.mixture.mixture import Copies, Order
 from curate.mixture.plan import Plan, Realized
-from curate.mixture.verdicts import Foretold, Verdict
+from curate.mixture.verdicts import BudgetForecast, Verdict
 from curate.types import BoolArray, Float64Array, IntArray
 
 _MOST_DRAWN = 12  # clusters in the plot
@@ -85,7 +85,7 @@ class Factor:
 class Forecast(Presented):
     """Forecast of fine-tuning on a curated dataset instead of on the original data.
 
-    verdict: "not forecast" from the short proxy alone; with held-out curves the first of `foretold.verdicts`.
+    verdict: "not forecast" from the short proxy alone; with held-out curves the first of `budget_forecast.verdicts`.
     rows, rows_after: of the input, and of the result with copies and weights. distinct_rows: in the result.
     hard_share: hard rows over scored rows.
     effective_rows: Kish's (sum c)^2 / (sum c^2) over the distinct rows, each occurring c times. effective_share:
@@ -97,7 +97,7 @@ class Forecast(Presented):
         are of rows that the proxy was trained on; usually true, but not for a model of reference rows.
     missing: missing information, with remedies.
     cautions: measured results of fine-tuning on similar data that speak against copies.
-    foretold: predictions from held-out curves to the planned budget; None without them.
+    budget_forecast: predictions from held-out curves to the planned budget; None without them.
     """
 
     verdict: Verdict
@@ -115,13 +115,13 @@ class Forecast(Presented):
     in_sample: bool | None = None
     missing: tuple[str, ...] = ()
     cautions: tuple[RunWarning, ...] = ()
-    foretold: Foretold | None = None
+    budget_forecast: BudgetForecast | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, as run.json has them."""
-        record = {name: value for name, value in asdict(self).items() if name != "foretold"}
+        record = {name: value for name, value in asdict(self).items() if name != "budget_forecast"}
         plain: dict[str, Any] = json.loads(json.dumps(record))  # lists for tuples
-        return plain if self.foretold is None else plain | self.foretold.to_json()
+        return plain if self.budget_forecast is None else plain | self.budget_forecast.to_json()
 
     def summary(self) -> Facts:
         """The verdict and the numbers as text."""
@@ -152,9 +152,9 @@ def forecast(
     suspects: float | None = None,
     wrong_share: float | None = None,
     in_sample: bool | None = None,
-    foretold: Foretold | None = None,
+    budget_forecast: BudgetForecast | None = None,
 ) -> Forecast:
-    """Forecast from a split, a plan and its new rows; no training besides that of `foretold`.
+    """Forecast from a split, a plan and its new rows; no training besides that of `budget_forecast`.
 
     scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
         `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. wrong_share:
@@ -176,7 +176,7 @@ def forecast(
     kish = effective_share(batch_share[standing]) if standing.any() else 0.0
     unmeasured_new = sum(group.new for group in clusters if group.hard is None)
     return Forecast(
-        verdict=NOT_FORECAST if foretold is None else foretold.verdicts[0],
+        verdict=NOT_FORECAST if budget_forecast is None else budget_forecast.verdicts[0],
         rows=len(split),
         rows_after=float(seen.sum()),
         distinct_rows=int(standing.sum()),
@@ -191,7 +191,7 @@ def forecast(
         in_sample=in_sample,
         missing=tuple(missing(scores, len(counted.columns), int(split.hard.sum()), unmeasured_new, order)),
         cautions=tuple(cautions(hard_share, suspects if split.hard.any() else None, wrong_share)),
-        foretold=foretold,
+        budget_forecast=budget_forecast,
     )
 
 

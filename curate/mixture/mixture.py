@@ -78,7 +78,7 @@ class Mixture:
         check_counts(self.plan.counts)
         if self.plan.epochs > 1 and (self.order != "shuffle" or self.copies != "rows"):
             raise InputError(
-                "rows that are drawn anew for every epoch (Subset.epochs) have an order of their own; leave out order "
+                "rows that are redrawn for every epoch (Subset.epochs) have an order of their own; leave out order "
                 "and copies"
             )
 

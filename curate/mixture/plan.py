@@ -135,7 +135,7 @@ class Plan(Tabular):
         """Raise InputError if the plan covers several epochs. name: of an augmenter that supports only one."""
         if self.epochs > 1:
             raise InputError(
-                f"{name} cannot follow Subset(epochs={self.epochs}), whose rows are drawn anew for every epoch; leave "
+                f"{name} cannot follow Subset(epochs={self.epochs}), whose rows are redrawn for every epoch; leave "
                 "one of them out"
             )
 

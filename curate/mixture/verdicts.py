@@ -142,7 +142,7 @@ def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: 
 
 
 @dataclass(frozen=True)
-class Foretold:
+class BudgetForecast:
     """Forecast from held-out curves.
 
     curves: mean losses by kind, see `curate.difficulty.held_out_curves.described`. predictions: change of the loss for
@@ -170,19 +170,19 @@ class Foretold:
         return plain
 
 
-def foretell(
+def forecast_budget(
     curves: HeldOutCurves,
     *,
     rule: Judgment | None = None,
     commands: Commands = PLACEHOLDERS,
     wrong_share: float | None = None,
     seed: int = 0,
-) -> Foretold:
+) -> BudgetForecast:
     """Predictions, decision and verdicts from held-out curves. rule: None = the committed one."""
     rule = rule or judgment()
     predicted = predictions(curves, seed=seed)
     decision = decide(curves, predicted, rule, wrong_share=wrong_share)
-    return Foretold(
+    return BudgetForecast(
         described(curves), predicted, decision, verdicts_of(decision, rule, commands), is_hopeless(predicted)
     )
 
@@ -209,7 +209,7 @@ def withheld(rule: Judgment) -> str:
     return (
         f"The rule was right on the loss in {share(loss.right[0])} of {cases} kept back for judging it (on answers in "
         f"{share(answers.right[0])}) and {yes}; following it changed the loss by {change} ({low} to {high}) against "
-        "always taking the data as it is, which is no evidence that it is worth following."
+        "always taking the data as it is, which is not evidence that it is worth following."
     )
 
 

@@ -91,6 +91,6 @@ def check_embeddable(model: Any) -> None:
     """Raise InputError for a model that cannot be run up to its hidden states."""
     if logit_map(model) is None:
         raise InputError(
-            f"{type(model).__name__} cannot be run up to its hidden states (its LM head is no plain linear layer); "
+            f"{type(model).__name__} cannot be run up to its hidden states (its LM head is not a plain linear layer); "
             "choose a reweighter that looks at losses, or ADAPT(similarity='bm25')"
         )

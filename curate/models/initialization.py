@@ -20,7 +20,7 @@ def has_initial_weights(folder: Path) -> bool:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(str(path), "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - the file is no mapping
+                for name in file.keys():  # noqa: SIM118 - the file is not a mapping
                     if not _SCALE.search(name) or len(file.get_slice(name).get_shape()) != 1:
                         continue
                     scale = file.get_tensor(name)

@@ -15,9 +15,11 @@ from curate.errors import InputError
 from curate.models.scratch import SCRATCH
 from curate.proxy.sampling import LEAST_ROWS
 from curate.proxy.stopping import StopOn, geometric, held_out_rows
-from curate.tokenization.templates import SUPERVISE, Supervise, Template
+from curate.tokenization.templates import Supervise, Template
 from curate.training.config import (
     DEFAULTS,
+    MAX_LENGTH,
+    SCRATCH_LEARNING_RATE,
     BatchSize,
     MaxGradNorm,
     PeakLearningRate,
@@ -147,15 +149,15 @@ class Proxy(Component):
     warmup_ratio: WarmupRatio = DEFAULTS.warmup_ratio
     weight_decay: WeightDecay = DEFAULTS.weight_decay
     max_grad_norm: MaxGradNorm = DEFAULTS.max_grad_norm
-    max_length: MaxLength = 512
+    max_length: MaxLength = MAX_LENGTH
     template: Template = "auto"
-    supervise: Supervise = Field(default="all", description=SUPERVISE)
+    supervise: Supervise = "all"
     precision: Precision = DEFAULTS.precision
     trust_remote_code: bool = False
     score_sample: int | None = Field(
         default=None, ge=LEAST_ROWS, description="measure N rows throughout, the others once, and predict the rest"
     )
-    score_budget: int | None = Field(default=None, ge=1, description="tokens that measuring may read at most")
+    score_budget: int | None = Field(default=None, ge=1, description="maximum tokens that measuring may read")
 
     added: ClassVar[frozenset[str]] = frozenset(["supervise", "score_sample", "score_budget", "spacing", "stop_on"])
 
@@ -181,7 +183,7 @@ class Proxy(Component):
 
     @property
     def peak_learning_rate(self) -> float:
-        return self.learning_rate or (1e-3 if self.scratch else DEFAULTS.learning_rate)
+        return self.learning_rate or (SCRATCH_LEARNING_RATE if self.scratch else DEFAULTS.learning_rate)
 
     @property
     def _holds_out(self) -> bool:
@@ -266,5 +268,5 @@ def length_in_steps(value: Any, per_epoch: float) -> float:
             raise ValueError(f"{value!r} is not a valid length; write a number of steps such as 500, or '1/3 epoch'")
         length = Fraction(match[1])
     if length > _LONGEST:
-        raise ValueError(f"more than {_LONGEST:,} steps or epochs are no length; write a number of steps such as 500")
+        raise ValueError(f"more than {_LONGEST:,} steps or epochs is too long; write a number of steps such as 500")
     return float(length) * (1.0 if isinstance(value, int) else per_epoch)

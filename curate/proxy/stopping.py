@@ -18,7 +18,7 @@ from curate.types import BoolArray, FloatArray, IntArray
 
 # "agreement": the hard rows of three consecutive points agree; "agreement and easy loss": and the held-out loss of the
 # easy ones has nearly stopped falling. In 21 cells of the map the first lost 0.04 of F1 against the best length (0.12
-# at worst, at 0.70 of the usual length), the second 0.05 (0.51): the easy loss may go on falling to the end.
+# at worst, at 0.70 of the usual length), the second 0.05 (0.51): the easy loss may keep falling to the end.
 StopOn = Literal["agreement", "agreement and easy loss"]
 AGREE = 0.8  # Jaccard index of the hard rows of neighboring points
 FELL = 0.05  # share by which the easy rows' loss has fallen since the previous point

@@ -352,7 +352,7 @@ class ProxyTraining:
             )
 
     def _drop_resumable(self) -> None:
-        """Drop optimizer states, which are not needed once every checkpoint is stored, unless a run may go on."""
+        """Drop optimizer states, which are not needed once every checkpoint is stored, unless a run may continue."""
         if rank() == 0 and self.schedule.grid is None:
             for step in self.schedule.steps.tolist():
                 self.cache.drop("proxies", self.key, resume_name(step))

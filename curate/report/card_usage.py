@@ -45,7 +45,7 @@ rows, not of tokens: the runs that gave them averaged the mean losses of rows, l
 _USE_OF_EPOCHS = """
 ## How to train: one file per epoch
 
-These are the rows of {epochs} epochs, drawn anew for each, one after the other. **A trainer that shuffles mixes them.**
+These are the rows of {epochs} epochs, redrawn for each, one after the other. **A trainer that shuffles mixes them.**
 
 - `transformers.Trainer` and TRL: `train_sampling_strategy="sequential"`, `num_train_epochs=1`.
 - A `DataLoader` of your own: `shuffle=False`, one pass.

@@ -1,4 +1,4 @@
-"""What each check of new problems turned away and what it cost, from the records of synthesis in run.json."""
+"""What each check of new problems rejected and what it cost, from the records of synthesis in run.json."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from curate.report.reasons import REASONS, Reason, kind_of
 
 @dataclass(frozen=True)
 class CheckRate:
-    """What one check did: the number of problems it judged and turned away, and the requests and generated tokens
-    that it took. reason: what the problems that it turned away have in common."""
+    """What one check did: the number of problems it judged and rejected, and the requests and generated tokens
+    that it took. reason: what the problems that it rejected have in common."""
 
     name: str
     reason: Reason
@@ -24,7 +24,7 @@ class CheckRate:
 
     @property
     def rate(self) -> float | None:
-        """Share of the problems judged that were turned away; None if none was judged."""
+        """Share of the problems judged that were rejected; None if none was judged."""
         return self.turned_away / self.tried if self.tried else None
 
 

@@ -97,7 +97,7 @@ def _found_hard(record: dict[str, Any]) -> str:
     return f"{of} were found hard, that is {meaning}, by {measured}."
 
 
-def weighed_card(record: dict[str, Any], version: str) -> str:
+def weighted_card(record: dict[str, Any], version: str) -> str:
     """README.md of a dataset with learned weights, from its run.json. version: see `content_version`."""
     counts, weights, runs = record["counts"], record["weights"], record["runs"]
     listed = "\n".join(

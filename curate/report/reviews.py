@@ -209,7 +209,7 @@ def _read(path: Path) -> list[Review]:
     """The verdicts of a journal, ignoring a truncated last line. Raises InputError for a file that is not a journal."""
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a file; move it away to begin anew")
+            raise InputError(f"{path} is not a file; move it away to start over")
         lines = path.read_bytes().decode("utf-8", "replace").split("\n") if path.exists() else []
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
@@ -217,7 +217,7 @@ def _read(path: Path) -> list[Review]:
     for number, line in enumerate(lines):
         if not line.strip():
             continue
-        damage = f"{path} is damaged in line {number + 1}; move it away to begin anew"
+        damage = f"{path} is damaged in line {number + 1}; move it away to start over"
         try:
             said = json.loads(line)
         except (ValueError, RecursionError) as error:

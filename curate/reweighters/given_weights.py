@@ -58,7 +58,7 @@ class GivenWeights(Component):
         try:
             values = np.asarray([np.nan if value is None else value for value in raw], np.float64)  # (n,)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{name}: column {self.column!r} holds values that are no numbers ({error})") from error
+            raise InputError(f"{name}: column {self.column!r} holds values that are not numbers ({error})") from error
         valid = training.tokens.valid
         bad = valid & ~(np.isfinite(values) & (values >= 0))
         if bad.any():

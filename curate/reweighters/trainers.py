@@ -124,7 +124,7 @@ class TrainerReweighting:
         self.fresh = True
 
     def start(self) -> None:
-        """At the start of `trainer.train`, on all ranks: start anew in a second run, or load a resumed run's state."""
+        """At the start of `trainer.train`, on all ranks: start over in a second run, or load a resumed run's state."""
         if not self.fresh or _inner(self.trainer.model) is not self.model:
             self.begin()
         self.fresh, self.step = False, None

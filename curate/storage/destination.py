@@ -122,7 +122,7 @@ class Destination:
         content = self.place.join(RECORD).read()
         if content is None:
             raise InputError(f"{self} holds no finished run (no {RECORD}); run `curate run DATA --out {self}`")
-        return parse_record(content, f"{self}/{RECORD}", "pass --fresh to write the result anew")
+        return parse_record(content, f"{self}/{RECORD}", "pass --fresh to rewrite the result")
 
     def _names(self) -> dict[str, int | None]:
         """{name: size in bytes} of the objects of an earlier result. Raises InputError if other objects are there."""
@@ -147,7 +147,7 @@ class Destination:
             raise InputError(f"{self._named} holds the result of other inputs; name another folder, or pass --fresh")
         for name in record.get("files", {}):
             if name not in names:
-                raise InputError(f"{self}/{name} is missing; pass --fresh to write the result anew")
+                raise InputError(f"{self}/{name} is missing; pass --fresh to rewrite the result")
         return True
 
 

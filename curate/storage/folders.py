@@ -101,7 +101,7 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
     folder = OutputFolder(directory, DATASET_PARTS | {REVIEWS})
     other = "holds the result of other inputs"
     return RECORD in folder.names() and folder.matches(
-        RECORD, inputs, fresh=fresh, again="write the result anew", other=other
+        RECORD, inputs, fresh=fresh, again="rewrite the result", other=other
     )
 
 

@@ -23,7 +23,7 @@ def repository(place: Remote) -> str:
     """ORG/NAME of hf://datasets/ORG/NAME. Raises InputError for any other hf:// URL."""
     name = place.url.removeprefix("hf://datasets/").rstrip("/")
     if not is_repository(name):
-        raise InputError(f"{place} is no dataset repository; write hf://datasets/ORG/NAME")
+        raise InputError(f"{place} is not a dataset repository; write hf://datasets/ORG/NAME")
     return name
 
 
@@ -75,5 +75,5 @@ def _failed(error: Exception, name: str) -> Exception:
             f"the hub rejects this token for {name} ({status}); set HF_TOKEN to one with write access, or name another"
         )
     if isinstance(error, ValueError) and status is None:
-        return InputError(f"{name} is no name of a repository ({line}); write ORG/NAME")
+        return InputError(f"{name} is not a name of a repository ({line}); write ORG/NAME")
     return ExternalError(f"the hub did not take {name} ({line}); rerun the same command")

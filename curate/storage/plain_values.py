@@ -102,7 +102,7 @@ class _Building:
             place.value.append(value)
         elif place.key is None:
             if not isinstance(value, str):
-                raise _Unreadable(f"key {_shown(value)} is no text; put it in quotes", line)
+                raise _Unreadable(f"key {_shown(value)} is not text; put it in quotes", line)
             if value in place.value:
                 raise _Unreadable(f"key {_shown(value)} stands twice", line)
             place.key = value

@@ -258,7 +258,7 @@ def remote(url: str) -> Remote:
             raise InputError(
                 f"{without_secrets(url)}: nothing opens {scheme}://; name a place of s3://, gs://, hf:// or https://"
             ) from None
-        raise InputError(f"{without_secrets(url)} is no valid address ({_line(error)})") from None
+        raise InputError(f"{without_secrets(url)} is not a valid address ({_line(error)})") from None
     except Exception as error:  # from file systems that log in when they are constructed
         raise Remote(url, None, "")._failed(error, writing=False) from None
     return Remote(url, filesystem, str(path))

@@ -169,7 +169,7 @@ class _RowEncoder:
         predicted[offsets[:-1][lengths > 0]] = False  # nothing predicts the first token
         content = predicted & (kinds == KINDS["completion"])  # (t,)
         if self.ends.eos is not None:
-            content &= ids != self.ends.eos  # an EOS alone is no completion text
+            content &= ids != self.ends.eos  # an EOS alone is not a completion text
         valid = np.bincount(row_of[content], minlength=len(lengths)) > 0  # (n,)
         supervised = predicted & (kinds >= KINDS["completion"]) & valid[row_of]
         cuts = np.array([[row.prompt_cut for row in rows], [row.completion_cut for row in rows]], np.int64)  # (2, n)

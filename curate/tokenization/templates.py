@@ -28,7 +28,6 @@ Layouts = Callable[[int, int], list[Layout]]
 Template = Literal["auto", "alpaca", "plain", "chat"]
 # Which assistant turns a model learns.
 Supervise = Literal["all", "last"]
-SUPERVISE = "turns of the assistant that are learned: all, or the last one alone"
 
 # Stanford Alpaca's two wordings, with and without an input field, as MathInstruct-style training uses them.
 _ALPACA = (

@@ -93,7 +93,7 @@ class Checkpoint:
         for name, values in state.items():
             for key, value in values.items():
                 if not isinstance(value, torch.Tensor):
-                    raise InputError(f"optimizer state {key!r} of {name} is no tensor; make it one")
+                    raise InputError(f"optimizer state {key!r} of {name} is not a tensor; make it one")
                 tensors[f"{name}/{key}"] = value.contiguous()
         return tensors
 

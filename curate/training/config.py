@@ -73,6 +73,9 @@ class TrainConfig(Component):
 
 
 DEFAULTS: Any = TrainConfig(steps=1)
+# Further defaults that `Proxy` and `Finetuning` share: tokens per row, and the peak of a model made from scratch.
+MAX_LENGTH = 512
+SCRATCH_LEARNING_RATE = 1e-3
 
 
 def shared_settings(component: Component) -> dict[str, Any]:

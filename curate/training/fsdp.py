@@ -30,7 +30,7 @@ def shard_(model: Any, device: torch.device) -> None:
     if distributed.world_size() == 1:
         raise InputError('sharding="fsdp" needs several processes; start them with torchrun, or leave it out')
     if logit_map(model) is None:  # determined now, while the model can be run by one rank alone
-        raise InputError("a model whose LM head is no plain linear layer cannot be sharded; leave sharding out")
+        raise InputError("a model whose LM head is not a plain linear layer cannot be sharded; leave sharding out")
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
     layers = [m for group in model.modules() if isinstance(group, torch.nn.ModuleList) for m in group]
     for layer in layers:

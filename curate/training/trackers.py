@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import importlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import disk_errors
-
-TRACKERS = ("tensorboard", "wandb", "mlflow")
-_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 # Called with the step and its metrics.
 Callback = Callable[[int, Mapping[str, float]], None]
 
 
-class Tracker(Protocol):
-    """Where metrics go."""
+class Tracker(ABC):
+    """Destination of metrics."""
 
-    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+    @abstractmethod
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the metrics of one step."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish, after the last step."""
+        return
 
 
 def open_trackers(
@@ -38,7 +40,9 @@ def open_trackers(
 
     out: folder for their files. name, settings: of the run, for trackers that show them. step: steps already logged.
     """
-    return [_opened(kind, out, name, step, settings) for kind in kinds]
+    return [
+        _TRACKERS[kind](out, name, settings, step) if isinstance(kind, str) else _OwnCallback(kind) for kind in kinds
+    ]
 
 
 @contextmanager
@@ -65,21 +69,12 @@ def tracking(
             tracker.close()
 
 
-def _opened(kind: str | Callback, out: Path, name: str, step: int, settings: Mapping[str, Any]) -> Tracker:
-    if not isinstance(kind, str):
-        return _OwnCallback(kind)
-    if kind == "mlflow":
-        return _MLflow(out, name, settings)
-    if kind == "tensorboard":
-        return _TensorBoard(out / "tensorboard", step)
-    if kind == "wandb":
-        return _WeightsAndBiases(out, name, settings)
-    raise AssertionError(kind)  # unreachable: see check_trackers
+class _TensorBoard(Tracker):
+    module = "torch.utils.tensorboard"
 
-
-class _TensorBoard:
-    def __init__(self, directory: Path, step: int) -> None:
-        self._writer: Any = _module("tensorboard").SummaryWriter(str(directory), purge_step=step + 1)
+    def __init__(self, out: Path, name: str, settings: Mapping[str, Any], step: int) -> None:
+        writer = importlib.import_module(self.module).SummaryWriter
+        self._writer: Any = writer(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -89,11 +84,13 @@ class _TensorBoard:
         self._writer.close()
 
 
-class _WeightsAndBiases:
+class _WeightsAndBiases(Tracker):
     """Offline unless the environment holds a key or sets a mode, so that no login prompt blocks the run."""
 
-    def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
-        wandb = _module("wandb")
+    module = "wandb"
+
+    def __init__(self, out: Path, name: str, settings: Mapping[str, Any], step: int) -> None:
+        wandb: Any = importlib.import_module(self.module)
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
         project = os.environ.get("WANDB_PROJECT", "curate")
         try:
@@ -109,11 +106,13 @@ class _WeightsAndBiases:
         self._run.finish()
 
 
-class _MLflow:
+class _MLflow(Tracker):
     """Logs to MLFLOW_TRACKING_URI if it is set, else to files in the run folder."""
 
-    def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
-        mlflow = _module("mlflow")
+    module = "mlflow"
+
+    def __init__(self, out: Path, name: str, settings: Mapping[str, Any], step: int) -> None:
+        mlflow: Any = importlib.import_module(self.module)
         place = os.environ.get("MLFLOW_TRACKING_URI")
         if place is None:  # mlflow wants explicit consent for its file store
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -139,14 +138,16 @@ class _MLflow:
 
 
 @dataclass(frozen=True)
-class _OwnCallback:
+class _OwnCallback(Tracker):
     call: Callback
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self.call(step, dict(values))
 
-    def close(self) -> None:
-        pass
+
+_Kind = type[_TensorBoard] | type[_WeightsAndBiases] | type[_MLflow]
+_TRACKERS: dict[str, _Kind] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases, "mlflow": _MLflow}
+TRACKERS = tuple(_TRACKERS)
 
 
 def check_trackers(kinds: Iterable[str | Callback]) -> None:
@@ -156,14 +157,12 @@ def check_trackers(kinds: Iterable[str | Callback]) -> None:
             continue
         if kind not in TRACKERS:
             raise InputError(f"log {kind!r} is unknown; choose from {', '.join(TRACKERS)}, or pass a function")
-        _module(kind)
-
-
-def _module(kind: str) -> Any:
-    try:
-        return importlib.import_module(_MODULES[kind])
-    except ImportError as error:
-        raise InputError(f"log {kind} needs that package; install it with: pip install 'curate-lm[{kind}]'") from error
+        try:
+            importlib.import_module(_TRACKERS[kind].module)
+        except ImportError as error:
+            raise InputError(
+                f"log {kind} needs that package; install it with: pip install 'curate-lm[{kind}]'"
+            ) from error
 
 
 def tracker_names(option: str | None) -> list[str]:

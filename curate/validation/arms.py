@@ -69,7 +69,7 @@ class Arm:
 
 
 class LeftOut(InputError):
-    """An arm that turned out to be impossible once the rows were curated; the other arms go on without it."""
+    """An arm that turned out to be impossible once the rows were curated; the other arms continue without it."""
 
 
 class Arms:
@@ -204,7 +204,7 @@ class Arms:
         new = counts["output"] - counts["input"]
         if new == 0 and name == "hard":
             curated = self._hard[0]
-            if curated.foretold is not None and curated.foretold.decision.times == 1:
+            if curated.budget_forecast is not None and curated.budget_forecast.decision.times == 1:
                 raise InputError(
                     "the arm hard has no extra rows, since Duplicate(times: auto) makes none by the forecast; give a "
                     "number to measure it, such as --set augmenters.0.times=1"
@@ -249,7 +249,7 @@ class Arms:
             split = _unscored(self.loaded)
             return Mixture(self.loaded, split, identity(len(split)), [], pipeline.order, pipeline.seed), None
         split, examples = self._hard[0].split, self.loaded.examples
-        plan = fold(pipeline.resolved(self._hard[0].foretold), split, pipeline.seed)
+        plan = fold(pipeline.resolved(self._hard[0].budget_forecast), split, pipeline.seed)
         if name == SOURCE_BALANCED:
             plan = _source_balanced(plan, split, examples.sources(), derive_seed(draw, "validation", name))
         admit = admission(

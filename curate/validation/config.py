@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from curate.optimizers.sam import takes_two_gradients
 from curate.pipeline import Pipeline
 
 Budget = Literal["steps", "epochs"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
 BASELINE = "original"
 # Arm -> the control (see `curate.mixture.control_rows`) whose rows replace the hard arm's extra rows.
 CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
@@ -99,18 +100,20 @@ class Validation(Component):
     arms: tuple[str, ...] | None = None
     reweighters: dict[str, Any] = Field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
-    budgets: tuple[Budget, ...] = ("steps", "epochs")
+    budgets: tuple[Budget, ...] = BUDGETS
     epochs: float = Field(default=3.0, gt=0, description="passes over the hard arm's rows")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     held_out: float = Field(default=0.1, gt=0, lt=1, description="share of DATA, without --evaluation")
-    drop_contaminated: bool = Field(default=False, description="leave out rows of DATA that an evaluation set has too")
+    drop_contaminated: bool = Field(
+        default=False, description="leave out rows of DATA that are also in an evaluation set"
+    )
     rho: float = Field(default=0.05, gt=0, description="radius of the arm sam")
     keep_weights: bool = True
     pilot: Literal["auto", "always", "never"] = Field(
-        default="auto", description="a run beforehand that forecasts whether copies help (auto: below 5 % of the runs)"
+        default="auto", description="a first run that predicts whether copies help (auto: below 5 % of the runs)"
     )
     stop_if: Literal["hopeless"] | None = Field(
-        default=None, description="end after the pilot if it forecasts that no number of copies helps"
+        default=None, description="stop after the pilot if it predicts that no number of copies helps"
     )
 
     added: ClassVar[frozenset[str]] = frozenset(["pilot", "stop_if"])

@@ -19,7 +19,7 @@ from curate.errors import DivergenceError, ExternalError, InputError
 from curate.finetuning.data import training_data
 from curate.finetuning.job import Job
 from curate.mixture.forecast_words import curves_in_words
-from curate.mixture.verdicts import Commands, foretell
+from curate.mixture.verdicts import Commands, forecast_budget
 from curate.proxy.budget import MOST_ROWS, MOST_UNASKED, grid, held_out_quarter
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
@@ -52,7 +52,7 @@ def is_due(experiment: Experiment) -> bool:
 def pilot(experiment: Experiment) -> dict[str, Any] | None:
     """Train a pilot run if it is due, report its forecast, and return it as JSON; None if there is none.
 
-    The forecast is kept in OUT/pilot.json, with the keys of `Foretold.to_json`.
+    The forecast is kept in OUT/pilot.json, with the keys of `BudgetForecast.to_json`.
     """
     place = experiment.out / FILE
     if is_due(experiment):
@@ -81,7 +81,7 @@ def in_words(record: Mapping[str, Any]) -> Iterator[str]:
 def hopeless_in_words() -> str:
     """The sentence that explains `hopeless`."""
     return (
-        f"hopeless: with hard rows shown {FACTORS[0]} to {FACTORS[-1]} times, no number is foretold to lower the loss "
+        f"hopeless: with hard rows shown {FACTORS[0]} to {FACTORS[-1]} times, no number is predicted to lower the loss "
         "on the mixture, even by the better bound of its interval"
     )
 
@@ -129,9 +129,11 @@ def _piloted(experiment: Experiment) -> dict[str, Any]:
     hard_share = float(split.hard.sum()) / max(1, int(split.valid.sum()))
     curves = HeldOutCurves(points, np.stack(losses, axis=1), split.hard[outside], hard_share, of="target")
     commands = Commands(measure="rerun the same command without --stop-if")
-    foretold = foretell(curves, commands=commands, wrong_share=split.wrong_share, seed=settings.pipeline.seed)
+    budget_forecast = forecast_budget(
+        curves, commands=commands, wrong_share=split.wrong_share, seed=settings.pipeline.seed
+    )
     facts = {"kind": "pilot", "version": own_version(), "seed": SEED, "steps": steps}
-    return {**facts, "rows": len(inside), "held_out": len(outside), **foretold.to_json()}
+    return {**facts, "rows": len(inside), "held_out": len(outside), **budget_forecast.to_json()}
 
 
 def _check_time(experiment: Experiment) -> None:
@@ -139,5 +141,5 @@ def _check_time(experiment: Experiment) -> None:
         experiment.left()
     except ExternalError as error:
         raise ExternalError(
-            "the time limit is reached in the pilot run, which begins anew; give it more time, or pass --pilot never"
+            "the time limit is reached in the pilot run, which starts over; give it more time, or pass --pilot never"
         ) from error

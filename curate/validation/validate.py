@@ -87,9 +87,9 @@ def validate(
     )
     experiment.log = tuple(log)
     _warn_of_design(experiment)
-    foretold = pilot(experiment)
-    if settings.stop_if == "hopeless" and foretold is not None and foretold["hopeless"]:
-        return {"kind": "validation", "stopped": hopeless_in_words(), "pilot": foretold}
+    budget_forecast = pilot(experiment)
+    if settings.stop_if == "hopeless" and budget_forecast is not None and budget_forecast["hopeless"]:
+        return {"kind": "validation", "stopped": hopeless_in_words(), "pilot": budget_forecast}
     return _validate_here(experiment) if engine is None else _validate_on_workers(experiment)
 
 

@@ -16,7 +16,7 @@ The rules by which answers are the same:
   not 50. 1% against 1 is undecided.
 - A unit is made of words alone, or of a length or a word with ^ and 2 or 3. Other digits make it something else: "5
   feet 3 inches" and "2 out of 3" are undecided; so are "3 fourths" and "5 degrees below zero". Single letters but m, g,
-  s and L are no units, and a number with one (5k) against a bare number is undecided: only e, i, n, x, y and z are
+  s and L are not units, and a number with one (5k) against a bare number is undecided: only e, i, n, x, y and z are
   taken for variables. Degrees against no unit are never wrong.
 - Lists without brackets and sets are compared in any order, as multisets and as sets; `ordered=True` makes the order
   of lists count. Tuples and intervals are ordered, and their brackets count. A tuple against a list is undecided.

@@ -197,7 +197,7 @@ def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
 
 
 def _brackets(text: str) -> tuple[str, list[str]] | None:
-    """Opening and closing bracket ("" for a bare list) and the elements; None if `text` is no list."""
+    """Opening and closing bracket ("" for a bare list) and the elements; None if `text` is not a list."""
     if _BUILDER.match(text):
         return None
     body, kind = text, ""

@@ -61,7 +61,7 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
         ("all 8 of 8 rows", "no completion text", "'completion'", "--columns"),
     ),
     "null cell": (_with(7, completion=None), TINY, ("row 7", "'completion'", "null", "--on-bad-row drop")),
-    "cell that is no string": (
+    "cell that is not a string": (
         _with(9, prompt=12),
         TINY,
         ("row 9", "'prompt'", "a number, 12, not text", "--on-bad-row drop"),
@@ -89,7 +89,7 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
     "--where without a match": (_rows(), [*TINY, "--where", "topic=z"], ("topic=z", "'a'")),
     "--columns on no column": (_rows(), [*TINY, "--columns", "prompt=promt"], ("'promt'", "'prompt'")),
     "--limit 0": (_rows(), [*TINY, "--limit", "0"], ("limit", "0")),
-    "--scores that is no parquet": (_rows(), ["--scores", "recipe.yaml"], ("recipe.yaml", "Parquet")),
+    "--scores that is not a parquet": (_rows(), ["--scores", "recipe.yaml"], ("recipe.yaml", "Parquet")),
     "--scores without difficulty": (_rows(), ["--scores", "other.parquet"], ("'example_id'", "curate score")),
     "--scores for other data": (_rows(), ["--scores", "foreign.parquet"], ("scores", "id")),
     "--scores with valid as text": (_rows(), ["--scores", "valid.parquet"], ("'valid'", "string", "true and false")),

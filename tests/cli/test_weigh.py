@@ -43,7 +43,7 @@ def test_what_it_leaves(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -
     }
     assert found["counts"]["not_drawn"] == 1
     loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
-    assert loaded["weight"] == curate.weigh(data, weights).weights.tolist()
+    assert loaded["weight"] == curate.add_weights(data, weights).weights.tolist()
     kept = pq.read_table(out / "tables" / "weights.parquet")
     assert kept["times"].to_pylist() == [0 if i == 7 else 1 for i in range(N)]
     card = (out / "README.md").read_text()
@@ -127,3 +127,14 @@ def test_the_command_has_another_name(inputs: tuple[Path, Path], tmp_path: Path,
 def test_help_shows_the_name_that_was_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert f"usage: curate {name} [-h]" in capsys.readouterr().out
+
+
+def test_the_earlier_spelling_warns_once(
+    inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, weights = inputs
+    words = ["weigh", data, "--weights", weights, "--out", tmp_path / "out", "--normalise"]
+    assert main([*map(str, words)]) == 0
+    assert capsys.readouterr().err.count("--normalise is called --normalize now; rename it") == 1
+    main(["weigh", "--help"])
+    assert "--normalise" not in capsys.readouterr().out

@@ -119,7 +119,7 @@ def test_one_seed_is_told_to_be_less_certain(small: list[Path]) -> None:
     found = compare([place for place in small if place.name.endswith("seed0")])
     assert {each["verdict"] for each in found.record["differences"]} == {"one seed"}
     title, sentences = headline(found.record)
-    assert title.startswith("One seed is no verdict: hard against original, ")
+    assert title.startswith("One seed is not a verdict: hard against original, ")
     assert "run 3 seeds or more" in sentences[0]
     assert any("the variance between seeds is unknown" in note for note in found.record["notes"])
 

@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     remedy = r"unpack it \(unzip .*\) and name one file"
     refused(
-        "mixed.zip", f"mixed.zip mixes csv and json files; {remedy}", ("a.csv", csv(ROWS)), ("a.jsonl", lines(ROWS))
+        "mixed.zip", f"mixed.zip mixes CSV and JSON files; {remedy}", ("a.csv", csv(ROWS)), ("a.jsonl", lines(ROWS))
     )
     refused("none.zip", r"holds no data files, only \.pdf", ("notes.pdf", b"%PDF"))
     refused("empty.zip", "holds no data files, nothing")

@@ -115,14 +115,17 @@ def test_archives_by_another_name_say_how_to_be_unpacked(tmp_path: Path) -> None
 
 def test_formats_by_name() -> None:
     assert [
-        format_of(Path(name)) for name in ("a.pq", "a.JSON", "a.tsv.gz", "a.feather", "a.txt.zst", "a.xlsx", "a")
+        known and known.name
+        for known in (
+            format_of(Path(name)) for name in ("a.pq", "a.JSON", "a.tsv.gz", "a.feather", "a.txt.zst", "a.xlsx", "a")
+        )
     ] == [
-        "parquet",
-        "json",
-        "csv",
-        "arrow",
+        "Parquet",
+        "JSON",
+        "CSV",
+        "Arrow",
         "text",
-        "",
-        "",
+        None,
+        None,
     ]
     assert suffix_of(Path("b.JSONL.GZ")) == ".jsonl"

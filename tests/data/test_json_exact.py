@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.data.sources import read_files
-from tests.data.test_json_files import AS_JSON, KEPT, written
+from tests.data.formats.test_json_files import AS_JSON, KEPT, written
 
 
 def test_the_fast_and_the_exact_parser_agree(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are no data, or in formats that are not read: what they are, and what to do, in one line."""
+"""Files that are not data, or in formats that are not read: what they are, and what to do, in one line."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_rows_of_another_kind_are_not_mixed_in(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"holds preference pairs and .* does not"):
             Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[Replay(data=other, share=0.25)]).run(data)
     synthesis = Synthesize(generator=Transformers(model="model"))
-    with pytest.raises(InputError, match="which are no preference pairs"):
+    with pytest.raises(InputError, match="which are not preference pairs"):
         Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[synthesis]).run(pairs)
 
 

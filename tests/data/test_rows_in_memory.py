@@ -84,7 +84,7 @@ def test_nesting_without_end_is_refused() -> None:
 
 
 def test_options_of_files_are_refused_for_data_in_memory() -> None:
-    fails("--encoding cp1252 is for JSON, CSV and text files; leave it out", ROWS, encoding="cp1252")
+    fails("--encoding cp1252 is for CSV, JSON and text files; leave it out", ROWS, encoding="cp1252")
     fails("split=x is for datasets of several splits", ROWS, split="x")
 
 

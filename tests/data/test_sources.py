@@ -29,7 +29,7 @@ from tests.fixtures.tables import ROWS, TABLE, fails, write
         ("a.parquet", b"PAR1 nonsense PAR1", "a.parquet is not a readable Parquet file"),
         ("a.arrow", b"nonsense", "a.arrow is not a readable Arrow file"),
         ("a.jsonl.gz", b"nonsense", "a.jsonl.gz cannot be read"),
-        ("a.docx", b"x", "unknown format '.docx'; data files end in .parquet"),
+        ("a.docx", b"x", "unknown format '.docx'; data files end in .arrow"),
     ],
 )
 def test_unreadable_files_name_the_place(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     fails("holds no data files", tmp_path)
     write(tmp_path / "a.parquet")
     write(tmp_path / "b.jsonl")
-    fails("mixes json and parquet files", tmp_path)
+    fails("mixes JSON and Parquet files", tmp_path)
     (tmp_path / "b.jsonl").unlink()
     write(tmp_path / "b.parquet", TABLE.set_column(2, "level", pa.array(["x"] * 12)))
     fails("b.parquet: column 'level' holds string, but int64 in the files before", tmp_path)

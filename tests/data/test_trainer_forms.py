@@ -105,7 +105,9 @@ def test_texts_have_no_such_form(form: WriteAs) -> None:
 
 def test_what_a_form_cannot_hold_is_named() -> None:
     rows = [{"id": "ok", "messages": CHAT}, {"id": "odd", "messages": [CHAT[1], CHAT[1], CHAT[2]]}]
-    with pytest.raises(InputError, match=r"alpaca: the row with id odd is no exchange.*; write messages or sharegpt"):
+    with pytest.raises(
+        InputError, match=r"alpaca: the row with id odd is not an exchange.*; write messages or sharegpt"
+    ):
         _in("alpaca", rows)
     with pytest.raises(InputError, match="there is no such form; forms are input, messages"):
         check_form(_examples(rows), "chatml")  # type: ignore[arg-type]
@@ -148,7 +150,7 @@ def test_turns_that_are_not_learned_are_told_where_a_form_cannot_mark_them() -> 
 def test_rows_that_llama_factory_leaves_out_are_told() -> None:
     call = {"role": "assistant", "content": "I add.", "tool_calls": [CALL]}
     rows = [{"messages": [CHAT[1], call, {"role": "tool", "content": "3"}, CHAT[4]]}]
-    with pytest.warns(DataWarning, match="1 rows are no exchange .* in turn: LLaMA-Factory leaves them out"):
+    with pytest.warns(DataWarning, match="1 rows are not an exchange .* in turn: LLaMA-Factory leaves them out"):
         found = _in("sharegpt", rows)
     speakers = [turn["from"] for turn in found[0]["conversations"]]
     assert speakers == ["human", "gpt", "function_call", "observation", "gpt"]

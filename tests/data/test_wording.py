@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curate.data.wording import first_line, listed, nearest, nearest_path, short, type_name
+from curate.data.sources import format_of
+from curate.data.wording import alternatives, first_line, listed, nearest, nearest_path, short, type_name
 
 
 def test_texts_are_cut_to_one_short_line() -> None:
@@ -26,6 +27,13 @@ def test_the_nearest_name_is_offered_and_a_far_one_is_not(tmp_path: Path) -> Non
     assert nearest("Promt", ["prompt", "answer"]) == " (did you mean 'prompt'?)"
     assert nearest("zzz", ["prompt", "answer"]) == ""
     (tmp_path / "train.jsonl").write_text("")
-    assert nearest_path(tmp_path / "trian.jsonl") == f": did you mean {tmp_path / 'train.jsonl'}?"
-    assert "no file of a similar name" in nearest_path(tmp_path / "zzz")
-    assert f"there is no folder {tmp_path / 'no'}" in nearest_path(tmp_path / "no" / "train.jsonl")
+    assert nearest_path(tmp_path / "trian.jsonl", format_of) == f": did you mean {tmp_path / 'train.jsonl'}?"
+    assert "no file of a similar name (but train.jsonl)" in nearest_path(tmp_path / "zzz", format_of)
+    assert f"there is no folder {tmp_path / 'no'}" in nearest_path(tmp_path / "no" / "train.jsonl", format_of)
+
+
+def test_alternatives_are_a_phrase() -> None:
+    assert alternatives(["a"]) == "a"
+    assert alternatives(["a", "b"], "and") == "a and b"
+    assert alternatives(["a", "b", "c"]) == "a, b or c"
+    assert alternatives([]) == ""

@@ -28,7 +28,7 @@ LONG_FILES = {
     "curate/curated.py": "the result with its record, field by field",
     "curate/data/columns.py": "what a model reads in a table: roles by the names and the types of columns",
     "curate/data/examples.py": "rows, and the hashes that their ids and fingerprints are",
-    "curate/data/json_files.py": "the fast parser, and what decides whether it may be trusted with a text",
+    "curate/data/formats/json_files.py": "the fast parser, and what decides whether it may be trusted with a text",
     "curate/data/preferences.py": "pairs of every shape: how they are found, and where prompt and answers are",
     "curate/data/readers.py": "the path of every input to rows with ids, with the contract of its options",
     "curate/data/sources.py": "every kind of input by its name, and the local files that most of them are",

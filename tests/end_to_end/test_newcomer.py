@@ -88,13 +88,42 @@ class AsLong(Component):
         """Right if it is."""
         return Verdict.right if len(completion) == len(reference) else Verdict.wrong
 '''
+FORMAT = '''"""Read LaTeX tables."""
+
+import pyarrow as pa
+
+from curate.data.file_format import Format
+from curate.errors import InputError
+
+
+def read_tabular(files, text_columns, delimiter):
+    rows = []
+    for path, content in files:
+        names, *lines = content.to_pybytes().decode().splitlines() or [""]
+        if not names:
+            raise InputError(f"{path} is empty; give a file with a header")
+        rows += [dict(zip(names.split("&"), line.split("&"))) for line in lines]
+    return pa.Table.from_pylist(rows), []
+
+
+TABULAR = Format("LaTeX", (".tabular",), "a header and a row per line, divided by &", parse=read_tabular)
+'''
 ADDED = [
     ("scorers", "digits", "Digits", SCORER),
     ("curate/clusterers", "halves", "Halves", CLUSTERER),
     ("augmenters", "double", "Double", AUGMENTER),
     ("curate/reweighters", "uniform", "Uniform", REWEIGHTER),
     ("curate/graders", "as_long", "AsLong", GRADER),
+    ("curate/data/formats", "tabular_files", "TABULAR", FORMAT),
 ]
+
+OPTION = '    {name}: int = Field(default=3, ge=1, description="an option of a newcomer")\n    seed: int = Field('
+# Command -> the file whose class gets one more field with a description.
+OPTIONS = {
+    "finetune": "curate/finetuning/config.py",
+    "run": "curate/pipeline.py",
+    "evaluate": "curate/evaluation/config.py",
+}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +131,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages and their tests with one of each kind added, each by its file and one line."""
     folder = tmp_path_factory.mktemp("project")
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for name in ("curate", "scorers", "augmenters", "tests", "benchmarks"):
+    for name in ("curate", "scorers", "augmenters", "tests", "benchmarks", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
     for package, module, kind, source in ADDED:
@@ -118,7 +147,7 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_what_was_added(project: Path) -> None:
-    for command, name in (("finetune", "uniform"), ("evaluate", "aslong")):
+    for command, name in (("finetune", "uniform"), ("evaluate", "aslong"), ("run", "LaTeX")):
         done = run(project, "-m", "curate", command, "--help")
         assert done.returncode == 0, done.stderr
         assert name in " ".join(done.stdout.split())
@@ -134,9 +163,52 @@ def test_a_recipe_names_what_was_added(project: Path) -> None:
     assert "Double()" in done.stdout
 
 
+def test_a_file_of_the_format_is_read_and_listed(project: Path) -> None:
+    (project / "rows.tabular").write_text("prompt&completion\n1+1&2\n2+2&4\n")
+    code = (
+        "import curate; from curate.cli.main import main\n"
+        "print(curate.read('rows.tabular').examples.texts('completion', 0, 2))\n"
+        "main(['list', 'formats'])\n"
+        "open('rows.unknown', 'w').close(); main(['run', 'rows.unknown', '--out', 'out'])\n"
+        "import runpy; completed = runpy.run_path('docs/build_site.py')['completed']\n"
+        "print(completed(open('docs/data.md').read()))"
+    )
+    done = run(project, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "['2', '4']" in done.stdout
+    assert "LaTeX .tabular: a header and a row per line, divided by &" in " ".join(done.stdout.split())
+    assert ".tabular" in done.stderr
+    assert "\n| `LaTeX` | .tabular: a header and a row per line, divided by & |\n" in done.stdout
+
+
+def test_a_field_with_a_description_is_an_option(project: Path) -> None:
+    for command, file in OPTIONS.items():
+        source = (project / file).read_text()
+        assert source.count("\n    seed: int = Field(") == 1
+        (project / file).write_text(
+            source.replace("    seed: int = Field(", OPTION.format(name=f"newcomers_{command}"))
+        )
+    code = (
+        "from curate.cli.main import _parser\n"
+        f"for command in {list(OPTIONS)}: print(_parser([command])[1][command].format_help())\n"
+        "from curate.cli.finetune import given_settings\n"
+        "words = 'finetune rows.jsonl --model m --out run --newcomers-finetune 7'.split()\n"
+        "print('set to', given_settings(_parser(words)[0].parse_args(words)).newcomers_finetune)"
+    )
+    done = run(project, "-c", code)
+    assert done.returncode == 0, done.stderr
+    for command in OPTIONS:
+        assert f"--newcomers-{command} N an option of a newcomer (3)" in " ".join(done.stdout.split())
+    assert "set to 7" in done.stdout
+
+
 @pytest.mark.slow
 def test_the_contract_tests_find_what_was_added(project: Path) -> None:
     done = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "tests/contracts")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     for _, _, kind, _ in ADDED:
-        assert f"[{kind}]" in done.stdout, kind
+        assert f"[{kind.replace('TABULAR', 'LaTeX')}]" in done.stdout, kind
+    done = run(
+        project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contracts/test_formats.py", "-k", "LaTeX"
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -1,18 +1,21 @@
 """The Python of the README and the docs runs as it stands, on a small file and with a shorter proxy run."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.recipe import component_names, recipe_names
+from curate.cli.list import listed
+from curate.recipe import recipe_names
 from tests import ROOT
 
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MOST_WORDS = 1200
+COMPLETED = runpy.run_path(str(ROOT / "docs" / "build_site.py"))["completed"]
 
 
 def _blocks(page: Path) -> list[str]:
@@ -46,15 +49,19 @@ def test_the_readme_is_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "module"),
+    ("page", "kind"),
     [
-        *[("scorers.md", module) for module in ("scorers", "augmenters", "curate.clusterers", "curate.generators")],
-        ("reweighting.md", "curate.reweighters"),
+        *[("scorers.md", kind) for kind in ("scorers", "augmenters", "clusterers", "generators")],
+        ("reweighting.md", "reweighters"),
+        ("data.md", "formats"),
     ],
 )
-def test_the_docs_name_every_component(page: str, module: str) -> None:
+def test_the_docs_name_every_component(page: str, kind: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert [name for name in component_names(module) if f"`{name}" not in text] == []
+    assert [name for name in listed(kind) if f"`{name}" not in COMPLETED(text)] == []
+    (marked,) = [kinds for kinds in re.findall("<!-- further (.*) -->", text) if kind in kinds.split(", ")]
+    without = re.sub(rf"(?m)^.*`{next(iter(listed(kind)))}.*\n", "", text)
+    assert f"\n| `{next(iter(listed(kind)))}` | " in COMPLETED(without), marked
 
 
 def test_the_docs_name_every_recipe() -> None:

@@ -211,7 +211,7 @@ def arrow_cases(draw: Any, parts: int = 1) -> Case:
         try:
             files[f"part-{number}{suffix}"] = _written(draw, table.slice(start, size), suffix)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-            reject()  # what pyarrow cannot write is no input
+            reject()  # what pyarrow cannot write is not an input
         start += size
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*map(cells_of, columns.values()), strict=True)]
     return Case("arrow", files, rows, key, tables=table)

@@ -1,4 +1,4 @@
-"""What a server answers is read: texts, counts, reasons, errors in any form, and what is no completion."""
+"""What a server answers is read: texts, counts, reasons, errors in any form, and what is not a completion."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def test_max_tokens_is_a_cap_and_samples_differ_by_their_seeds_alone(
         assert len(seeds) == 3
         assert max(server.answered.values()) == 1
         before = len(server.requests)
-        assert complete(connect(server), requests, store) == found, "a cap is no part of what is asked"
+        assert complete(connect(server), requests, store) == found, "a cap is not part of what is asked"
         assert len(server.requests) == before
     assert [store.get(each.key(connect(server).identity())) for each in requests] == found
 

@@ -13,7 +13,7 @@ from curate.mixture.verdicts import (
     Decision,
     command_for,
     decide,
-    foretell,
+    forecast_budget,
     is_hopeless,
     verdicts_of,
     withheld,
@@ -100,7 +100,7 @@ def test_verdicts_are_shown_for_the_outcomes_that_were_judged_better() -> None:
 
 
 def test_what_is_withheld_says_how_often_it_was_right_on_how_many() -> None:
-    found = foretell(replace(power_curves(other=0.05), clock=1.0), rule=_judged(NO_BETTER, NO_BETTER))
+    found = forecast_budget(replace(power_curves(other=0.05), clock=1.0), rule=_judged(NO_BETTER, NO_BETTER))
     assert found.decision.kind == "yes"
     reason = found.to_json()["verdict"]["reason"]
     assert f"90.0 % of {RULE.units} cases of {sum(RULE.settings.values())} settings" in reason

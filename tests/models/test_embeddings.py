@@ -58,5 +58,5 @@ def test_losses_with_embeddings_are_the_same_bits_as_losses_alone(make: Any) -> 
 def test_a_model_without_a_linear_head_is_refused() -> None:
     model = tiny_model()
     model.set_output_embeddings(torch.nn.Identity())
-    with pytest.raises(InputError, match="LM head is no plain linear layer"):
+    with pytest.raises(InputError, match="LM head is not a plain linear layer"):
         embedded_losses(model, make_batch(TOKENS, [0]), torch.tensor([12]))

@@ -50,7 +50,7 @@ def _weigh(table: pa.Table, out: Path) -> None:
     n = table.num_rows
     weights = {"example_id": table["id"], "weight": pa.array([1.0] * n, pa.float32()), "times": [1] * n}
     pq.write_table(pa.table(weights), out.parent / "weights.parquet")
-    curate.weigh(table, out.parent / "weights.parquet").write(out)
+    curate.add_weights(table, out.parent / "weights.parquet").write(out)
 
 
 WRITERS = {"run": _run, "weigh": _weigh}

@@ -7,7 +7,7 @@ import pytest
 
 from curate.mixture.forecast_words import needed_in_words
 from curate.mixture.judgment import Judged, judgment
-from curate.mixture.verdicts import foretell
+from curate.mixture.verdicts import forecast_budget
 from curate.report.finished_run import read_finished
 from curate.report.forecast_section import MOST_CLUSTERS, will_copies_help
 from tests.fixtures.reports import PWNED, page_of, rewrite_run
@@ -70,7 +70,7 @@ def test_held_out_curves_and_their_verdicts_are_shown(run_copy: Path) -> None:
     better = Judged(right=(0.9, 0.8, 1.0), yes=20, precision=(0.85, 0.7, 0.95), gain=(0.04, 0.01, 0.08))
     shown = replace(judgment(), clock=1.0, outcomes={"loss": better, "answers": better})
     for rule, words in ((shown, "Yes (loss). With hard rows shown"), (judgment(), "Withheld. The rule was right")):
-        found = foretell(power_curves(other=0.05), rule=rule)
+        found = forecast_budget(power_curves(other=0.05), rule=rule)
         rewrite_run(run_copy, lambda run, found=found: run["forecast"].update(found.to_json()))
         text = " ".join(page_of(run_copy).text.split())
         assert words in text

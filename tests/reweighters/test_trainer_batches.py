@@ -1,4 +1,4 @@
-"""Batches of a trainer: rows keep their positions, and what is no padded row is refused."""
+"""Batches of a trainer: rows keep their positions, and what is not a padded row is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files for their owner alone: modes lose what others may do, and what is no file is refused."""
+"""Files for their owner alone: modes lose what others may do, and what is not a file is refused."""
 
 import os
 import stat

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.data.json_files
-from curate.data import sources
+import curate.data.formats.json_files
 from curate.data.examples import Examples
+from curate.data.formats import parquet_files
 from curate.data.readers import read
 from curate.errors import ExternalError, InputError
 from curate.storage import spilling
@@ -26,8 +26,8 @@ def nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
     for name, value in (("_PIECE", 2_000), ("_PIECE_ROWS", 30)):
-        monkeypatch.setattr(sources, name, value)
-    monkeypatch.setattr(curate.data.json_files, "_PIECE", 2_000)
+        monkeypatch.setattr(parquet_files, name, value)
+    monkeypatch.setattr(curate.data.formats.json_files, "_PIECE", 2_000)
     monkeypatch.setattr(spilling, "IN_MEMORY", 0)
     return tmp_path / "temporary"
 

@@ -26,10 +26,10 @@ def target(tmp_path: Path) -> Finetuning:
     return Finetuning(model=str(tmp_path / "target"), batch_size=10, max_length=64, learning_rate=1e-2)
 
 
-def foretold(monkeypatch: pytest.MonkeyPatch, change: float) -> list[HeldOutCurves]:
+def budget_forecast(monkeypatch: pytest.MonkeyPatch, change: float) -> list[HeldOutCurves]:
     """Curves that are passed on, whose hard rows are then made to fall by so much per e-fold, the others not at all."""
     seen = []
-    original = pilots.foretell
+    original = pilots.forecast_budget
 
     def instead(curves: HeldOutCurves, **more: Any) -> Any:
         seen.append(curves)
@@ -41,14 +41,14 @@ def foretold(monkeypatch: pytest.MonkeyPatch, change: float) -> list[HeldOutCurv
         stacked[hard], stacked[~hard] = made
         return original(HeldOutCurves(curves.steps, stacked, hard, 0.2, of="target"), **more)
 
-    monkeypatch.setattr(pilots, "foretell", instead)
+    monkeypatch.setattr(pilots, "forecast_budget", instead)
     return seen
 
 
 def test_a_pilot_comes_first_is_kept_and_says_numbers(
     tmp_path: Path, trained: Trained, target: Finetuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = foretold(monkeypatch, 0.3)
+    seen = budget_forecast(monkeypatch, 0.3)
     fields = {"finetuning": target, "seeds": (0,), "budgets": ("steps",), "pilot": "always", "stop_if": "hopeless"}
     result = whole(tmp_path / "out", **fields)
     (curves,) = seen
@@ -73,10 +73,10 @@ def test_a_pilot_comes_first_is_kept_and_says_numbers(
 def test_hopeless_ends_before_anything_else_is_trained(
     tmp_path: Path, trained: Trained, target: Finetuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    foretold(monkeypatch, -0.1)  # hard rows are forgotten
+    budget_forecast(monkeypatch, -0.1)  # hard rows are forgotten
     fields = {"finetuning": target, "seeds": (0,), "budgets": ("steps",)}
     result = whole(tmp_path / "out", **fields, stop_if="hopeless")
-    assert "no number is foretold to lower the loss" in result["stopped"]
+    assert "no number is predicted to lower the loss" in result["stopped"]
     assert result["pilot"]["hopeless"]
     assert not trained.calls
     assert not (tmp_path / "out" / "run.json").exists()

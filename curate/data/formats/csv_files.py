@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.columns import known_names
+from curate.data.file_format import Format, Notes, TextFile
 from curate.data.wording import first_line
 from curate.errors import InputError
 from curate.storage import spilling
@@ -31,19 +32,21 @@ _LIKE_A_NUMBER = r"\s*([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[-+]?inf(i
 
 
 def read_csv(
-    files: Iterable[tuple[Path, pa.Buffer, str]], text_columns: Sequence[str], delimiter: str | None = None
-) -> tuple[pa.Table, list[tuple[str, str]]]:
+    files: Iterable[TextFile], text_columns: Sequence[str], delimiter: str | None = None
+) -> tuple[pa.Table, Notes]:
     """The rows below the header, and (column, note) for each text column that looks like another type.
 
-    files: path, content (UTF-8) and usual delimiter of each file. text_columns: columns to keep as text, besides those
-    with a known name. delimiter: of all files; None = the usual one or, if that does not divide the rows of a file, the
+    files: path and content of each. text_columns: columns to keep as text, besides those with a known name.
+    delimiter: of all files; None = the usual one (a tab for .tsv) or, if that does not divide the rows of a file, the
     semicolon, tab, bar or comma that does; ("", note) reports it.
     A column is integers, floats or booleans if all cells of all files are, in the spelling in which they would be
     written again (no leading zeros, plus signs or spaces); its empty cells are null. All other columns are text, with
     the characters of the file. Raises InputError with the line at fault.
     """
     tables, unusual = [], set()
-    for path, data, usual in files:
+    for path, data in files:
+        uncompressed = path if path.suffix.lower() in CSV.suffixes else path.with_suffix("")
+        usual = "\t" if uncompressed.suffix.lower() == ".tsv" else ","
         data, used = _divided(data, delimiter, usual)
         tables.append(_texts(path, data, used))
         unusual |= {used} - {usual, delimiter}
@@ -206,3 +209,12 @@ def _held(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     is_zero = pc.and_(pc.equal(numbers, 0.0), _matches(cells, r"[^e]*[1-9].*"))
     is_infinite = pc.and_(pc.is_inf(numbers), pc.invert(_matches(cells, "-?inf")))
     return pc.invert(pc.or_(is_zero, is_infinite))
+
+
+CSV = Format(
+    "CSV",
+    (".csv", ".tsv"),
+    "a header, then rows; commas, semicolons, tabs and bars are found",
+    parse=read_csv,
+    has_delimiter=True,
+)

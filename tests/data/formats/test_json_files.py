@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import curate.data.json_files
-from curate.data.json_files import TooDeep, long_integers, plain_rows
+import curate.data.formats.json_files
+from curate.data.formats.json_files import TooDeep, long_integers, plain_rows
 from curate.data.json_text import fault_of
 from curate.data.json_values import JSON, MOST_LEVELS
 from curate.data.sources import read_files
@@ -269,7 +269,7 @@ def test_plain_rows(text: str, expected: int | None) -> None:
 
 @pytest.mark.parametrize("block", [5, 7, 64, 1 << 20])
 def test_plain_rows_of_random_values(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.data.json_files, "_BLOCK", block)
+    monkeypatch.setattr(curate.data.formats.json_files, "_BLOCK", block)
     draw = random.Random(block)
 
     def value(depth: int) -> Any:
@@ -303,7 +303,7 @@ def test_depth_is_counted_across_lines_and_not_in_strings() -> None:
 
 @pytest.mark.parametrize("block", [20, 64, 1 << 20])
 def test_long_integers_are_counted_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.data.json_files, "_BLOCK", block)
+    monkeypatch.setattr(curate.data.formats.json_files, "_BLOCK", block)
     draw = random.Random(block)
     for _ in range(100):
         numbers = [draw.choice([1, 2**53, 2**53 + 1, -(2**60), 10**25, 0.1234567890123456, 12]) for _ in range(9)]

@@ -6,8 +6,8 @@ import datasets
 import pyarrow as pa
 import pytest
 
+from curate.data.formats.text_files import read_text
 from curate.data.readers import read
-from curate.data.text_files import read_text
 from curate.errors import InputError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.file_format import Format, Notes, TextFile
 from curate.data.json_exact import exact
 from curate.data.json_values import MOST_LEVELS
 from curate.errors import InputError
@@ -32,12 +33,15 @@ Bytes = npt.NDArray[np.uint8]
 _Places = IntArray
 
 
-def read_json(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
+def read_json(
+    files: Iterable[TextFile], text_columns: Sequence[str] = (), delimiter: str | None = None
+) -> tuple[pa.Table, Notes]:
     """The rows of one object per line, or of a list of objects, and (column, note) for unusual columns.
 
-    Types fit the rows of all files. files: path and content (UTF-8) of each.
+    Types fit the rows of all files. files: path and content of each. text_columns, delimiter: not used.
     Raises InputError with the line or item at fault.
     """
+    files = list(files)
     rows = [_plain_rows(path, data) for path, data in files]
     parsed = None if None in rows else _parsed([data for _, data in files], sum(row or 0 for row in rows))
     if parsed is None:
@@ -344,3 +348,11 @@ def long_integers(data: Bytes) -> int | None:
         matches = [_INTEGER.match(text, begin) for begin in integers.tolist()]
         count += sum(len(match[0]) > 16 or int(match[0]) > 2**53 for match in matches if match)
     return count
+
+
+JSON = Format(
+    "JSON",
+    (".jsonl", ".ndjson", ".json"),
+    "one object per line, a list of objects, or objects over several lines",
+    parse=read_json,
+)
