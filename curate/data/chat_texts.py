@@ -67,7 +67,7 @@ def _is_dialogue(text: str) -> bool:
 
 
 def _as_call(said: str) -> tuple[str, str] | None:
-    """Role and content of a turn that is a call; None if it is not, or has arguments that are no object."""
+    """Role and content of a turn that is a call; None if it is not, or has arguments that are not object."""
     found = _CALL.fullmatch(said)
     if found is None:
         return None
