@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-control test-ray test-all test-floors llama-factory test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
+.PHONY: demo test test-examples test-fuzz test-control test-ray test-all test-floors llama-factory test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
+	@echo "make test-examples, make test-fuzz  the scripts and notebooks of examples/; generated inputs of every kind"
 	@echo "make test-control  the positive control: copies of hard rows help where they have to (about a minute)"
 	@echo "make test-ray  --engine ray on a real cluster of three nodes on the loopback interface (a few minutes)"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
@@ -41,9 +42,19 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 demo: $(STAMP)
 	$(BIN)/curate demo
 
+USUAL := not long and not vllm and not loaders and not control and not ray
+
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control and not ray"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(USUAL) and not examples" tests --ignore tests/fuzz
+
+# The scripts and notebooks of examples/, as they stand.
+test-examples: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m examples tests/end_to_end
+
+# Generated inputs: a few of every kind; `make test-all` tries thousands.
+test-fuzz: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(USUAL)" tests/fuzz
 
 # Fine-tunes where copies of hard rows have to help; a part of its own, so that its minutes are seen.
 test-control: $(DEV_STAMP)
@@ -69,7 +80,7 @@ $(FLOORS_STAMP): pyproject.toml constraints.txt tests/floors.py
 	@touch $@
 
 test-floors: $(FLOORS_STAMP)
-	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control and not ray"
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "$(USUAL)"
 
 # What results are opened with: the version of datasets that LLaMA-Factory pins, which has no Json, and the newest.
 LOADERS := .venv-loaders

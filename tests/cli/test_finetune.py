@@ -244,7 +244,7 @@ def test_a_full_disk(bench: Bench) -> None:
 # -- two processes --------------------------------------------------------------------------------------------------
 @pytest.mark.slow
 @pytest.mark.timeout(290)
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.long), "fsdp"])
 def test_two_processes_train_what_one_trains(sharding: str, inputs: Path, tmp_path: Path) -> None:
     """Under torchrun, stopped by a time limit after one step and begun again."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}

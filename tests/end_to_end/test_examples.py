@@ -40,6 +40,7 @@ def test_the_page_lists_every_script() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 def test_curate_jsonl(data: Path, tmp_path: Path) -> None:
     pq.read_table(data).to_pandas().to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
     out = run("curate_jsonl.py", tmp_path / "rows.jsonl", tmp_path / "curated", "--steps", 6, cwd=tmp_path)
@@ -48,6 +49,7 @@ def test_curate_jsonl(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 def test_chain_by_hand(data: Path, tmp_path: Path) -> None:
     out = run("chain_by_hand.py", data, "--steps", 6, cwd=tmp_path)
     assert "hard rows" in out
@@ -55,11 +57,13 @@ def test_chain_by_hand(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 def test_own_scorer(data: Path, tmp_path: Path) -> None:
     assert "example_id" in run("own_scorer.py", data, "--steps", 6, cwd=tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 def test_synthesize_with_server(data: Path, tmp_path: Path) -> None:
     with FakeServer(lambda body: "I would rather not.") as server:
         out = run(
@@ -71,6 +75,7 @@ def test_synthesize_with_server(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 @pytest.mark.parametrize("domain", ["code", "tool_calls"])
 def test_synthesize_in_other_domains(domain: str, tmp_path: Path) -> None:
     table, writer = (programs(12), CodeWriter()) if domain == "code" else (calls(12), CallsWriter())
@@ -85,6 +90,7 @@ def test_synthesize_in_other_domains(domain: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 def test_reweight_sft_trainer(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl")
     folder = tmp_path / "data"
@@ -96,6 +102,7 @@ def test_reweight_sft_trainer(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 def test_validate(data: Path, tmp_path: Path) -> None:
     out = run("validate.py", data, tmp_path / "proof", "--seeds", 1, "--epochs", 0.2, "--steps", 6, cwd=tmp_path)
     assert "hard against original" in out

@@ -149,8 +149,9 @@ def _imports(node: ast.AST, *, at_import: bool = False) -> Iterator[str]:
             yield from _imports(child, at_import=at_import)
 
 
-def _packages(path: Path, *, at_import: bool = False) -> set[str]:
-    return {name.partition(".")[0] for name in _imports(_tree(path), at_import=at_import)}
+@cache
+def _packages(path: Path, *, at_import: bool = False) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in _imports(_tree(path), at_import=at_import))
 
 
 def test_there_is_something_to_check() -> None:

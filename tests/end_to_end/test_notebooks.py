@@ -38,6 +38,7 @@ def test_it_is_saved_as_it_ran_and_ends_with_a_picture(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.examples
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("nbconvert")

@@ -24,9 +24,8 @@ from tests import ROOT
 
 __all__ = ["SCALES", "Answer", "Driver", "Record", "fault", "fuzz", "hostile_text", "mostly"]
 
-# Examples per kind and unit of its weight: the one setting behind the time that all of this takes. With 8 it is about
-# two minutes of one thread.
-EXAMPLES = int(os.environ.get("CURATE_FUZZ_EXAMPLES", "8"))
+# Examples per kind and unit of its weight: the one setting behind the time that all of this takes.
+EXAMPLES = int(os.environ.get("CURATE_FUZZ_EXAMPLES", "4"))
 # Of every kind at least so many. Of fewer than 20 valid ones 95 % means all, and 15 in a row are hardly ever (4 % of
 # the time) taken by a command that refuses one in five; 20 with one refusal would say less.
 LEAST, LEAST_VALID = 5, 15

@@ -210,7 +210,7 @@ def test_generated_pairs_are_graded_by_the_truth() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_thousand_generated_pairs(seed: int) -> None:
     found = check(seed, 1000)
     assert found[True, Verdict.undecided] <= 10
