@@ -21,6 +21,7 @@ from curate.report.run_page import as_page
 HOST = "127.0.0.1"
 _COOKIE = "curate_view"
 _MOST_BODY = 1_000_000
+_MOST_NUMBER = 10**12
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -72,7 +73,7 @@ class Access:
         return None
 
     def admits(self, cookie: str | None) -> bool:
-        return cookie is not None and hmac.compare_digest(cookie, self._session)
+        return cookie is not None and hmac.compare_digest(cookie.encode(errors="replace"), self._session.encode())
 
     def redeem(self, token: str) -> str | None:
         """The cookie in exchange for the token; None for a wrong or used one."""
@@ -87,7 +88,7 @@ def application(store: RowStore, access: Access) -> Any:
     try:
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
-        from starlette.requests import Request
+        from starlette.requests import ClientDisconnect, Request
         from starlette.responses import RedirectResponse, Response
         from starlette.routing import Route
     except ImportError as error:
@@ -132,12 +133,15 @@ def application(store: RowStore, access: Access) -> Any:
 
     async def api(request: Request) -> Any:
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > _MOST_BODY:
-                return Response("the request is too long", 413, _HEADERS, "text/plain")
         try:
-            answer = await run_in_threadpool(_answer, store, request.path_params["name"], json.loads(body or b"{}"))
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_BODY:
+                    return Response("the request is too long", 413, _HEADERS, "text/plain")
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        try:
+            answer = await run_in_threadpool(_answer, store, request.path_params["name"], _parsed(bytes(body)))
         except (InputError, ValueError, TypeError) as error:
             return Response(as_json({"error": str(error)}), 400, _HEADERS, "application/json")
         return Response(as_json(answer), 200, _HEADERS, "application/json")
@@ -151,6 +155,22 @@ def application(store: RowStore, access: Access) -> Any:
     )
 
 
+def _parsed(body: bytes) -> Any:
+    """The JSON of a request. Raises InputError if it is none, or nested too deep."""
+    try:
+        return json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise InputError("the request is no JSON") from error
+
+
+def _number(body: dict[str, Any], key: str, default: int | None = None) -> int:
+    """A whole number of a request that a database can count to. Raises InputError for anything else."""
+    value = body.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _MOST_NUMBER:
+        raise InputError(f"{key} is no whole number up to {_MOST_NUMBER:,}")
+    return value
+
+
 def _answer(store: RowStore, name: str, body: Any) -> Any:
     """Answer one request of the page. name: of the endpoint. Runs in a thread of the pool."""
     if not isinstance(body, dict):
@@ -161,7 +181,7 @@ def _answer(store: RowStore, name: str, body: Any) -> Any:
     if name == "about":
         return store.about()
     if name == "rows":
-        page, size = int(body.get("page", 1)), int(body.get("size", 50))
+        page, size = _number(body, "page", 1), _number(body, "size", 50)
         return store.page(query, page, size, body.get("sort"), bool(body.get("descending")))
     if name == "points":
         return store.points(query)
@@ -170,7 +190,7 @@ def _answer(store: RowStore, name: str, body: Any) -> Any:
     if name == "ids":
         return store.ids(query)
     if name == "row":
-        return store.row(int(body["n"]))
+        return store.row(_number(body, "n"))
     raise InputError(f"there is no {name}")
 
 

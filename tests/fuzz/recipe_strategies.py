@@ -17,6 +17,7 @@ import augmenters
 import curate.clusterers
 import scorers
 from curate.gate.gate import Gate
+from curate.proxy.budget import ForecastSettings
 from curate.proxy.proxy import Proxy
 from tests.fuzz.harness import hostile_text, mostly
 
@@ -155,6 +156,9 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("Proxy", "score_budget"): st.one_of(st.none(), st.integers(10**6, 10**9)),  # of one pass over the rows and more
     ("Proxy", "trust_remote_code"): st.just(False),
     ("Proxy", "template"): st.sampled_from(["auto", "alpaca", "plain"]),
+    ("ForecastSettings", "steps"): st.one_of(st.integers(2, 60), st.sampled_from(["1 epoch", "3 epochs"])),
+    ("ForecastSettings", "model"): st.sampled_from([None, "1.5B", "350M", "scratch"]),
+    ("ForecastSettings", "accept_cost"): st.just(True),  # or there is a question
     ("EarlyOutput", "within"): st.floats(0.5, 1.0),
     ("GradientAlignment", "target"): _DATA,
     ("Replay", "data"): _DATA,
@@ -221,14 +225,24 @@ def _recipe(scorer: Strategy, names: tuple[str, ...]) -> Strategy:
             "order": st.sampled_from(["shuffle", "keep", "front"]),
             "copies": st.sampled_from(["rows", "weights"]),
             "seed": st.integers(0, 2**31),
+            "stability": st.integers(1, 3),
             "gate": parameters(Gate, {}).filter(lambda given: _constructs(Gate, given)),
         },
     )
 
 
 def recipes() -> Strategy:
-    """Mappings that `curate plan` must take."""
-    return _recipe(_scorers((*CHEAP, *_BY_PROXY)), ("Duplicate", "Replay", "Subset", "Synthesize"))
+    """Mappings that `curate plan` must take; with a forecast, copies may be shown as often as it says."""
+    some = _recipe(_scorers((*CHEAP, *_BY_PROXY)), ("Duplicate", "Replay", "Subset", "Synthesize"))
+    forecasts = parameters(ForecastSettings, {})
+    foretold = st.tuples(some, forecasts, st.booleans()).map(lambda drawn: _with_forecast(*drawn))
+    return st.one_of(some, foretold)
+
+
+def _with_forecast(recipe: dict[str, Any], forecast: dict[str, Any], auto: bool) -> dict[str, Any]:
+    augmenters = recipe.get("augmenters", [])
+    shown = [{**each, "times": "auto"} if auto and each["use"] == "Duplicate" else each for each in augmenters]
+    return {**recipe, "forecast": forecast} | ({"augmenters": shown} if "augmenters" in recipe else {})
 
 
 def cheap_recipes() -> Strategy:

@@ -35,7 +35,8 @@ class Answer:
 
 def _ask(access: Access, method: str, path: str, body: Any = None, **headers: str) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", access.port, timeout=20)
-    connection.request(method, path, None if body is None else json.dumps(body), {"Host": access.hosts()[0], **headers})
+    text = body if body is None or isinstance(body, str) else json.dumps(body)
+    connection.request(method, path, text, {"Host": access.hosts()[0], **headers})
     response = connection.getresponse()
     answer = Answer(response.status, response.headers, response.read().decode())
     connection.close()
@@ -80,6 +81,15 @@ def test_the_token_works_once_and_is_in_no_further_address(tmp_path: Path) -> No
         assert _ask(access, "GET", "/assets/..%2f..%2fpipeline.py", Cookie=session).status == 404
         assert _ask(access, "POST", "/api/row", {"n": "x"}, **asked).status == 400
         assert _ask(access, "POST", "/api/rows", ["x" * 2_000_000], **asked).status == 413
+        for name, body in (
+            *(("row", {"n": n}) for n in (None, -1, 1e30, float("inf"), 10**30, True)),
+            *(("rows", {"page": page}) for page in ("1", None, 10**30, float("nan"), [])),
+            *(("rows", {"size": 10**30}), ("rows", {"sort": "n; drop table rows"}), ("row", {}), ("nothing", {})),
+            *(("rows", text) for text in ("[" * 200_000, "{", '{"query": "x"}')),
+        ):
+            refused = _ask(access, "POST", f"/api/{name}", body, **asked)
+            assert (refused.status, set(json.loads(refused.body))) == (400, {"error"}), (name, body)
+        assert _ask(access, "GET", "/", Cookie="curate_view=\xe9").status == 403
 
 
 @pytest.mark.slow
