@@ -190,7 +190,7 @@ _COMMANDS = {
     "run": "curate a dataset: score, split, rebuild, write the result to a folder",
     "plan": "estimate rows, tokens, disk and cached work of a run; runs nothing",
     "score": "measure difficulty only, as one Parquet file for --scores",
-    "synthesize": "synthesize new problems from the solutions of hard rows, without other changes",
+    "synthesize": "synthesize new problems from the solutions of hard rows, and nothing else",
     "review": "review new problems beside their parents: accept, reject, edit, undo",
     "gate": "find near-duplicates between datasets, and rows shared with evaluation sets",
     "finetune": "fine-tune a model on a dataset; one folder per run, resumable",

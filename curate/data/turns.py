@@ -188,16 +188,6 @@ class TurnReader:
         return {}
 
 
-def looks_like_message(value: Any) -> bool:
-    """Whether an object is a message, or an exchange, by its keys."""
-    if not isinstance(value, dict):
-        return False
-    exchange = not value.keys().isdisjoint(ASKS) and not value.keys().isdisjoint(ANSWERS)
-    return exchange or (
-        not value.keys().isdisjoint(ROLE_KEYS) and not value.keys().isdisjoint((*CONTENT_KEYS, *_CALLS))
-    )
-
-
 def unread_keys(names: Collection[str], keys: MessageKeys) -> set[str]:
     """Which keys of a message with a role are not read, though they may change what a model reads or learns."""
     role = keys.role or next((key for key in ROLE_KEYS if key in names), None)

@@ -160,9 +160,9 @@ def admit(index: NearIndex, texts: Sketches, candidate: BoolArray) -> list[Match
 def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> list[Match | None] | None:
     """`admit` for one block; None, without changes, if the block has too many pairs."""
     crowded = index.crowded
-    older, counts = index.search(block)
+    older, counts = index.search(block)  # pairs with admitted texts; admitted texts with each key (m, keys)
     matches: list[Match | None] = [None] * len(block)
-    first = np.unique(older.query, return_index=True)[1]
+    first = np.unique(older.query, return_index=True)[1]  # the earliest admitted text of each query
     for k in first.tolist():
         matches[int(older.query[k])] = Match(int(older.row[k]), float(older.score[k]))
     # Texts with a match are skipped below; the others may match each other, candidates as earlier ones.

@@ -196,6 +196,7 @@ def split_words(texts: Sequence[str]) -> Words:
 def _without_dropped(
     codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8], bounds: Positions
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Positions]:
+    """The characters (c,) and their classes without dropped ones, and the bounds (n + 1,) of the texts in them."""
     keep = classes != DROPPED
     if keep.all():
         return codes, classes, bounds

@@ -271,6 +271,7 @@ def _rows(
 
 
 def _name(number: int, source: Any, unmeasured: Sequence[str]) -> str:
+    """The name of a cluster number: -1 noise, INVALID not scored, from _UNMEASURED down the origins of new rows."""
     if number <= _UNMEASURED:
         origin = unmeasured[_UNMEASURED - number]
         return origin if origin == "replay" else f"{origin}, not measured"

@@ -212,7 +212,11 @@ class TrainingStep:
         return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
 
     def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor], anchor: bool = False) -> float:
-        """One gradient of the batch, clipped; returns the mean loss. Runs on every rank."""
+        """One gradient of the batch, clipped; returns the mean loss. Runs on every rank.
+
+        losses_of: called with a micro-batch and its number, returns the summed loss of each row. anchor: whether it
+        records the hidden states of `anchor_losses`; embeddings for the reweighter then need a separate forward pass.
+        """
         for parameter in self.parameters:
             parameter.grad = None
         self.passes += 1

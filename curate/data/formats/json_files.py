@@ -124,20 +124,21 @@ def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
 
 def _tables(pieces: Sequence[pa.Buffer], schema: pa.Schema | None) -> list[pa.Table] | None:
     """Parse pieces in parallel, one table each; None if one cannot be parsed."""
-    parsed: list[bool] = []
+    parsed = 0
 
     def tables() -> Iterator[pa.Table]:
+        nonlocal parsed
         for low in range(0, len(pieces), 2 * pa.cpu_count()):
             for table in pool.map(lambda piece: _table(piece, schema), pieces[low : low + 2 * pa.cpu_count()]):
                 if table is None:
                     return
-                parsed.append(True)
+                parsed += 1
                 yield table
             release()
 
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
         spilled_tables = spilled(tables())
-    return spilled_tables if len(parsed) == len(pieces) else None
+    return spilled_tables if parsed == len(pieces) else None
 
 
 def _table(piece: pa.Buffer, schema: pa.Schema | None) -> pa.Table | None:
