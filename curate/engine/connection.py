@@ -143,7 +143,7 @@ def _check_same(ray: Any, address: str) -> None:
 
 def _explained(error: BaseException, address: str) -> InputError | ExternalError:
     text = " ".join(str(error).split())
-    reason = text[:160] or "it gave no reason"
+    why = (reason(error) if "Traceback" in text else text)[:160] or "it gave no reason"
     if "ersion mismatch" in text:
         return InputError(f"the cluster at {address} has other versions: {text[:300]}; install the same here")
     if isinstance(error, ConnectionError) and address == "auto":
@@ -151,14 +151,14 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
             "no Ray cluster runs on this machine; start one with `ray start --head`, or name one with --address "
             "HOST:PORT or ray://HOST:PORT"
         )
-    if address.startswith("ray://") and "timeout" in text:
+    if address.startswith("ray://") and "connection timeout" in text:
         return ExternalError(
             f"no client server of Ray answers at {address}; name its port (10001 unless `ray start` was given another) "
             "after ray://, or HOST:PORT of the head without ray:// on one of its nodes"
         )
     token = "set" if os.environ.get("RAY_AUTH_TOKEN") else "not set"
     return ExternalError(
-        f"the Ray cluster at {address} answers, but does not let this process in ({reason}); where it wants a token, "
+        f"the Ray cluster at {address} answers, but does not let this process in ({why}); where it wants a token, "
         f"set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (now {token}) to the cluster's, {_DOCS}"
     )
 

@@ -138,10 +138,9 @@ class Pool:
             if time.monotonic() - began > self.start_timeout:
                 break
         if not self.live:
-            raise ExternalError(
-                f"no worker could be started within {self.start_timeout:g} s; see `ray status`, and rerun the same "
-                "command when the cluster has room"
-            )
+            waited = time.monotonic() - began > self.start_timeout
+            what = f"no worker could be started within {self.start_timeout:g} s" if waited else "no worker is left"
+            raise ExternalError(f"{what}; see `ray status`, and rerun the same command when the cluster has room")
         return list(self.live)
 
     def _admit(self, timeout: float) -> None:

@@ -1,13 +1,14 @@
 """What is said where there is no cluster, or none that lets us in."""
 
 import contextlib
+import signal
 import socket
 import threading
 
 import pytest
 
 from curate.engine import Ray
-from curate.engine.connection import _explained
+from curate.engine.connection import _explained, connect
 from curate.errors import ExternalError, InputError
 
 
@@ -50,6 +51,25 @@ def test_what_is_no_address_is_refused(address: str) -> None:
         Ray(address=address).numerics("float32")
 
 
+def test_sigterm_is_handled_as_before_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own function prints a stack and aborts."""
+
+    class Aborting:
+        is_initialized = staticmethod(lambda: False)
+        init = staticmethod(
+            lambda **settings: signal.signal(signal.SIGTERM, lambda number, frame: pytest.fail("aborts"))
+        )
+
+    monkeypatch.setattr("curate.engine.connection.load_ray", Aborting)
+    monkeypatch.setattr("curate.engine.connection._check_answers", lambda *address: None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert connect("h:1")
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_errors_of_ray_become_one_line_with_a_remedy() -> None:
     mismatch = _explained(RuntimeError("Version mismatch: The cluster was started with:\n Ray: 2.1"), "h:1")
     assert isinstance(mismatch, InputError)
@@ -58,5 +78,9 @@ def test_errors_of_ray_become_one_line_with_a_remedy() -> None:
     assert "RAY_AUTH_TOKEN" in str(_explained(RuntimeError("Failed to connect to GCS"), "h:1"))
     client = _explained(ConnectionError("ray client connection timeout"), "ray://h:6379")
     assert "no client server of Ray answers at ray://h:6379; name its port (10001" in str(client)
+    failed = RuntimeError(
+        "Initialization failure from server:\nTraceback (most recent call last):\n" + "x" * 999 + "\nE: no"
+    )
+    assert "does not let this process in (E: no)" in str(_explained(failed, "h:1"))
     for error in (mismatch, _explained(SystemExit(15), "h:1")):
         assert "\n" not in str(error)

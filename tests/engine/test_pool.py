@@ -1,7 +1,5 @@
 """Workers of a real cluster: refused by name where they do not fit."""
 
-import ctypes
-import signal
 import socket
 import time
 from pathlib import Path
@@ -74,19 +72,6 @@ def test_another_cluster_than_that_of_the_connection_is_refused(ray_engine: Ray)
         pytest.raises(InputError, match="is connected to the Ray cluster at "),
     ):
         Ray(address=f"127.0.0.1:{other.getsockname()[1]}").numerics("float32")
-
-
-def test_signals_are_handled_as_without_ray(ray_engine: Ray) -> None:
-    """Ray's own function for SIGTERM prints a stack and aborts."""
-    assert ray_engine.numerics("float32")
-
-    def handler(number: int) -> int:
-        """Address of the C function that handles a signal: 0 by default, Python's if Python handles it."""
-        action = (ctypes.c_void_p * 64)()
-        assert ctypes.CDLL(None).sigaction(number, None, ctypes.byref(action)) == 0
-        return action[0] or 0
-
-    assert handler(signal.SIGTERM) in (0, handler(signal.SIGINT))
 
 
 def test_a_full_object_store_is_one_line(ray_engine: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
