@@ -23,6 +23,7 @@ from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.difficulty.reducible import given_rows
 from curate.difficulty.scores import Split, as_scores
+from curate.errors import InputError
 from curate.evaluation.grading import Grader, protocol_of, references, verdicts
 from curate.generators.requests import Completion, Generator, Request, Sampling
 from curate.mixture.plan import Augmenter, identity, share_counts
@@ -127,11 +128,20 @@ def check_scorer(
     """
     assert isinstance(scorer, Scorer), "a scorer needs a method score(examples, run)"
     check_component(scorer)
-    examples = small_examples() if examples is None else examples
+    given, examples = examples is not None, small_examples() if examples is None else examples
     tiny = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=64)
     run = Run(proxy or tiny, cache)
     before = examples.fingerprint()
-    first = as_scores(scorer.score(examples, run), len(examples))
+    try:
+        first = as_scores(scorer.score(examples, run), len(examples))
+    except InputError as error:
+        if given:
+            raise
+        columns = ", ".join(examples.columns[role] for role in examples.content_roles)
+        raise InputError(
+            f"{error}. The check scores {len(examples)} rows of its own with the columns {columns}; for others pass "
+            "examples=curate.read(DATA).examples"
+        ) from error
     again = as_scores(scorer.score(examples, run), len(examples))
     n = len(examples)
     assert first.features.shape[0] == n, f"features have {first.features.shape[0]} rows for {n} examples"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from curate.component import call_hook, fingerprint
+from curate.console.formatting import compact
 from curate.context import Context
 from curate.curated import inputs_fingerprint
 from curate.data.examples import Examples
@@ -223,7 +224,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
         ),
         _Stage(
             "train the proxy",
-            f"{ranges[0]}{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
+            f"{ranges[0]}{total:,} steps of {proxy.batch_size} rows, {compact(parameters)} parameters",
             trained,
             6 * parameters * trained / rate / ranks * (len(left) > 0) if rate else None,
             4 * parameters * len(points),

@@ -245,8 +245,11 @@ class Pipeline(Component):
         if write_as != "input":
             check_form(data.examples, write_as)
             data = replace(data, write_as=write_as)
-        with run.tracked(log, out, describe_in_json(self)):
-            curated = self.stages(data, run, scores)
+        try:
+            with run.tracked(log, out, describe_in_json(self)):
+                curated = self.stages(data, run, scores)
+        except KeyboardInterrupt:  # without the hundred frames of the model that it happened to stop
+            raise KeyboardInterrupt("interrupted; the same call resumes where it stopped") from None
         if out is not None:
             curated.write(out)
         for warning in curated.warnings:
@@ -457,7 +460,7 @@ def _fits(value: Any, protocol: Any, meaning: str) -> Any:
     if isinstance(value, type):
         raise ValueError(f"{value.__name__} is a class; give an object of it, {value.__name__}()")
     if isinstance(value, str):
-        raise ValueError(f"{value!r} is only a name; write {{use: {value}}}")
+        raise ValueError(f"{value!r} is only a name; write {{use: {value}}}, in Python {value}()")
     if isinstance(value, Pipeline):
         raise ValueError(f"a pipeline cannot be part of another: {meaning}")
     if isinstance(value, dict):

@@ -164,7 +164,8 @@ def load_recipe(name: str) -> dict[str, Any]:
         if _is_file(path / RECORD):
             return parse_recipe(str(read_finished(path)["recipe_yaml"]), f"recipe of {name}")
         if not _is_file(path):
-            near = difflib.get_close_matches(name, recipe_names(), 1)
+            here = [str(entry) for entry in path.parent.glob("*.y*ml") if entry.is_file()]
+            near = difflib.get_close_matches(name, [*here, *recipe_names()], 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; shipped recipes: {', '.join(recipe_names())}"
             raise InputError(
                 f"recipe {name!r} is neither a file, nor the folder of a finished run, nor a shipped recipe{hint}"

@@ -410,3 +410,14 @@ def test_where_reducible_rows_cannot_be_told_one_line_says_that_nothing_is_filte
     assert curated.plan.counts.sum() == 300
     (line,) = (each for each in curated.warnings if each.code == "reducible_unknown")
     assert "leave no row out" in line.message
+
+
+def test_an_interrupted_call_says_so_in_few_lines(tmp_path: Path) -> None:
+    class Interrupted:
+        def score(self, examples: Any, run: Any) -> Any:
+            raise KeyboardInterrupt
+
+    pipeline = _with_known(scorer=Interrupted(), augmenters=[Duplicate()])
+    with pytest.raises(KeyboardInterrupt, match="the same call resumes") as caught:
+        pipeline.run(_contract_table(), cache=tmp_path, progress=False)
+    assert len(caught.traceback) == 2  # this test, and what it called

@@ -29,7 +29,16 @@ from curate.component import fingerprint
 from curate.errors import DataWarning, InputError
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
-from curate.recipe import apply_settings, decode, dump_recipe, encode, own_module, parse_recipe, recipe_names
+from curate.recipe import (
+    apply_settings,
+    decode,
+    dump_recipe,
+    encode,
+    load_recipe,
+    own_module,
+    parse_recipe,
+    recipe_names,
+)
 from curate.reweighters import DGA, IRDRO, reweighter_from
 from scorers import (
     EarlyOutput,
@@ -481,3 +490,9 @@ def test_one_that_was_imported_before_is_named_too(tmp_path: Path, monkeypatch: 
     with pytest.raises(InputError, match="hides the package scorers"):
         own_module("scorers")
     monkeypatch.delitem(sys.modules, "scorers")
+
+
+def test_a_recipe_of_another_suffix_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("seed: 0\n")
+    with pytest.raises(InputError, match=r"did you mean '.*/recipe\.yaml'\?"):
+        load_recipe(str(tmp_path / "recipe.yml"))

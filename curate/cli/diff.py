@@ -43,7 +43,8 @@ def _lines(difference: dict[str, Any]) -> list[str]:
     for name, title in (("only_first", "hard in A only"), ("only_second", "hard in B only")):
         for change in difference["changed"][name][:_SHOWN_ROWS]:
             first, second = change["difficulty"]
-            lines.append(f"  {title}: {one_line(change['example_id'], 50)}, {decimal(first)} -> {decimal(second)}")
+            row = f"{one_line(change['example_id'], 50)}, difficulty {decimal(first)} -> {decimal(second)}"
+            lines += [f"  {title}: {row}", *([f"    {one_line(change['words'])}"] if change["words"] else [])]
     different = {name: pair for name, pair in difference["mixture"].items() if pair[0] != pair[1]}
     lines.append("mixture: the same" if not different else "mixture:")
     lines += [f"  {name}: {count(first)} -> {count(second)}" for name, (first, second) in different.items()]

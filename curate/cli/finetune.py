@@ -166,5 +166,6 @@ def _print(record: dict[str, Any], out: Path) -> None:
         f"{count(model['trainable'])} of {count(model['parameters'])} parameters trained in "
         f"{duration(training['seconds'])}, {count(training['tokens_per_second'])} tokens/s{of_peak}",
         f"weights  {visible(str(out / part))}",
+        *(f"metrics  {visible(str(out / name))}" for name in TRACKERS if (out / name).is_dir()),
         f"next     curate evaluate {visible(str(out))} --data DATA",
     )

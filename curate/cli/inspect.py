@@ -16,12 +16,14 @@ from curate.mixture.forecast_words import lines
 from curate.report import synthesis_funnel as funnel
 from curate.report.check_rates import CheckRate, check_rates
 from curate.report.finished_run import shards
-from curate.report.texts import Cell, cells_by_id
+from curate.report.first_words import SYSTEM_ROLES
+from curate.report.texts import Cell, cells_by_id, texts_of
 from curate.storage.places import arrow_path, local_path
 from curate.storage.records import check_files, read_finished
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_REASONS = 6
+_TOKENS = {f"tokens_{when}": f"completion tokens {when}" for when in ("before", "after", "weighted")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +81,20 @@ def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str
     names = [roles[r] for r in _SHOWN_ROLES if r in roles]
     cells = cells_by_id(shards(directory), [row["example_id"] for row in rows], names)
     for row in rows:
-        values = cells.get(row["example_id"], {})
-        texts = {name: cell.text if isinstance(cell := values.get(name), Cell) else str(cell) for name in names}
-        row["text"] = {name: text[:_SHOWN_CHARACTERS] for name, text in texts.items()}
+        values = cells.get(row["example_id"])  # None where the row was left out of the result
+        row["text"] = {name: _text(values.get(name))[:_SHOWN_CHARACTERS] for name in names if values is not None}
     return rows
+
+
+def _text(cell: Any) -> str:
+    """The text of a cell; of a conversation, its turns but for the system's, which many rows may share."""
+    if isinstance(cell, Cell):
+        return cell.text
+    if isinstance(cell, list):
+        turns = [(label, turn.text) for label, turn in texts_of("turn", cell)]
+        said = [(label, text) for label, text in turns if label not in SYSTEM_ROLES]
+        return "\n".join(f"[{label}] {text}" for label, text in said or turns)
+    return str(cell)
 
 
 def print_inspection(result: dict[str, Any]) -> None:
@@ -96,11 +108,11 @@ def print_inspection(result: dict[str, Any]) -> None:
     )
     if proxy:
         show(f"proxy {one_line(proxy['model'])}: steps {', '.join(str(step) for step in proxy['steps'])}")
-    table = Table(title="rows", title_justify="left")
+    table = Table(title="rows and tokens", title_justify="left")
     table.add_column("kind")
     table.add_column("number", justify="right")
     for name, value in counts.items():
-        table.add_row(name, f"{value:,}")
+        table.add_row(_TOKENS.get(name, name), f"{value:,}")
     show(table)
     by_source = result["diagnostics"].get("hard_share_by_source") or {}
     if len(by_source) > 1:
@@ -168,4 +180,6 @@ def print_checks(rates: list[CheckRate]) -> None:
 
 def _lines(row: dict[str, Any]) -> list[str]:
     texts = [f"    {one_line(name)}: {one_line(text, _SHOWN_CHARACTERS)}" for name, text in row["text"].items()]
+    if not texts:
+        texts = ["    left out of the result"]
     return [f"  {one_line(row['example_id'])}  difficulty {row['difficulty']:.3f}", *texts]

@@ -89,6 +89,7 @@ def go_through(
             if undone is None:
                 show("nothing to undo")
             else:
+                show("the last verdict is taken back")
                 place = next(k for k, problem in enumerate(problems) if problem.example_id == undone)
                 shown_place = None
             continue
@@ -112,6 +113,7 @@ def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
         if key.strip():
             show(_KEYS)
         return False
+    show({"a": "accepted", "r": "rejected", "e": "edited and accepted", "s": "skipped"}[key] + "\n")
     return True
 
 
@@ -179,7 +181,7 @@ def _show(problem: NewProblem, place: int, count: int) -> None:
         facts += f", difference {problem.difference:.2f}"
     if problem.rescored_hard is not None:
         facts += ", hard again" if problem.rescored_hard else ", not hard"
-    show(table, problem.solution, facts, _KEYS)
+    show(table, f"solution: {problem.solution}", facts, _KEYS)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -199,4 +200,10 @@ def _print_summary(result: dict[str, Any]) -> None:
     say(
         f"dataset  {result['data']}{loads}",
         f"report   {result['report']}",
+        *([f"next     curate review {shlex.quote(result['directory'])}"] if _has_new_problems(result) else []),
     )
+
+
+def _has_new_problems(result: dict[str, Any]) -> bool:
+    """Whether there is something for `curate review`, which reads folders of this machine only."""
+    return bool(result["counts"].get("synthetic")) and not is_url(result["directory"])

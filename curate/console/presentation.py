@@ -36,11 +36,7 @@ class Facts:
 
     def _repr_html_(self) -> str:
         """HTML for notebooks; texts are escaped, and control characters are made visible."""
-        cells = "".join(
-            f'<tr style="background:none"><th style="{_STYLE};font-weight:600">{_escaped(label)}</th>'
-            f'<td style="{_STYLE}">{_escaped(text)}</td></tr>'
-            for label, text in self.facts
-        )
+        cells = "".join(f'<tr style="background:none">{_cells(label, text)}</tr>' for label, text in self.facts)
         return f"<div><strong>{_escaped(self.title)}</strong>{self.above}<table>{cells}</table></div>"
 
 
@@ -100,6 +96,13 @@ def chain(parts: Sequence[tuple[str, str]]) -> str:
         for heading, text in parts
     )
     return '<div style="line-height:1.35">' + '<span style="opacity:.7"> → </span>'.join(boxes) + "</div>"
+
+
+def _cells(label: str, text: str) -> str:
+    """The cells of a fact; one without a label takes the width of both."""
+    if not label:
+        return f'<td colspan="2" style="{_STYLE}">{_escaped(text)}</td>'
+    return f'<th style="{_STYLE};font-weight:600">{_escaped(label)}</th><td style="{_STYLE}">{_escaped(text)}</td>'
 
 
 def _line(text: str) -> str:

@@ -265,10 +265,19 @@ def histogram(rows: PlottedRows) -> dict[str, Any]:
 
 
 def _log_axis(values: IntArray) -> dict[str, Any]:
-    """Log axis with ticks at 1, 3, 10, 30, ...: of plotly's powers of ten, a plot may show only one."""
-    ticks = [digit * 10**power for power in range(8) for digit in (1, 3)]
-    low, high = (values.min() / 2, values.max() * 2) if len(values) else (1, 10)
-    visible = [tick for tick in ticks if low <= tick <= high]
+    """Log axis with at least three ticks where the values allow it: of plotly's powers of ten, a plot may show none.
+
+    Ticks are 1, 3, 10, 30, ... or, where these are too few between the extremes, 1, 2, 5, ... or equal steps.
+    """
+    low, high = (int(values.min()), int(values.max())) if len(values) else (1, 10)
+    for digits in ((1, 3), (1, 2, 5), (1, 2, 3, 4, 5, 6, 8)):
+        ticks = [digit * 10**power for power in range(9) for digit in digits]
+        if sum(low <= tick <= high for tick in ticks) >= 3:
+            break
+    else:
+        step = max(1, (high - low) // 4)
+        ticks = list(range(low, high + 1, step))
+    visible = [tick for tick in ticks if low / 2 <= tick <= high * 2]
     return {"type": "log", "tickvals": visible, "ticktext": [f"{tick:,}" for tick in visible]}
 
 

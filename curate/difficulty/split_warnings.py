@@ -254,7 +254,8 @@ def _hard_too_large(diagnostics: Diagnostics, split: Split, counts: npt.NDArray[
     return RunWarning(
         "hard_too_large",
         f"{diagnostics.hard_share:.0%} of the rows are hard; with {extra} they fill {after:.0%} of every batch.",
-        "Use more clusters with hard: highest, a Quantile clusterer, fewer copies, or a cap on the extra rows.",
+        "Take the highest fifth instead (--set 'clusterer={use: Quantile, q: 0.2}'), more clusters with hard: highest, "
+        "fewer copies, or a cap on the extra rows.",
     )
 
 

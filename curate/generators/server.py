@@ -181,7 +181,7 @@ def _gone(faults: str, first: bool, patience: float) -> str:
             f"no server was there within {patience:g} s, not even an address of one; rerun the same command to resume"
         )
     if first:
-        remedy = "start it, or leave url out to have one started, and rerun the same command"
+        remedy = "start it, or leave --url out to have one started, and rerun the same command"
         return f"no server answers at {faults}; {remedy}"
     return f"no server has answered for {patience:g} s at {faults}; start it and rerun the same command"
 

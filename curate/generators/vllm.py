@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -165,7 +166,8 @@ class VLLMServer(Component):
 
     def check_ready(self) -> None:
         """Raise InputError if there is no such command or folder, a key would travel in the clear, or a server at
-        `url` has another model. One that does not answer may be there when it is needed."""
+        `url` has another model. One that does not answer may be there when it is needed: where none does, a warning
+        says so before time is spent on anything else."""
         if self._starts:
             if self.replicas is None:  # otherwise the command is on the workers
                 find_command(self.command)
@@ -173,11 +175,16 @@ class VLLMServer(Component):
             return
         client = self._remote(self._mode())
 
+        answers: list[Any] = []
+
         async def look() -> None:
             async with client:
-                await asyncio.gather(*map(client.probe, client.endpoints.all))
+                answers.extend(await asyncio.gather(*map(client.probe, client.endpoints.all)))
 
         run_in_thread(look)
+        if answers and not any(answers):
+            faults = ", ".join(f"{endpoint.url} ({endpoint.fault})" for endpoint in client.endpoints.all)
+            warnings.warn(f"no server answers at {faults}; one has to by the time the rows are scored", stacklevel=2)
 
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""

@@ -199,7 +199,8 @@ def parts_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _in_words(group: Mapping[str, Any], in_sample: bool | None) -> str:
     rows = f"{one_line(group['name'], 60)}: {count(group['rows'])} rows -> {count(group['rows_after'])}"
     if group["steps"] is not None:
-        rows += f", seen x{decimal(group['steps'])} at equal steps, x{decimal(group['epochs'])} at equal epochs"
+        rows += f", seen {decimal(group['steps'])} times as often at equal steps"
+        rows += f", {decimal(group['epochs'])} times in as many epochs"
     if group["fall"] is not None:
         rows += f"; loss falls by {decimal(group['fall'])} nats per token and e-fold of passes"
         rows += " (of the proxy, in-sample)" if in_sample else " (of the proxy)"
@@ -211,13 +212,14 @@ def needed_in_words(record: Mapping[str, Any]) -> str:
     needed, hard = record["needed"], record["hard"]["share"]
     if needed is not None:
         return (
-            f"for hard rows to be seen x{decimal(GAIN)} as often at equal steps, each has to stand {needed['times']} "
-            f"times ({count(needed['extra_rows'])} more rows): hard x{decimal(needed['hard'])}, all others "
-            f"x{decimal(needed['easy'])}, effective rows {share(needed['effective_share'])}"
+            f"for hard rows to be seen {decimal(GAIN)} times as often at equal steps, each has to stand "
+            f"{needed['times']} times ({count(needed['extra_rows'])} more rows): hard rows are then seen "
+            f"{decimal(needed['hard'])} times as often, all others {decimal(needed['easy'])} times, "
+            f"effective rows {share(needed['effective_share'])}"
         )
     if not record["hard"]["rows"]:
         return "no row is hard"
     return (
-        f"no number of copies lets hard rows be seen x{decimal(GAIN)} as often at equal steps: they are "
-        f"{share(hard)} of all rows, so it stays below x{decimal(1 / hard)}"
+        f"no number of copies lets hard rows be seen {decimal(GAIN)} times as often at equal steps: they "
+        f"are {share(hard)} of all rows, so it stays below {decimal(1 / hard)} times"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def described(examples: Examples, split: Split, plan: Plan, rows: IntArray) -> p
     """The rows at `rows` (m,) as a table.
 
     Columns example_id, difficulty, hard, cluster, count (of the plan), the content columns of the input, and its
-    source.
+    source. Conversations are text, a line for each turn but the system's: so they can be read in a notebook.
     """
     names = list(
         dict.fromkeys(
@@ -58,7 +59,27 @@ def described(examples: Examples, split: Split, plan: Plan, rows: IntArray) -> p
     }
     readable = chosen.readable
     columns |= {name: readable[name] for name in names if name not in columns}
+    for role in examples.content_roles:
+        texts = chosen.texts(role, 0, len(chosen)) if len(chosen) else []
+        if any(isinstance(text, list) for text in texts):
+            columns[examples.columns[role]] = pa.array([_spoken(text) for text in texts], pa.large_string())
     return pa.table(columns)
+
+
+def _spoken(cell: Any) -> str | None:
+    """A conversation as "who: what", a line for each turn; without the system's, which many rows may share."""
+    if not isinstance(cell, list):
+        return None if cell is None else str(cell)
+    turns = [turn for turn in cell if isinstance(turn, dict)]
+    said = [turn for turn in turns if turn.get("role") not in ("system", "developer")] or turns
+    return "\n".join(f"{turn.get('role')}: {_content(turn)}" for turn in said)
+
+
+def _content(turn: dict[str, Any]) -> str:
+    """What a turn says, and otherwise its calls."""
+    rest = {key: value for key, value in turn.items() if key != "role" and value is not None}
+    content = rest.get("content")
+    return content if isinstance(content, str) and content else json.dumps(rest, ensure_ascii=False, default=str)
 
 
 def first_words(examples: Examples, rows: IntArray, limit: int = 80) -> list[str]:

@@ -1,14 +1,22 @@
-"""First words of rows, for tooltips in plots."""
+"""What rows are known by: their first words in plots and lists."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 
 from curate.report.finished_run import Finished, Rows, shards
-from curate.report.texts import cells_by_id, content_columns, texts_of
+from curate.report.texts import Field, cells_by_id, content_columns, texts_of
 from curate.types import IntArray
+
+SYSTEM_ROLES = ("system", "developer")  # of turns that many rows may share, and so name none of them
+
+
+def title(fields: Iterable[Field]) -> str:
+    """The first text of an example that is not a system prompt; "" if there is none."""
+    return next((field.text for field in fields if field.label not in SYSTEM_ROLES), "")
 
 
 def first_words(finished: Finished, rows: Rows, positions: IntArray) -> list[str]:

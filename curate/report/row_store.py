@@ -21,6 +21,7 @@ MOST_PER_PAGE = 500
 _MOST_POINTS = 3_000
 _MOST_CURVES = 60
 _KEPT_SEARCHES = 20
+_SYSTEM = "^(system|developer): .*?\\n\\nuser: "  # as a regular expression; embedded_rows.js has the same
 _CELL_CHARACTERS = 300  # of a cell in a list; a single row is shown in full
 _MOST_FACETS = 200
 _KNOWN = (*OWN, "noise", "reducible", "tokens", "source_label")
@@ -190,10 +191,18 @@ class RowStore:
 
     def _rows(self, where: str, values: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
         names = _KNOWN
-        texts = [_text(k) if limit is None else f"substr({_text(k)}, 1, {limit})" for k in range(len(self.columns))]
+        texts = [self._listed(k, limit) for k in range(len(self.columns))]
         rows = self._all(f"SELECT n, {', '.join([*map(_quoted, names), *texts])} FROM rows {where}", values)
         own = len(names) + 1
         return [{**dict(zip(["n", *names], row[:own], strict=True)), "cells": list(row[own:])} for row in rows]
+
+    def _listed(self, k: int, limit: int | None) -> str:
+        """The k-th text in SQL; in a list its beginning, without the system prompt, which conversations may share."""
+        if limit is None:
+            return _text(k)
+        turns = is_turns(self._schema.field(self.columns[k]).type)
+        text = f"regexp_replace({_text(k)}, '{_SYSTEM}', 'user: ', 's')" if turns else _text(k)
+        return f"substr({text}, 1, {limit})"
 
     def _sortable(self, name: str) -> str:
         if name in self.columns:

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.console.formatting import one_line
 from curate.errors import InputError
 from curate.report.finished_run import Finished, Rows, look_up, mapping, read_finished
+from curate.report.first_words import first_words
 
 _LISTED = 10  # rows that changed sides, of each kind, with their difficulties
 
@@ -20,9 +22,9 @@ def run_difference(first: Path, second: Path) -> dict[str, Any]:
 
     rows: numbers of rows in both and in only one. sides: of the rows scored in both, those hard in both, in only one
     and in neither. jaccard: hard in both over hard in either; None if there are none. rank_correlation: Spearman
-    correlation of difficulty. changed: some rows that changed sides, largest difference of difficulty ranks first.
-    mixture: rows of the results by origin. recipe: {key: values of both} where they differ. Raises InputError for a
-    folder without a result or without tables.
+    correlation of difficulty. changed: some rows that changed sides, largest difference of difficulty ranks first;
+    words: how they begin, "" where neither result has them. mixture: rows of the results by origin. recipe: {key:
+    values of both} where they differ. Raises InputError for a folder without a result or without tables.
     """
     first_run, second_run = read_finished(first), read_finished(second)
     a, b = _rows(first_run), _rows(second_run)
@@ -53,8 +55,8 @@ def run_difference(first: Path, second: Path) -> dict[str, Any]:
         "jaccard": hard_in_both / hard_in_either if hard_in_either else None,
         "rank_correlation": _correlation(ranks_a, ranks_b),
         "changed": {
-            "only_first": _changed(a, b, rows_a, rows_b, hard_a & ~hard_b, apart),
-            "only_second": _changed(a, b, rows_a, rows_b, hard_b & ~hard_a, apart),
+            "only_first": _changed(a, b, rows_a, rows_b, hard_a & ~hard_b, apart, first_run, second_run),
+            "only_second": _changed(a, b, rows_a, rows_b, hard_b & ~hard_a, apart, first_run, second_run),
         },
         "mixture": _mixture(first_run, second_run),
         "recipe": _changes(mapping(first_run.run, "recipe"), mapping(second_run.run, "recipe")),
@@ -80,14 +82,17 @@ def _correlation(first: Any, second: Any) -> float | None:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _changed(a: Rows, b: Rows, rows_a: Any, rows_b: Any, mask: Any, apart: Any) -> list[dict[str, Any]]:
+def _changed(
+    a: Rows, b: Rows, rows_a: Any, rows_b: Any, mask: Any, apart: Any, first: Finished, second: Finished
+) -> list[dict[str, Any]]:
     rows = np.flatnonzero(mask)
     rows = rows[np.argsort(-apart[rows], kind="stable")[:_LISTED]]
     ids = a.ids.take(pa.array(rows_a[rows])).to_pylist()
     difficulties = zip(a.difficulty[rows_a[rows]].tolist(), b.difficulty[rows_b[rows]].tolist(), strict=True)
+    words = zip(first_words(first, a, rows_a[rows]), first_words(second, b, rows_b[rows]), strict=True)
     return [
-        {"example_id": name, "difficulty": [first, second]}
-        for name, (first, second) in zip(ids, difficulties, strict=True)
+        {"example_id": name, "difficulty": list(pair), "words": one_line(in_first or in_second)}
+        for name, pair, (in_first, in_second) in zip(ids, difficulties, words, strict=True)
     ]
 
 

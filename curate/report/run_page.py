@@ -26,7 +26,7 @@ from curate.difficulty import figures
 from curate.report import sizes
 from curate.report.embedded_rows import MOST_BYTES, packed_rows
 from curate.report.finished_run import NO_SPLIT, Finished, look_up, mapping, read_finished
-from curate.report.first_words import first_words
+from curate.report.first_words import first_words, title
 from curate.report.forecast_section import will_copies_help
 from curate.report.synthesis_section import new_problems
 from curate.report.texts import extremes, rejections
@@ -209,6 +209,7 @@ def _environment() -> jinja2.Environment:
         finalize=formatting.shown,
     )
     environment.filters |= {
+        "command": _command,
         "compact": _unbroken(formatting.compact),
         "correlation": formatting.correlation,
         "count": formatting.count,
@@ -220,6 +221,7 @@ def _environment() -> jinja2.Environment:
         "real": formatting.real,
         "share": _unbroken(formatting.share),
         "times": formatting.times,
+        "title": title,
     }
     return environment
 
@@ -227,6 +229,11 @@ def _environment() -> jinja2.Environment:
 def _unbroken(formatted: Callable[[Any], str]) -> Callable[[Any], str]:
     """A filter whose numbers keep their units on the same line."""
     return lambda value: formatted(value).replace(" ", "\u00a0")
+
+
+def _command(line: str) -> Markup:
+    """A command whose words are elements of their own, for the style sheet to keep whole."""
+    return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in line.split())
 
 
 def _plotly_source() -> str:

@@ -106,6 +106,8 @@ def read_finished(directory: Path) -> dict[str, Any]:
     """run.json of a finished run. Raises InputError if there is none, or it is of another command."""
     path = directory / "run.json"
     if not path.is_file():
+        if directory.exists() and not directory.is_dir():
+            raise InputError(f"{directory} is no folder of a run; `curate run {directory} --out DIR` makes one")
         raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
     record = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
     if "inputs" not in record or "kind" in record:

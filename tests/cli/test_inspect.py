@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import curate
+from curate.report.row_store import RowStore
 from curate.storage.records import record_text
 from tests.fixtures.commands import Call, Finished, _rows
 
@@ -90,3 +94,28 @@ def test_a_folder_of_an_earlier_version_is_inspected_without(finished: Finished,
     shown = call("inspect", copy)
     assert (shown.status, "Will copies help?" in shown.out) == (0, False)
     assert call("inspect", copy, "--json").json["forecast"] is None
+
+
+def test_conversations_are_shown_by_what_is_said_and_not_by_a_prompt_that_all_share(tmp_path: Path, call: Call) -> None:
+    chats = [
+        [("system", "You are terse."), ("user", f"What is {k} + {k}?"), ("assistant", f"{2 * k}.")] for k in range(40)
+    ]
+    rows = [{"messages": [{"role": who, "content": said} for who, said in chat]} for chat in chats]
+    scores, out = tmp_path / "scores.parquet", tmp_path / "out"
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    examples = curate.read(str(tmp_path / "chats.jsonl")).examples
+    pq.write_table(pa.table({"example_id": examples.ids, "difficulty": np.arange(40.0)}), scores)
+    assert call("run", tmp_path / "chats.jsonl", "--out", out, "--scores", scores).status == 0
+    shown = call("inspect", out, "--examples", "1").out
+    assert "[user] What is 39 + 39? [assistant] 78." in shown
+    assert "terse" not in shown
+    page = (out / "report.html").read_text()
+    assert "<bdi>What is 39 + 39?</bdi>" in page
+    assert "<bdi>You are terse.</bdi>" not in page
+    with closing(RowStore(out, tmp_path)) as store:
+        hardest = store.page({}, 1, 5, "difficulty", True)["data"][0]
+        assert hardest["cells"][0].startswith("user: What is 39 + 39?")
+        assert store.row(hardest["n"])["row"]["cells"][0].startswith("system: You are terse.")
+    refused = call("inspect", tmp_path / "chats.jsonl")
+    assert refused.status == 2
+    assert refused.error.endswith(f"`curate run {tmp_path / 'chats.jsonl'} --out DIR` makes one")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from curate.console.formatting import as_json
 from curate.difficulty import figures
@@ -93,3 +94,11 @@ def test_the_figures_are_valid_plotly(finished_run: Path) -> None:
     for name, figure in figures.items():
         go.Figure(data=figure["data"], layout=figure["layout"])
         assert ("div", name) in {(tag, attributes.get("id")) for tag, attributes in page.elements}
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(12, 38), (1, 4_000), (100, 104), (300, 2_000), (7, 7)])
+def test_lengths_of_any_range_have_ticks(shortest: int, longest: int) -> None:
+    axis = figures._log_axis(np.array([longest, shortest]))
+    inside = [tick for tick in axis["tickvals"] if shortest <= tick <= longest]
+    assert 3 <= len(inside) <= 9 or len(inside) == longest - shortest + 1
+    assert axis["ticktext"][axis["tickvals"].index(inside[-1])] == f"{inside[-1]:,}"

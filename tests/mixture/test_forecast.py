@@ -215,7 +215,7 @@ def test_the_factor_that_is_needed() -> None:
     half = _with_hard_share(0.5)
     assert half.needed is None
     assert "no number of copies" in repr(half)
-    assert "at equal steps: they are 50.0 % of all rows, so it stays below x2" in repr(half)
+    assert "at equal steps: they are 50.0 % of all rows, so it stays below 2 times" in repr(half)
 
 
 def test_it_is_plain_in_json_and_short_in_print() -> None:

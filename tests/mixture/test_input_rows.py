@@ -87,3 +87,15 @@ def test_first_words_are_on_one_line_and_bounded(curated: Curated) -> None:
     examples = curated.loaded.examples
     assert first_words(examples, np.array([0, 2])) == ["p0", "p2"]
     assert first_words(examples, np.array([], np.int64)) == []
+
+
+def test_conversations_are_text_that_tells_rows_apart(tmp_path: Path) -> None:
+    shared = {"role": "system", "content": "You are terse."}
+    chats = [
+        [shared, {"role": "user", "content": f"What is {k} + 1?"}, {"role": "assistant", "content": f"{k + 1}"}]
+        for k in range(20)
+    ]
+    pipeline = _with_known(augmenters=[Duplicate()])
+    rows = [{"messages": chat} for chat in chats]
+    curated = pipeline.run(rows, scores=np.arange(20.0), cache=tmp_path, progress=False)
+    assert curated.hardest(1)["messages"].tolist() == ["user: What is 19 + 1?\nassistant: 20"]

@@ -10,6 +10,8 @@
   };
   // A column is a list, or { values, codes }: a code is a position in the values, -1 is null.
   const column = (packed) => Array.isArray(packed) ? packed : packed.codes.map((code) => code < 0 ? null : packed.values[code]);
+  // Where a conversation begins in a list: not with a system prompt, which many rows share.
+  const said = (text) => text.replace(/^(system|developer): [^]*?\n\nuser: /, "user: ");
   // A sample that does not change: numbers in an order that has nothing to do with theirs.
   const sampled = (numbers, most) => {
     if (numbers.length <= most) return numbers;
@@ -47,7 +49,7 @@
     };
     const row = (n, limit) => ({
       n, ...Object.fromEntries(Object.entries(own).map(([name, values]) => [name, values[n]])),
-      cells: cells.map((values) => limit && values[n] !== null ? values[n].slice(0, limit) : values[n]),
+      cells: cells.map((values) => limit && values[n] !== null ? said(values[n]).slice(0, limit) : values[n]),
     });
     const facet = (values) => {
       const counts = new Map();

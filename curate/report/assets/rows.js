@@ -260,5 +260,6 @@ const browseRows = async (store) => {
   await built;
   await showPoints();
   await showCurves();
+  table.redraw(); // its footer has another height once it knows the number of pages
   return { showRow };
 };
