@@ -201,7 +201,7 @@ BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"
         (BASE + "proxy: {checkpoints: 0}\n", "checkpoints"),
         (BASE + "hard: sometimes\n", "hard"),
         (BASE + "augmenters: [{use: Duplicate, times: 0}]\n", "augmenters.0: times"),
-        (BASE + "scorer: {use: FinalLoss}\n", "stands twice"),
+        (BASE + "scorer: {use: FinalLoss}\n", "appears twice"),
         ("scorer: {use: os.system}\nclusterer: {use: KMeans}\n", "pass --allow-plugin os"),
         ("scorer: {use: curate.cli.main}\nclusterer: {use: KMeans}\n", "not a class"),
         ("scorer: {use: sklearn.cluster.Nothing}\nclusterer: {use: KMeans}\n", "choose one of sklearn.cluster"),

@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of components: name, type, choices, default and help stand at the field."""
+"""Command-line options from the fields of components, which give name, type, choices, default and help."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def as_messages(texts: pa.Array, message: pa.StructType) -> pa.Array:
 
 
 def messages_of(text: str) -> list[dict[str, Any]]:
-    """The messages of a dialogue; what stands before its first speaker is the system's."""
+    """The messages of a dialogue; text before its first speaker is the system's."""
     marks = list(_TURN.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     before = text[: marks[0].start()].strip() if marks else text

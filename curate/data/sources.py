@@ -235,7 +235,7 @@ def _open_archive(
 
 
 def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
-    """Open a file, folder or glob pattern at a URL, by way of local copies."""
+    """Open a file, folder or glob pattern at a URL, through local copies."""
     place = remote(url)
     local = copies(place, SUFFIXES, format_of, config, split)
     notes: list[tuple[str, str]] = []

@@ -65,8 +65,8 @@ def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drop
     if found.verdict == "cannot tell":
         yield RunWarning(
             "reducible_unknown",
-            f"Which rows can be learned from the others cannot be told ({found.reason}): only: reducible and drop: "
-            "irreducible leave no row out.",
+            f"Which rows can be learned from the others cannot be determined ({found.reason}): only: reducible and "
+            "drop: irreducible leave no row out.",
             "Read some of the hard rows before you copy them: it has also failed where nearly all were wrong.",
         )
     if drops and found.interval is not None and not found.many_wrong:

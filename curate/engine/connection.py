@@ -158,7 +158,7 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
         )
     token = "set" if os.environ.get("RAY_AUTH_TOKEN") else "not set"
     return ExternalError(
-        f"the Ray cluster at {address} answers, but does not let this process in ({why}); where it wants a token, "
+        f"the Ray cluster at {address} answers, but does not let this process in ({why}); if it requires a token, "
         f"set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (now {token}) to the cluster's, {_DOCS}"
     )
 

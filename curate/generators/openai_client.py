@@ -295,7 +295,7 @@ class Client:
                 f"{endpoint.url} redirects to {where}, and redirects are not followed; set url to the target"
             )
         if status in (401, 403):
-            problem = "does not accept the key in" if self.key else "wants a key, and there is none in"
+            problem = "does not accept the key in" if self.key else "requires a key, and there is none in"
             raise InputError(
                 f"{endpoint.url} {problem} the environment variable {self.key_variable} (status {status}); set it, or "
                 "name another with api_key_variable"

@@ -149,7 +149,7 @@ def complete(
         stage.cost.tokens += queue.made_tokens
     if missing := len(requests) - len(queue.completions):
         raise InputError(
-            f"{type(generator).__name__}.serve() returned with {missing} of {len(requests)} requests undone; "
+            f"{type(generator).__name__}.serve() returned with {missing} of {len(requests)} requests unanswered; "
             "it must take until there are none"
         )
     return [queue.completions[place] for place in range(len(requests))]

@@ -111,7 +111,7 @@ class ServerProcess:
         lines = [line for line in lines if line]
         errors = list(dict.fromkeys(line for line in lines if _ERROR.search(line)))
         told = errors if len(errors) <= 3 else [errors[0], *errors[-2:]]
-        words = " | ".join(told or lines[-4:]) or "it said nothing"
+        words = " | ".join(told or lines[-4:]) or "it printed nothing"
         if any(_SEEDED_IN_PIECES in line for line in lines):
             words += (
                 " - vLLM on a CPU fails where it cuts the prefill of a request with a seed in pieces: add the "

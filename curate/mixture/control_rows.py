@@ -87,7 +87,7 @@ def stand_ins(of: Control, rows: Rows, split: Split, planned: Mask, generator: n
 def _drawn(pool: Rows, count: int, generator: np.random.Generator) -> Rows:
     """Sample `count` positions from the pool, with as few repeats as possible."""
     if not len(pool):
-        raise InputError("no valid row is left to stand in for the hard ones; leave this control out")
+        raise InputError("no valid row is left to replace the hard ones; leave this control out")
     whole, rest = divmod(count, len(pool))
     return np.concatenate([np.tile(pool, whole), generator.choice(pool, rest, replace=False)])
 
@@ -129,7 +129,7 @@ def _matched(rows: Rows, split: Split, allowed: Mask, generator: np.random.Gener
 def _of_length(hard_rows: Rows, pool: Rows, tokens: npt.NDArray[np.int32], generator: np.random.Generator) -> Rows:
     """For each wanted row, in random order, the row of the pool nearest in length among the least used ones."""
     if not len(pool):
-        raise InputError("no row that is not hard is left to stand in for the hard ones; leave this control out")
+        raise InputError("no row that is not hard is left to replace the hard ones; leave this control out")
     hard_rows = generator.permutation(hard_rows)
     # Ties in length are broken at random, so that the result depends on the seed.
     pool = generator.permutation(pool)

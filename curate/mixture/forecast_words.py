@@ -49,7 +49,7 @@ def missing(scores: Scores | None, fitted: int, hard: int, unmeasured: int, orde
     elif fitted < 2:
         yield "There are losses of one known step at most, so falls are not known: raise proxy.checkpoints."
     if unmeasured:
-        yield f"{unmeasured:,} new rows were not measured like the input's: they stand apart from the clusters."
+        yield f"{unmeasured:,} new rows were not measured like the input's: they are counted apart from the clusters."
     if order == "front":
         yield "Counts are of whole passes: a run that stops earlier has seen the copies and less of the second part."
 
@@ -111,7 +111,7 @@ def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
         f"Hard rows are shown {times(times_shown)}, the smallest number that is predicted to lower the loss by "
         f"{share(rule.threshold)} by the lower bound."
         if times_shown > 1
-        else "No copies are made, so that hard rows stand as often as in the input: no number of them is predicted to "
+        else "No copies are made, so that hard rows appear as often as in the input: no number of them is predicted to "
         f"lower the loss by {share(rule.threshold)} by the lower bound."
     )
     not_shown = "" if shown else " Forecasts like this one have not been shown to be worth following."
@@ -212,7 +212,7 @@ def needed_in_words(record: Mapping[str, Any]) -> str:
     needed, hard = record["needed"], record["hard"]["share"]
     if needed is not None:
         return (
-            f"for hard rows to be seen {decimal(GAIN)} times as often at equal steps, each has to stand "
+            f"for hard rows to be seen {decimal(GAIN)} times as often at equal steps, each has to appear "
             f"{needed['times']} times ({count(needed['extra_rows'])} more rows): hard rows are then seen "
             f"{decimal(needed['hard'])} times as often, all others {decimal(needed['easy'])} times, "
             f"effective rows {share(needed['effective_share'])}"

@@ -82,7 +82,7 @@ def parent_problems(directory: Path) -> dict[str, str]:
 
 
 def problem_column(run: dict[str, Any], names: list[str]) -> int:
-    """Position among `names` of the column in which problems stand."""
+    """Position among `names` of the column with the problems."""
     roles = (look_up(run, "data", "columns", role) for role in ("prompt", "instruction", "messages", "text"))
     return next((names.index(name) for name in roles if name in names), 0)
 

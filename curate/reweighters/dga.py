@@ -193,7 +193,7 @@ def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: i
 
     if len(target) < count - 1:
         raise InputError(
-            f"DGA: basis={count} wants {count - 1} groups of the target, which has {len(target)} rows; lower basis"
+            f"DGA: basis={count} needs {count - 1} groups of the target, which has {len(target)} rows; lower basis"
         )
     width = int(max(tokens.ids.max(initial=0), target.ids.max(initial=0))) + 1
     counts = token_counts(tokens, width)  # (n, width)

@@ -132,7 +132,7 @@ def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: S
         part = micro_batch(collate(items), "cpu")
         counted = part.batch.labels != -100  # (b, T)
         if bool((counted & (part.batch.labels != part.batch.input_ids)).any()):
-            raise InputError("labels differ from the tokens they stand on; use a collator for causal language models")
+            raise InputError("labels differ from their tokens; use a collator for causal language models")
         counted[:, 0] = False
         real = torch.arange(counted.shape[1]) < part.lengths[:, None]
         ids.append(part.batch.input_ids[real].numpy().astype(np.int32))

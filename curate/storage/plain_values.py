@@ -104,7 +104,7 @@ class _Building:
             if not isinstance(value, str):
                 raise _Unreadable(f"key {_shown(value)} is not text; put it in quotes", line)
             if value in place.value:
-                raise _Unreadable(f"key {_shown(value)} stands twice", line)
+                raise _Unreadable(f"key {_shown(value)} appears twice", line)
             place.key = value
         else:
             place.value[place.key], place.key = value, None

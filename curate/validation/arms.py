@@ -298,7 +298,7 @@ def _check_told(record: dict[str, Any]) -> None:
     reducible = record["diagnostics"]["reducible"]
     if reducible["verdict"] == "cannot tell":
         raise LeftOut(
-            f"arm {REDUCIBLE} is left out: which rows can be learned from the others cannot be told "
+            f"arm {REDUCIBLE} is left out: which rows can be learned from the others cannot be determined "
             f"({reducible['reason']}), so it would be the arm hard"
         )
     if record["counts"]["output"] == record["counts"]["input"]:

@@ -92,7 +92,7 @@ class Twice(Echo):
 
 
 def test_a_generator_that_breaks_its_contract_is_named() -> None:
-    with pytest.raises(InputError, match=r"Forgetful.serve\(\) returned with 5 of 5 requests undone"):
+    with pytest.raises(InputError, match=r"Forgetful.serve\(\) returned with 5 of 5 requests unanswered"):
         complete(Forgetful(), [ask(k) for k in range(5)])
     with pytest.raises(InputError, match="answered it twice"):
         complete(Twice(), [ask(0)])

@@ -42,7 +42,7 @@ def _record(needed: dict[str, Any] | None, share: float, rows: int = 10) -> dict
 def test_the_factor_in_words() -> None:
     needed = {"times": 3, "extra_rows": 80, "hard": 2.5, "easy": 0.8333, "effective_share": 0.8}
     said = needed_in_words(_record(needed, 0.1))
-    assert "each has to stand 3 times (80 more rows): hard rows are then seen 2.50 times as often" in said
+    assert "each has to appear 3 times (80 more rows): hard rows are then seen 2.50 times as often" in said
     assert "they are 62.5 % of all rows, so it stays below 1.60 times" in needed_in_words(_record(None, 0.625))
     assert needed_in_words(_record(None, 0, 0)) == "no row is hard"
 

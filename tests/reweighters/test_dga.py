@@ -120,7 +120,7 @@ def test_mixtures_of_the_basis_find_the_domains_of_the_target() -> None:
     assert np.allclose(basis[0], 0.25)
     assert sorted(basis[1:].argmax(axis=1).tolist()) == [0, 3]
     assert basis[1:].max(axis=1).min() > 0.9
-    with pytest.raises(InputError, match="wants 5 groups of the target, which has 3 rows"):
+    with pytest.raises(InputError, match="needs 5 groups of the target, which has 3 rows"):
         importance_basis(tokens, np.repeat(np.arange(4), 8), ANCHORS, 6, 0)
 
 

@@ -237,7 +237,7 @@ def test_the_arm_of_reducible_rows_copies_those_alone_or_is_left_out(
         arms = arms_of(tmp_path / "b", untold, data=loaded(400))
         assert set(arms.of_seed(0)) == {"original", "hard"}
         assert "arm reducible is left out" in arms.left_out["reducible"]
-    with pytest.raises(InputError, match=r"no arm is left to compare .* cannot be told"):
+    with pytest.raises(InputError, match=r"no arm is left to compare .* cannot be determined"):
         arms_of(tmp_path / "c", untold.model_copy(update={"arms": ("reducible",)}), data=loaded(400)).of_seed(0)
 
 
