@@ -34,7 +34,7 @@ class Subset(Component):
     per: "source" first divides the number of rows over the sources in the same balanced way, then chooses within each.
     epochs, pool: with more than one epoch, `size` rows are redrawn for each from the `pool` rows (a number or a
         share, like `size`) that are chosen as above; the result contains all epochs, one after the other, in files and
-        splits of their own (arXiv 2406.14833, strategy III: better than the same rows in every epoch, as with pool =
+        separate splits (arXiv 2406.14833, strategy III: better than the same rows in every epoch, as with pool =
         None). All rows of the pool are seen nearly equally often, none twice in an epoch.
     only: "reducible" keeps only rows that a model learns from the other rows (`curate.difficulty.reducible`), including
         easy ones: shares, sources and clusters then refer to these.

@@ -57,7 +57,7 @@ class Synthesize(Component):
         Only "second_route" makes requests.
     least_difference: of the check "different": least difference from the parent, beyond names and numbers, in [0, 1].
     second_route: how "second_route" finds the answer from the new problem alone: with a "program" that the model writes
-        and the sandbox runs, or with a prompt of its own ("text"); "auto" = a program with `run_programs`, else text.
+        and the sandbox runs, or with a separate prompt ("text"); "auto" = a program with `run_programs`, else text.
     second_samples: number of its samples. second_generator: another model for it; None = `generator`.
     least_yield: stop if a smaller share of the proposals is kept, with 97.5 % confidence; 0 = never.
     strategy: what a proposal is written from, see `augmenters.synthesis.strategies`: the solution ("variation"), its

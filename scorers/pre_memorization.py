@@ -187,7 +187,7 @@ class PreMemorizationAccuracy(Component):
     Difficulty is 1 - PreMem at the last epoch: rows that were never solved, or only recited, are hard. Features are
     PreMem at the K epochs, see `pre_memorization_accuracy`. The proxy needs a checkpoint after every epoch.
 
-    threshold: p in "memorized if ln ln perplexity < p"; the loss of the row's completion, EOS included, serves
+    threshold: p in "memorized if ln ln perplexity < p"; the loss of the row's completion, EOS included, is used
         as ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's value for GSM8K; it uses -1.7 for MATH.
         It depends on task and model; trying another value costs nothing, since samples are cached.
     samples, temperature, top_p, max_tokens, batch_size, grader: see `SampledAccuracy`; defaults as in the paper.

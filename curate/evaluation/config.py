@@ -68,7 +68,7 @@ class Evaluation(Component):
     """How answers are prompted, generated and graded.
 
     style: text around a question. "template" = the training template, see below; "chat" = the model's chat template;
-        "question" = `Question: ...` and `Answer:` on lines of their own. "auto" = "template" if that is given or known,
+        "question" = `Question: ...` and `Answer:` on separate lines. "auto" = "template" if that is given or known,
         else "question".
     template: the template of style "template": "alpaca" or "plain". None = the one that the model was trained with,
         according to its run or folder, else "alpaca".

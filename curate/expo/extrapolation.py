@@ -50,7 +50,7 @@ def extrapolate(
 
     tuned, base, revision, base_revision: see `curate.expo.sources.open_models`; for a LoRA run this scales the change
         that the adapter makes.
-    alpha: 0.3 to 0.5 often serves for finished models; 0 gives `tuned` and -1 `base` bit for bit (in the dtype that
+    alpha: 0.3 to 0.5 often works for finished models; 0 gives `tuned` and -1 `base` bit for bit (in the dtype that
         is saved), and what is between them interpolates.
     dtype: of the saved weights; None = that of each tensor of `tuned`, and float32 where that is an adapter.
     Arithmetic is float32 (float64 for tensors of that type), over parameters and buffers (the reference code: bfloat16,

@@ -56,7 +56,7 @@ class Finetuning(Component):
     save_every: steps between resumable checkpoints; None = by the clock, about every five minutes and never more than
         a twentieth of the time. A checkpoint holds all there is to the run, so when it was made leaves no trace.
     log_every: steps between lines of metrics.jsonl.
-    reweighter: how much each row of a batch counts, see `curate.reweighters`; None = all alike.
+    reweighter: how much each row of a batch counts, see `curate.reweighters`; None = equally.
     saved_dtype: of the weights in the run folder. float32, because an update of a fine-tuning run is often smaller
         than the spacing of bfloat16 numbers: rounding would blur the small differences that runs are compared for.
     """

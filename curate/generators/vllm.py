@@ -42,7 +42,7 @@ _MOST_OF_A_GPU, _LEFT_OF_A_GPU = 0.9, 0.02  # of its memory: vLLM's default, and
 
 
 class VLLMServer(Component):
-    """A vLLM server as a generator. vLLM runs in a process of its own, from whatever environment it is installed in.
+    """A vLLM server as a generator. vLLM runs in a separate process, from whatever environment it is installed in.
 
     model: hub id or local folder.
     url: address of a running server, or several that share the work; None = one is started, monitored, and ended with

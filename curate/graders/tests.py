@@ -52,7 +52,7 @@ print("\\n{token} " + _run())
 
 
 class Tests(Component):
-    """Right where the program of a completion passes the tests of its row, each program in a sandbox of its own.
+    """Right where the program of a completion passes the tests of its row, each program in its own sandbox.
 
     Tests are Python in a column `test`, `tests`, `test_code`, `test_list`, `unit_tests` or `assertions` (text, or a
     list of it): assertions, functions `test_..` without parameters, which are called, or `check(candidate)` for the
