@@ -167,7 +167,7 @@ def _number(body: dict[str, Any], key: str, default: int | None = None) -> int:
     """A whole number of a request that a database can count to. Raises InputError for anything else."""
     value = body.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _MOST_NUMBER:
-        raise InputError(f"{key} is no whole number up to {_MOST_NUMBER:,}")
+        raise InputError(f"{key} is not a whole number up to {_MOST_NUMBER:,}")
     return value
 
 

@@ -41,7 +41,7 @@ def test_options_of_an_engine_are_refused_without_it(command: str, data: Path, t
     ("given", "status", "words"),
     [
         (("--workers", "0"), 2, "--workers 0"),
-        (("--address", "nowhere"), 2, "is no address of a Ray cluster"),
+        (("--address", "nowhere"), 2, "is not an address of a Ray cluster"),
         (("--address", "127.0.0.1:9"), 3, "no Ray cluster answers at 127.0.0.1:9"),
     ],
 )

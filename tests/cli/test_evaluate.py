@@ -116,7 +116,7 @@ def test_parts_shots_and_samples_are_options(model: str, data: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "is no fine-tuning run, so say where results go: --out DIR"),
+        ((), "is not a fine-tuning run, so say where results go: --out DIR"),
         (("--out", "OUT", "--samples", "3"), "3 samples of temperature 0 are all the same"),
         (("--out", "OUT", "--no-generate", "--no-nll"), "there is nothing to evaluate"),
         (("--out", "OUT", "--shots", "2"), "name their data with shots_from"),

@@ -289,5 +289,4 @@ def test_what_was_narrowed_to_one_label_is_not_told_to_narrow() -> None:
 
 def test_a_prompt_that_cannot_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
     rows = [{"prompt": {"said": f"q{k}"}, "chosen": "a", "rejected": "b"} for k in range(2)]
-    with fails("'prompt' holds struct<said: string>, not a prompt of text or messages"):
-        read(_write(tmp_path, rows))
+    fails("'prompt' holds struct<said: string>, not a prompt of text or messages", _write(tmp_path, rows))

@@ -104,7 +104,7 @@ def test_a_recipe_makes_components_only() -> None:
     others = [each for each in classes if not issubclass(each, Component)]
     assert {"ServerProcess", "RequestStore", "Worker"} <= {each.__name__ for each in others}
     for each in others:
-        with pytest.raises(InputError, match=r"is no component|is not a class|--allow-plugin|cannot be imported"):
+        with pytest.raises(InputError, match=r"is not a component|is not a class|--allow-plugin|cannot be imported"):
             decode({"use": f"{each.__module__}.{each.__qualname__}"}, "scorer")
 
 

@@ -47,7 +47,7 @@ def test_a_server_that_is_no_cluster_is_not_waited_for(
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://host", "http://host:1", "host:99999999", ""])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match="is no address of a Ray cluster"):
+    with pytest.raises(InputError, match="is not an address of a Ray cluster"):
         Ray(address=address).numerics("float32")
 
 

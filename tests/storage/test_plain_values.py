@@ -82,7 +82,7 @@ HOSTILE = {
     "merge as text": ("a: {'<<': 1}", None),
     "twice": ("a: 1\nb: 2\n'a': 3", "line 3: .*key 'a' appears twice"),
     "twice within": ("x: {a: 1, a: 2}", "key 'a' appears twice"),
-    "a number for a key": ("x: {1: a}", "key 1 is no text; put it in quotes"),
+    "a number for a key": ("x: {1: a}", "key 1 is not text; put it in quotes"),
     "a truth for a key": ("on: a", "key True is not text"),
     "nothing for a key": ("{~: a}", "key None is not text"),
     "a list for a key": ("? [a]\n: b", r"key \['a'\] is not text"),

@@ -129,7 +129,7 @@ def test_programs_do_not_run_unasked_and_strategies_need_answers() -> None:
         Synthesize(generator=CodeWriter(), run_programs=True, strategy="skeleton").check_examples(data)
     with pytest.raises(InputError, match="second_route program"):
         Synthesize(generator=CodeWriter(), run_programs=True, second_route="program").check_examples(data)
-    with pytest.raises(InputError, match="is no grader"):
+    with pytest.raises(InputError, match="is not a grader"):
         Synthesize(generator=Writer(), grader=7)
 
 
