@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from curate.cli.fields import add_field_options, field_values, option_of
+from curate.cli.fields import add_field_options, field_values, is_range, option_of, options_of
 from curate.component import Component
 
 
@@ -67,3 +67,25 @@ def test_help_is_that_of_the_field() -> None:
 def test_a_field_without_a_description_is_no_option() -> None:
     with pytest.raises(AssertionError, match="description"):
         add_field_options(argparse.ArgumentParser(), Example, ("undocumented",))
+
+
+class Part(Component):
+    rank: int = Field(default=8, description="of the part")
+    span: tuple[int, int] | None = Field(default=None, description="from and to")
+    alpha: float = 1.0
+
+
+def test_the_described_fields_are_the_options_in_their_order() -> None:
+    assert options_of(Example) == NAMES
+    assert options_of(Example, without=("rows", "stop")) == ("name", "share", "kind", "length", "quietly")
+    assert options_of(Part) == ("rank", "span")
+    assert [is_range(Part.model_fields[name]) for name in options_of(Part)] == [False, True]
+
+
+def test_options_of_a_part_have_its_prefix() -> None:
+    made = argparse.ArgumentParser(prog="x")
+    add_field_options(made, Part, options_of(Part), prefix="part_")
+    assert "--part-span LOW-HIGH" in made.format_help()
+    options = made.parse_args(["--part-rank", "4"])
+    assert field_values(options, options_of(Part), "part_") == {"rank": 4}
+    assert field_values(options, options_of(Part)) == {}
