@@ -55,7 +55,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 # -- in the terminal --------------------------------------------------------------------------------------------------
 
 
-_NARROW = 90  # columns below which only what matters most is shown
+_NARROW = 120  # columns below which only what matters most is shown
 _MOST_ROWS = 60
 
 

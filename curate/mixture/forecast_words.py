@@ -199,12 +199,16 @@ def parts_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _in_words(group: Mapping[str, Any], in_sample: bool | None) -> str:
     rows = f"{one_line(group['name'], 60)}: {count(group['rows'])} rows -> {count(group['rows_after'])}"
     if group["steps"] is not None:
-        rows += f", seen {decimal(group['steps'])} times as often at equal steps"
-        rows += f", {decimal(group['epochs'])} times in as many epochs"
+        rows += f", seen {_as_often(group['steps'])} at equal steps, {_as_often(group['epochs'])} in as many epochs"
     if group["fall"] is not None:
         rows += f"; loss falls by {decimal(group['fall'])} nats per token and e-fold of passes"
         rows += " (of the proxy, in-sample)" if in_sample else " (of the proxy)"
     return rows
+
+
+def _as_often(factor: float) -> str:
+    """How often rows are seen compared with before: as often, 2 times as often."""
+    return "as often" if factor == 1 else f"{decimal(factor)} times as often"
 
 
 def needed_in_words(record: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ def compared(study: list[Path]) -> Comparison:
     return compare(study)
 
 
-@pytest.mark.parametrize("width", [60, 150])
+@pytest.mark.parametrize("width", [60, 110, 150])
 def test_the_table_fits_the_terminal(
     compared: Comparison, monkeypatch: pytest.MonkeyPatch, capsys: Any, width: int
 ) -> None:

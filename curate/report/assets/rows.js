@@ -104,6 +104,16 @@ const browseRows = async (store) => {
     detail.scrollIntoView({ block: "nearest" });
   };
 
+  // Ticks of a log axis, at least three between the extremes where there can be: as figures.py has them.
+  const ticksBetween = (least, most) => {
+    const powers = [...Array(9).keys()].map((power) => 10 ** power);
+    const scales = [[1, 3], [1, 2, 5], [1, 2, 3, 4, 5, 6, 8]].map((digits) => powers.flatMap((power) => digits.map((digit) => digit * power)));
+    const steps = Math.max(1, Math.floor((most - least) / 4));
+    scales.push(Array.from({ length: Math.floor((most - least) / steps) + 1 }, (_, k) => least + k * steps));
+    const chosen = scales.find((ticks) => ticks.filter((tick) => tick >= least && tick <= most).length >= 3) || scales.at(-1);
+    return chosen.filter((tick) => tick >= least / 2 && tick <= most * 2);
+  };
+
   const showPoints = async () => {
     const asked = query();
     delete asked.numbers; // the plot stays as it is while some of it is listed
@@ -119,7 +129,7 @@ const browseRows = async (store) => {
     if (!points.length) return;
     const lengths = points.map((point) => point[1]);
     const [least, most] = lengths.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, 0]);
-    const ticks = [...Array(8).keys()].flatMap((power) => [10 ** power, 3 * 10 ** power]).filter((tick) => tick >= least / 2 && tick <= most * 2);
+    const ticks = ticksBetween(least, most);
     await draw(place, clouds, "completion tokens (log scale)", "difficulty", { type: "log", tickvals: ticks, ticktext: ticks.map(counted) });
     place.removeAllListeners?.("plotly_click");
     place.removeAllListeners?.("plotly_selected");
@@ -260,6 +270,5 @@ const browseRows = async (store) => {
   await built;
   await showPoints();
   await showCurves();
-  table.redraw(); // its footer has another height once it knows the number of pages
   return { showRow };
 };
