@@ -193,6 +193,8 @@ def _unreadable_pairs(fields: dict[str, pa.Field]) -> str | None:
     """Message about chosen and rejected answers that are neither texts nor messages; None if there are none."""
     if not {"chosen", "rejected"} <= fields.keys():
         return None
+    if all(is_text(fields[name].type) for name in ("chosen", "rejected")):
+        return None  # something else is at fault, and the error says what
     kinds = " and ".join(f"{name!r} {type_name(fields[name].type)}" for name in ("chosen", "rejected"))
     return (
         f"chosen and rejected answers must both be texts or messages, but columns hold {kinds}; convert them, "
