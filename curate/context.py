@@ -11,7 +11,6 @@ from curate.console.progress import Progress
 from curate.devices import distributed
 from curate.devices.precision import Precision, numerics
 from curate.engine.protocol import Engine
-from curate.errors import InputError
 from curate.storage.cache import Cache
 from curate.storage.places import check_cache
 from curate.storage.remote_cache import open_cache
@@ -53,16 +52,5 @@ class Context:
 
     def torch_device(self) -> Any:
         """The torch.device of this process; joins its process group first. Raises InputError for an unusable one."""
-        import torch
-
         distributed.start()
-        if self.device is None:
-            return distributed.local_device()
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                f"device {self.device!r} cannot be used ({str(error).splitlines()[0]}); try cpu"
-            ) from error
-        return device
+        return distributed.local_device() if self.device is None else distributed.named_device(self.device)

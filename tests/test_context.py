@@ -20,7 +20,7 @@ def test_a_file_is_no_cache(tmp_path: Path) -> None:
         Context(tmp_path / "file")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "privateuseone", "vulkan", ""])
 def test_a_device_that_cannot_be_used_is_named(device: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .*; try cpu"):
         Context(Cache(tmp_path), device).torch_device()

@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from curate.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,6 +51,22 @@ def local_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
+
+
+def named_device(name: str) -> torch.device:
+    """The device of this name, after a value was put there and read back: some names are only placeholders (meta).
+
+    Raises InputError for one that cannot be used.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}); try cpu") from error
+    return device
 
 
 def barrier() -> None:

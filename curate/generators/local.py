@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from curate.component import Component
+from curate.devices.distributed import local_device, named_device
 from curate.devices.precision import resolve_precision
-from curate.errors import InputError
 from curate.generators.chat import Template, tokenizer_mode
 from curate.generators.decoding import decode
 from curate.generators.requests import Queue
@@ -41,14 +41,8 @@ class Transformers(Component):
         first = queue.take(self.batch_size)
         if not first:
             return  # no requests: do not load the model
-        import torch
-
         tokenizer = load_tokenizer(self.model)
         mode = tokenizer_mode(tokenizer, self.template)
-        try:
-            device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            model = load_model(self.model).to(device, resolve_precision(self.precision, device))
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"device {self.device!r} cannot be used ({reason}); try cpu") from error
+        device = local_device() if self.device is None else named_device(self.device)
+        model = load_model(self.model).to(device, resolve_precision(self.precision, device))
         decode(model, tokenizer, queue, mode, self.batch_size, first)
