@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.data.columns import is_text
+from curate.data.columns import is_messages, is_text
 from curate.data.encodings import COMPRESSED
 from curate.data.json_as_text import json_texts
 from curate.data.json_values import is_json
@@ -191,9 +191,8 @@ def _compared(fields: dict[str, pa.Field]) -> str | None:
 
 def _unreadable_pairs(fields: dict[str, pa.Field]) -> str | None:
     """Message about chosen and rejected answers that are neither texts nor messages; None if there are none."""
-    if not {"chosen", "rejected"} <= fields.keys():
-        return None
-    if all(is_text(fields[name].type) for name in ("chosen", "rejected")):
+    pair = [fields[name].type for name in ("chosen", "rejected") if name in fields]
+    if len(pair) < 2 or all(map(is_text, pair)) or all(map(is_messages, pair)):
         return None  # something else is at fault, and the error says what
     kinds = " and ".join(f"{name!r} {type_name(fields[name].type)}" for name in ("chosen", "rejected"))
     return (

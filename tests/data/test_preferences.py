@@ -290,3 +290,17 @@ def test_what_was_narrowed_to_one_label_is_not_told_to_narrow() -> None:
 def test_a_prompt_that_cannot_be_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
     rows = [{"prompt": {"said": f"q{k}"}, "chosen": "a", "rejected": "b"} for k in range(2)]
     fails("'prompt' holds struct<said: string>, not a prompt of text or messages", _write(tmp_path, rows))
+
+
+def test_labels_as_text_and_answers_that_are_no_pairs_are_told(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "completion": f"c{k}", "label": label} for k, label in enumerate(("true", "False"))]
+    (line,) = (line for line in read(_write(tmp_path, rows)).notes if "'label'" in line)
+    assert "--where label=true" in line
+    assert len(read(_write(tmp_path, rows), where="label=true").examples) == 1
+    lists = [{"prompt": "p", "chosen": ["a"], "rejected": ["b"]}]
+    fails("must both be texts or messages, but columns hold 'chosen' list", _write(tmp_path, lists))
+    apart = [
+        {name: [_said("system", f"{name}, {k}"), _said("user", "q"), _said("assistant", name)] for name in pair}
+        for k, pair in enumerate([("chosen", "rejected")] * 2)
+    ]
+    fails("is empty: the two answers have no first message in common", _write(tmp_path, apart))
