@@ -100,8 +100,8 @@ def read_tabular(files, text_columns, delimiter):
     rows = []
     for path, content in files:
         names, *lines = content.to_pybytes().decode().splitlines() or [""]
-        if not names:
-            raise InputError(f"{path} is empty; give a file with a header")
+        if not lines:
+            raise InputError(f"{path} has no rows; give a file with a header and at least one row")
         rows += [dict(zip(names.split("&"), line.split("&"))) for line in lines]
     return pa.Table.from_pylist(rows), []
 
