@@ -208,7 +208,8 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
     if "checks" in fields:
         fields["checks"] = _checks(str(fields["checks"]))
     path = f"augmenters.{place}"
-    settings = _generator(fields, recipe["augmenters"][place], path)
+    elsewhere = any(setting.startswith(f"{path}.generator") for setting in getattr(options, "set", None) or ())
+    settings = _generator(fields, recipe["augmenters"][place], path, elsewhere)
     if "grader" in fields:
         text = str(fields["grader"])
         settings.append(f"{path}.grader={text}" if text.lstrip().startswith("{") else _setting(f"{path}.grader", text))
@@ -251,14 +252,15 @@ def synthesize_place(recipe: dict[str, Any]) -> int | None:
     return None
 
 
-def _generator(fields: dict[str, Any], synthesize: dict[str, Any], path: str) -> list[str]:
+def _generator(fields: dict[str, Any], synthesize: dict[str, Any], path: str, elsewhere: bool) -> list[str]:
+    """Settings of the generator. elsewhere: whether --set names one."""
     address = next((name for name in ("url", "urls_from") if name in fields), None)
     if "vllm" in fields and address is not None:
         option = "--" + address.replace("_", "-")
         raise InputError(f"--vllm starts a server and {option} names one that runs; give one of them")
     set_up = synthesize.get("generator")
     known = set_up.get("model") if isinstance(set_up, dict) else set_up
-    if "generator" not in fields and known is None:
+    if "generator" not in fields and known is None and not elsewhere:
         raise InputError("the recipe names no generator; give the model that writes and solves with --generator MODEL")
     names = {"generator": "model", "url": "url", "urls_from": "urls_from", "vllm": "command"}
     return [_setting(f"{path}.generator.{names[name]}", fields[name]) for name in names if name in fields]

@@ -52,7 +52,8 @@ def find_command(command: str | tuple[str, ...]) -> list[str]:
     if executable is None:
         raise InputError(
             f"no command {' '.join(words) or 'vllm'!r}: install vLLM into an environment of its own (python -m venv "
-            f"vllm-env && vllm-env/bin/pip install vllm) and set command: vllm-env/bin/vllm, or name a server with url"
+            "vllm-env && vllm-env/bin/pip install vllm) and add --vllm vllm-env/bin/vllm, or name a server with --url; "
+            "--set 'augmenters.0.generator={use: Transformers, model: MODEL}' generates in this process, slowly"
         )
     return [executable, *words[1:]]
 

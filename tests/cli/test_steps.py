@@ -73,6 +73,9 @@ def test_options_set_the_synthesize_of_the_recipe() -> None:
         "augmenters.1.rows=7",
     ]
     assert recipe_settings(_options(), RECIPE) == []
+    chosen = _options("--rows", "7")
+    chosen.set = ["augmenters.0.generator={use: Transformers, model: m}"]
+    assert recipe_settings(chosen, {"augmenters": [{"use": "Synthesize"}]}) == ["augmenters.0.rows=7"]
 
 
 @pytest.mark.parametrize(
