@@ -229,7 +229,7 @@ class Examples(Presented):
         message_options = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
         columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
         keys = message_keys(self.columns)
-        reading = ["3", *message_options] if message_options or any(is_read_anew(c, keys) for c in columns) else []
+        reading = ["2", *message_options] if message_options or any(is_read_anew(c, keys) for c in columns) else []
         reading += ["the prompt is context"] if self._answers_in_prompt() else []
         cut_anew = columns and ("tools" in self.columns or any(has_tool_results(c, keys) for c in columns))
         reading += ["tools and rounds are cut first"] if cut_anew else []  # of rows that are too long
