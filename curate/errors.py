@@ -44,19 +44,20 @@ def memory_ran_out(error: BaseException | None) -> bool:
 
     Reading or mapping a file and starting a process may fail for lack of memory, and report a fault of the file.
     """
-    if isinstance(error, CurateError) and "memory" in str(error) and not _says_so(error):
+    if isinstance(error, CurateError) and "memory" in str(error) and not memory_in(str(error)):
         return False  # its message already names the remedy
     while error is not None:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
-        if _says_so(error):
+        if memory_in(str(error)):
             return True
         error = error.__cause__
     return False
 
 
-def _says_so(error: BaseException) -> bool:
-    return any(words in str(error).lower() for words in _WORDS)
+def memory_in(message: str) -> bool:
+    """Whether a message is one of a failed allocation."""
+    return any(words in message.lower() for words in _WORDS)
 
 
 class DivergenceError(InputError):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from curate.console.formatting import printable_line
-from curate.errors import ExternalError, InputError
+from curate.errors import ExternalError, InputError, memory_in
 from curate.generators import payloads, responses
 from curate.generators.chat import Mode
 from curate.generators.load_balancing import Endpoint, Endpoints
@@ -218,6 +218,10 @@ class Client:
             pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
             raise RetryableError(f"status {status}: {message}", waited=pause > 0)
         if status in _IN_DISTRESS or status > 504:
+            if memory_in(told):
+                self.endpoints.pause(endpoint, asked_at, 0.0)
+                self._note_once("memory", f"{endpoint.url} ran out of memory; asking less at a time")
+                message += " (start it with less, in vLLM a smaller --max-num-seqs or --gpu-memory-utilization)"
             raise RetryableError(f"status {status}: {message}")
         self._check_status(endpoint, status, headers.get("Location", ""))
         if payloads.lacks_chat_template(message):

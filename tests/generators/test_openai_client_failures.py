@@ -115,6 +115,18 @@ def test_what_goes_on_failing_is_told_before_it_is_given_up() -> None:
     ]
 
 
+def test_a_server_without_memory_is_asked_less_at_a_time_and_given_up_with_a_remedy() -> None:
+    full = Fault("status", 500, "CUDA out of memory. Tried to allocate 2.00 GiB.")
+    queue = Noted(40)
+    with FakeServer(faults=lambda body, attempt: None if attempt else full) as server:
+        connect(server).serve(queue)
+        assert len(queue.completions) == 40
+        assert f"{server.url} ran out of memory; asking less at a time" in queue.notes
+        server.faults = lambda body, attempt: full
+        with pytest.raises(ExternalError, match=r"CUDA out of memory.* a smaller --max-num-seqs .*same command"):
+            complete(connect(server, retries=1), [ask(100)])
+
+
 def test_a_page_of_a_proxy_is_told_by_its_title() -> None:
     page = sending(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE)
     with (
