@@ -13,10 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import ROOT
 from tests.fixtures.ray_cluster import ray_cluster, ray_engine  # noqa: F401
+
+
+hypothesis.settings.register_profile("seeded", derandomize=True, database=None)
+hypothesis.settings.load_profile("seeded")
 
 
 @pytest.fixture(autouse=True)

@@ -74,4 +74,6 @@ def test_tools_are_shown_wherever_trl_takes_them() -> None:
         assert '"tools"' in named
         assert _mapped({**row, "functions": "[]"}) == {**row, "tools": []}
     behind = {"prompt": ASKED, "chosen": "b", "rejected": "b", "tools": "[]"}
-    assert _snippet(behind) == ""  # no code, rather than code that leaves them out
+    assert _mapped(behind) == {"prompt": ASKED, "chosen": SAID, "rejected": SAID, "tools": []}
+    plain = {"prompt": "a", "chosen": "b", "rejected": "b", "tools": "[]"}
+    assert _snippet(plain) == ""  # no code, rather than code that leaves them out

@@ -35,7 +35,7 @@ def test_given_weights_have_mean_one_over_the_tokens_that_are_trained_on() -> No
         ([1.0] * 5 + [-1.0] + [1.0] * 35, "row 5 in column 'weight' is -1.0"),
         ([1.0] * 5 + [None] + [1.0] * 35, "row 5 in column 'weight' is None"),
         ([0] * 41, "are 0, so nothing would be learned"),
-        (["x"] * 41, "no numbers"),
+        (["x"] * 41, "not numbers"),
     ],
 )
 def test_given_weights_that_cannot_serve(values: Any, message: str) -> None:
