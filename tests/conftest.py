@@ -19,7 +19,6 @@ import pytest
 from tests import ROOT
 from tests.fixtures.ray_cluster import ray_cluster, ray_engine  # noqa: F401
 
-
 hypothesis.settings.register_profile("seeded", derandomize=True, database=None)
 hypothesis.settings.load_profile("seeded")
 
