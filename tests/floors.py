@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _FLOOR = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([0-9.]+)")
 _NOT_LOWERED = {"torch"}
+# What these floors need of packages further down: without these pins pip searches for half an hour and gives up.
+_BELOW = ("fastapi==0.133.1", "packaging==25.0", "protobuf==5.29.6")
 
 
 def floors() -> dict[str, str]:
@@ -43,7 +45,7 @@ def constraints() -> str:
         "torch",
     }
     kept = [line for line in tested if line.partition("==")[0].lower() in tools]
-    return "\n".join([*kept, *(f"{name}=={version}" for name, version in lowered.items())]) + "\n"
+    return "\n".join([*kept, *_BELOW, *(f"{name}=={version}" for name, version in lowered.items())]) + "\n"
 
 
 if __name__ == "__main__":
