@@ -11,9 +11,8 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from augmenters.synthesis.checks.registry import CHECKS, Check
-from augmenters.synthesis.domains import Domain
+from augmenters.synthesis.domains import Domain, grading, second_route_of
 from augmenters.synthesis.expected_cost import expected_tokens
-from augmenters.synthesis.grading import grading, second_route_of
 from augmenters.synthesis.new_rows import kept_variants, new_id, new_rows
 from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
 from augmenters.synthesis.record import rejected_variants, summarize

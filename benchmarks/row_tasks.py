@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.json
 
 from curate.data.examples import content_ids
-from curate.data.parquet_shards import GROUP_ROWS, encode
 from curate.data.row_store import row_store
+from curate.data.writers import GROUP_ROWS, encode
 
 COLUMNS = {"prompt": "prompt", "completion": "completion"}
 

@@ -23,10 +23,9 @@ import numpy as np
 from curate.clusterers import KMeans
 from curate.data.examples import Examples
 from curate.data.readers import read
-from curate.difficulty.agreement import agreement
 from curate.difficulty.diagnostics import rank_correlation
 from curate.difficulty.scores import Scores
-from curate.difficulty.split import make_split
+from curate.difficulty.split import agreement, make_split
 from curate.proxy.proxy import Proxy
 from curate.run import Run
 from curate.word_problems import generate

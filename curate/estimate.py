@@ -40,7 +40,7 @@ from curate.seeds import derive_seed
 from curate.storage.destination import Destination
 from curate.tokenization.cached import AUTO
 from curate.tokenization.encoding import tokenize
-from curate.tokenization.token_files import BYTES_PER_TOKEN, IN_MEMORY
+from curate.tokenization.tokens import BYTES_PER_TOKEN, IN_MEMORY
 
 _SAMPLE_ROWS = 500  # tokenized to estimate the tokens of all
 _SHARE_OF_PEAK = 0.3  # share of the measured matrix rate that training of small models reaches in practice

@@ -16,8 +16,7 @@ from curate.mixture.forecast_words import lines
 from curate.report import synthesis_funnel as funnel
 from curate.report.check_rates import CheckRate, check_rates
 from curate.report.finished_run import shards
-from curate.report.first_words import SYSTEM_ROLES
-from curate.report.texts import Cell, cells_by_id, texts_of
+from curate.report.texts import SYSTEM_ROLES, Cell, cells_by_id, texts_of
 from curate.storage.places import arrow_path, local_path
 from curate.storage.records import check_files, read_finished
 

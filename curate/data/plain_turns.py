@@ -1,20 +1,41 @@
-"""Convert bare texts to messages: lists of alternating texts, dialogues, and text completions of conversations."""
+"""Convert bare texts to messages: lists of alternating texts, dialogues in one text, and text completions.
+
+Two forms of dialogues in one text are read: that of Glaive's function calling data (`USER: ...`,
+`ASSISTANT: ... <|endoftext|>`, `FUNCTION RESPONSE: ...`) and that of Anthropic's data (`Human: ...`, `Assistant: ...`).
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.chat_texts import as_messages, holds_dialogues
 from curate.data.column_names import CONVERSATIONS, REQUIRED
 from curate.data.columns import is_list, is_messages, is_text
+from curate.data.turns import CALL
 
 # Column names under which a list of texts is a conversation; lists named "turns" may be of one speaker.
 _IN_TURN = (*REQUIRED["messages"]["messages"], *(n for n in CONVERSATIONS if n.startswith(("chat", "dialog", "utter"))))
 _MESSAGE = pa.struct([("role", pa.large_string()), ("content", pa.large_string())])
+_SPEAKERS = {
+    "SYSTEM": "system",
+    "USER": "user",
+    "ASSISTANT": "assistant",
+    "FUNCTION RESPONSE": "tool",
+    "Human": "user",
+    "Assistant": "assistant",
+}
+_TURN = re.compile(rf"(?:\A\s*|\n\n+)({'|'.join(_SPEAKERS)}):[ \n]?")
+_END = re.compile(r"\s*<\|endoftext\|>\s*\Z")
+_CALL = re.compile(
+    r'\s*<functioncall>\s*\{\s*"name":\s*"([^"]+)"\s*(?:,\s*"arguments":\s*(?:\'(.*)\'|(\{.*\}))\s*)?\}\s*', re.DOTALL
+)
+_LOOKED_AT = 64  # cells that tell whether a column is one of dialogues
 
 
 def with_turns_made(
@@ -92,3 +113,55 @@ def _answers(array: pa.Array) -> pa.Array:
 def _lists(array: pa.Array, offsets: np.ndarray, speakers: pa.Array, said: pa.Array) -> pa.Array:
     messages = pa.StructArray.from_arrays([speakers, said.cast(pa.large_string())], fields=list(_MESSAGE))
     return pa.LargeListArray.from_arrays(pa.array(offsets), messages, mask=array.is_null())
+
+
+def holds_dialogues(column: pa.ChunkedArray) -> bool:
+    """Whether the first cells of a column of text are dialogues, each with an answer."""
+    cells = [cell for cell in column.slice(0, _LOOKED_AT).cast(pa.large_string()).to_pylist() if cell]
+    return bool(cells) and all(_is_dialogue(cell) for cell in cells)
+
+
+def as_messages(texts: pa.Array, message: pa.StructType) -> pa.Array:
+    """(n,) lists of messages with the fields of `message`, role and content; null stays null."""
+    rows = [None if text is None else messages_of(text) for text in texts.cast(pa.large_string()).to_pylist()]
+    flat = [turn for row in rows for turn in row or ()]
+    offsets = np.concatenate([[0], np.cumsum([len(row or ()) for row in rows], dtype=np.int64)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, message), mask=texts.is_null())
+
+
+def messages_of(text: str) -> list[dict[str, Any]]:
+    """The messages of a dialogue; text before its first speaker is the system's."""
+    marks = list(_TURN.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    before = text[: marks[0].start()].strip() if marks else text
+    messages = [{"role": "system", "content": before}] if before else []
+    for mark, end in zip(marks, ends[: len(marks)], strict=True):
+        role, said = _SPEAKERS[mark[1]], text[mark.end() : end]
+        if role == "assistant":
+            said = _END.sub("", said)
+            role, said = _as_call(said) or (role, said)
+        messages.append({"role": role, "content": said.rstrip("\n")})
+    return messages
+
+
+def _is_dialogue(text: str) -> bool:
+    marks = [_SPEAKERS[mark[1]] for mark in _TURN.finditer(text)]
+    begins = _TURN.match(text) is not None
+    return begins and "assistant" in marks
+
+
+def _as_call(said: str) -> tuple[str, str] | None:
+    """Role and content of a turn that is a call; None if it is not, or has arguments that are not object."""
+    found = _CALL.fullmatch(said)
+    if found is None:
+        return None
+    name, quoted, plain = found.groups()
+    try:
+        arguments = json.loads((quoted or plain or "{}").replace("\\'", "'"))
+    except ValueError:
+        return None
+    return (
+        (CALL, json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False))
+        if isinstance(arguments, dict)
+        else None
+    )

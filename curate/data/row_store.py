@@ -2,12 +2,17 @@
 
 `Table.take` concatenates all chunks of a column first, which doubles memory and fails once the strings of a column
 exceed 2 GiB. Here rows are taken chunk by chunk, a bounded number at a time.
+
+`in_order` reorders tables larger than memory with an external merge sort: stretches of the input are sorted by output
+position and written to files ("runs"); each slice of the output is then merged from a slice of every run, so that all
+files are read sequentially.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +20,13 @@ import pyarrow as pa
 
 from curate.errors import InputError
 from curate.storage.arrow_types import in_types, storable
-from curate.storage.mapped import release
-from curate.storage.spilling import spilled
+from curate.storage.mapped import release, spilled, write_stream
 from curate.types import IntArray
 
 _SLICE_ROWS = 32_768
 _SLICE_BYTES = 256 << 20  # well under the 2 GiB that 32-bit offsets reach, so that uneven rows still fit
+IN_MEMORY = 512 << 20  # bytes of rows up to which they are gathered directly, without runs
+_RUN_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -103,3 +109,36 @@ def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
     if len(rows) == table.num_rows:
         return table
     return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
+
+
+def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[pa.Table]:
+    """The rows at `index` (m,) as consecutive tables, like `RowStore.slices`.
+
+    folder: an empty folder for runs; None = no runs. Runs do not affect the result.
+    """
+    few = store.nbytes <= IN_MEMORY or len(index) <= store.slice_rows
+    if folder is None or few or bool((index[1:] >= index[:-1]).all()):
+        for part in store.slices(index):
+            yield part
+            release()
+        return
+    store.check(index)
+    slots = np.argsort(index, kind="stable")  # (m,) output positions, in input order
+    size = max(store.slice_rows, int(_RUN_BYTES * len(store) / store.nbytes))
+    bounds = range(0, len(slots), size)
+    runs: list[pa.Table] = []
+    for low in bounds:
+        slots[low : low + size].sort()
+        parts = store.stored_slices(index[slots[low : low + size]])
+        runs.append(write_stream(parts, store.stored, folder / f"{len(runs):06d}.arrow"))
+        release()
+    for start in range(0, len(index), store.slice_rows):
+        end = min(start + store.slice_rows, len(index))
+        pieces, places = [], []
+        for low, run in zip(bounds, runs, strict=True):
+            first, last = np.searchsorted(slots[low : low + size], (start, end)).tolist()
+            pieces.append(run.slice(first, last - first))
+            places.append(slots[low + first : low + last])
+        inverse = np.argsort(np.concatenate(places))
+        yield in_types(pa.concat_tables(pieces).combine_chunks().take(pa.array(inverse)), store.schema)
+        release()

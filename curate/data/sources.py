@@ -20,10 +20,19 @@ from curate.data.file_format import Format, Notes
 from curate.data.joining import joined
 from curate.data.known_formats import DELIMITED, ENCODED, FORMATS, SUFFIXES
 from curate.data.no_data import LFS, check_allowed, check_is_data, other_remedy
-from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
+from curate.data.objects import (
+    from_arrow,
+    from_columns,
+    from_dataset,
+    from_dataset_dict,
+    from_disk,
+    from_hub,
+    from_pandas,
+    from_rows,
+    hands_out_arrow,
+)
 from curate.data.remote_data import copies
 from curate.data.repositories import format_names, hub_card, local_card, split_files
-from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
 from curate.data.wording import alternatives, first_line, listed, nearest_path
 from curate.errors import InputError
 from curate.storage.mapped import mapped, release

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers.features import source_codes
-from curate.difficulty.agreement import agreement, mean_agreement
 from curate.difficulty.reducible_report import reducible_record
 from curate.difficulty.scores import Scores, Split
-from curate.difficulty.split import HardPolicy, join_scores, make_split
+from curate.difficulty.split import HardPolicy, agreement, join_scores, make_split, mean_agreement
 from curate.errors import InputError, RunWarning
 from curate.seeds import derive_seed
 from curate.types import BoolArray, IntArray

@@ -6,23 +6,25 @@ processes may read and write concurrently. Nothing is ever deleted, damaged or n
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import sqlite3
+import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from curate.errors import ExternalError, InputError
+from curate.errors import DataWarning, ExternalError, InputError
 from curate.generators.payloads import encodable
 from curate.generators.requests import Completion, Request, plain_prompt, prompt_digest
 from curate.storage.atomic import disk_errors, make_folder, publish_file
 from curate.storage.cache import Cache
-from curate.storage.private import check_regular, make_private
 
 _APPLICATION = 0x43757261  # marks the file as a request store
 _VERSION = 3  # since 2 with caps, since 3 with refused parameters
@@ -232,3 +234,39 @@ def _checksum(
     # Completions without a cap and refused parameters keep the checksum of earlier releases.
     rest = (reason, prompt_tokens, tokens, *(part for part in (cap, refused) if part is not None))
     return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()
+
+
+def check_regular(paths: Iterable[Path], remedy: str) -> None:
+    """Raise an InputError that ends in `remedy` for each path that exists and is not a regular file.
+
+    Opening a pipe would block, a device would get another mode, and writing to a dangling link would create its target.
+    """
+    for path in paths:
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            regular = not path.is_symlink()
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            regular = not path.is_symlink()
+        if not regular:
+            raise InputError(f"{path} is not a file; {remedy}")
+
+
+def make_private(paths: Iterable[Path]) -> None:
+    """Remove the permissions of group and others from existing files and folders; warns if that is not possible."""
+    for path in paths:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                path.chmod(mode & 0o700)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            warnings.warn(
+                f"others can read {path}, and that cannot be changed ({error.strerror}); choose a cache of your own "
+                "with --cache",
+                DataWarning,
+                stacklevel=2,
+            )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.console.formatting import plot_text
 from curate.console.presentation import Facts, Presented
 from curate.difficulty.exposures import (
     GAIN,
@@ -23,11 +24,11 @@ from curate.difficulty.exposures import (
     last_e_fold,
     of_copied,
 )
+from curate.difficulty.figures import EASY, GREY, HARD, framed, rounded
 from curate.difficulty.panels import shown
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import INVALID, join_scores
 from curate.errors import RunWarning
-from curate.mixture.forecast_plot import exposures_plot
 from curate.mixture.forecast_words import NOT_FORECAST, cautions, lines, missing
 from curate.mixture.mixture import Copies, Order
 from curate.mixture.plan import Plan, Realized
@@ -303,3 +304,25 @@ def _needed(hard: int, rows: int) -> Factor | None:
     hard_share = hard / rows
     copied, other = of_copied(hard_share, times)
     return Factor(times, (times - 1) * hard, copied, other, effective(hard_share, times))
+
+
+def exposures_plot(groups: Sequence[tuple[str, float | None, float | None]]) -> dict[str, Any]:
+    """Bars at equal steps and at equal epochs. groups: (name, exposure at equal steps, exposure at equal epochs)."""
+    shown_groups = [group for group in groups if group[1] is not None]
+    places, names = [*range(len(shown_groups))], [plot_text(name, 30) for name, _, _ in shown_groups]
+    data = [
+        {
+            "type": "bar",
+            "name": label,
+            "x": places,
+            "y": rounded([group[column] or 0.0 for group in shown_groups]),
+            "text": names,
+            "textposition": "none",
+            "marker": {"color": color},
+            "hovertemplate": f"%{{text}}: seen ×%{{y:.3g}} as often, {label}<extra></extra>",
+        }
+        for column, label, color in ((1, "at equal steps", HARD), (2, "at equal epochs", EASY))
+    ]
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": GREY, "dash": "dot"}}
+    axis = {"tickvals": places, "ticktext": names, "showgrid": False}
+    return {"data": data, "layout": framed("rows", "seen ×", xaxis=axis, barmode="group", shapes=[line])}

@@ -31,6 +31,7 @@ _LAYERS = re.compile(r"(layers?|blocks?|block_count|depth)$")
 _FEW_LAYERS = 1000  # built instantly; a window or a router may count in layers that a small model lacks
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*weight)")
 _WHOLE_NUMBERS = ("I", "U", "BOOL")  # prefixes of integer types in safetensors
+_SCALE = re.compile(r"(norm\w*|ln_\w+)\.weight$")
 
 
 def check_files(name: str, folder: Path) -> dict[str, str]:
@@ -243,3 +244,27 @@ def unreadable(folder: Path) -> str | None:
         if not whole and (path.stem.startswith("tokenizer") or path.name in _OBJECTS):
             return path.name
     return None
+
+
+def has_initial_weights(folder: Path) -> bool:
+    """Whether all norm scales in a folder's safetensors files have their initial values: all 1, or all 0.
+
+    One optimizer update changes them, so a model with initial values was not trained (or only its low-rank factors
+    were). False if this is unknown: no such files, or no norms with scales in them.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    redrawn = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(str(path), "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - the file is not a mapping
+                    if not _SCALE.search(name) or len(file.get_slice(name).get_shape()) != 1:
+                        continue
+                    scale = file.get_tensor(name)
+                    if not bool((scale == scale[0]).all()) or float(scale[0]) not in (0.0, 1.0):
+                        return False
+                    redrawn += 1
+        except (SafetensorError, OSError):  # loading the model reports what is wrong with it
+            return False
+    return redrawn > 0

@@ -19,8 +19,7 @@ from curate.data.examples import Examples, whole
 from curate.difficulty.halves import Halves, make_halves, tied_groups
 from curate.errors import InputError
 from curate.gate.compared_text import compared_texts
-from curate.gate.gate import Gate
-from curate.gate.near_duplicates import near_duplicates
+from curate.gate.gate import Gate, near_duplicates
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import AUTO, RATIO, Proxy, Schedule
 from curate.proxy.trace import measure_held_out, measured_held_out, settled

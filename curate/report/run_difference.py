@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from curate.console.formatting import one_line
 from curate.errors import InputError
 from curate.report.finished_run import Finished, Rows, look_up, mapping, read_finished
-from curate.report.first_words import first_words
+from curate.report.texts import first_words
 
 _LISTED = 10  # rows that changed sides, of each kind, with their difficulties
 

@@ -1,7 +1,7 @@
 """Write report.html, a self-contained page about a finished run.
 
 It depends only on the run's folder, so it can be written again at any time. `finished_run` reads the folder; `sizes`,
-`figures`, `texts`, `forecast_section` and `synthesis_section` return plain values for their sections; the template
+`figures`, `texts` and `synthesis_section` return plain values for their sections; the template
 formats numbers and writes sentences, and takes everything else from run.json.
 
 Data cannot inject active content: the template engine escapes HTML, control characters in strings are made visible
@@ -23,13 +23,12 @@ from markupsafe import Markup
 
 from curate.console import formatting
 from curate.difficulty import figures
+from curate.mixture.forecast_words import curves_in_words, needed_in_words, next_in_words, parts_of
 from curate.report import sizes
 from curate.report.embedded_rows import MOST_BYTES, packed_rows
 from curate.report.finished_run import NO_SPLIT, Finished, look_up, mapping, read_finished
-from curate.report.first_words import first_words, title
-from curate.report.forecast_section import will_copies_help
 from curate.report.synthesis_section import new_problems
-from curate.report.texts import extremes, rejections
+from curate.report.texts import extremes, first_words, rejections, title
 from curate.storage.atomic import publish_file
 from curate.types import IntArray
 
@@ -42,6 +41,19 @@ _ROWS = ("input", "output", "hard", "valid", "invalid", "synthetic", "replay", "
 _BROWSING = ("tabulator-6.5.3.min.js", "rows.js", "embedded_rows.js")
 _BROWSING_STYLES = ("tabulator-6.5.3.min.css", "rows.css")
 _TOKENS = ("tokens_before", "tokens_after", "tokens_weighted")
+MOST_CLUSTERS = 30
+_VERDICT = ("verdict", "outcome", "reason", "command", "precision")
+_ROW = ("name", "rows", "rows_after", "new", "share", "share_after", "steps", "epochs", "loss", "fall")
+_ALL = (
+    "hard_share",
+    "rows",
+    "rows_after",
+    "distinct_rows",
+    "effective_rows",
+    "effective_share",
+    "fitted_steps",
+    "in_sample",
+)
 
 
 def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Path:
@@ -258,3 +270,30 @@ def _policy(scripts: list[str]) -> str:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def will_copies_help(run: dict[str, Any]) -> dict[str, Any] | str:
+    """Verdict, numbers and groups of rows; or why there are none, as in folders of earlier versions."""
+    record = mapping(run, "forecast")
+    if not record:
+        return "This run recorded no numbers about it; run it again with --fresh."
+    clusters = parts_of(record)
+    rows = [
+        ("all", record["hard"]),
+        ("all", record["easy"]),
+        *(("one", cluster) for cluster in clusters[:MOST_CLUSTERS]),
+    ]
+    return {
+        "verdicts": [
+            {key: verdict.get(key) for key in _VERDICT}
+            | {"next": next_in_words(str(verdict.get("verdict"))).capitalize()}
+            for verdict in record.get("verdicts") or [mapping(record, "verdict")]
+        ],
+        "curves": tuple(curves_in_words(record)),
+        **{key: record.get(key) for key in _ALL},
+        "groups": [{"kind": kind, **{key: verdict.get(key) for key in _ROW}} for kind, verdict in rows],
+        "clusters": len(clusters),
+        "needed": needed_in_words(record),
+        "missing": record.get("missing") or (),
+        "cautions": record.get("cautions") or (),
+    }

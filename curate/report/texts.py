@@ -56,6 +56,7 @@ _ROLES = (
     "rejected",
     "final_answer",
 )
+SYSTEM_ROLES = ("system", "developer")  # of turns that many rows may share, and so name none of them
 
 
 @dataclass(frozen=True)
@@ -297,3 +298,26 @@ def _rejected(cells: dict[str, Any]) -> tuple[int | None, str, Field]:
     content = cells.get("content")
     cell = content if isinstance(content, Cell) else _whole("" if content is None else _plain(content))
     return cells.get("row"), beginning(cells.get("example_id")), _field("content", cell, 600)
+
+
+def title(fields: Iterable[Field]) -> str:
+    """The first text of an example that is not a system prompt; "" if there is none."""
+    return next((field.text for field in fields if field.label not in SYSTEM_ROLES), "")
+
+
+def first_words(finished: Finished, rows: Rows, positions: IntArray) -> list[str]:
+    """The beginning of the first text of the rows at positions (m,); "" for rows that are not in the output."""
+    columns = content_columns(finished)
+    if not columns:
+        return [""] * len(positions)
+    identities = rows.ids.take(pa.array(positions)).to_pylist()
+    first = next((name for name, role in columns.items() if role != "system"), next(iter(columns)))
+    cells = cells_by_id(shards(finished.directory), identities, [first])
+    return [_words(columns[first], cells.get(identity, {}).get(first)) for identity in identities]
+
+
+def _words(role: str, value: Any) -> str:
+    """The text of a cell; of a conversation, that of its first user turn."""
+    texts = [] if value is None else list(texts_of(role, value))
+    first_user_text = next((cell.text for label, cell in texts if label == "user"), None)
+    return first_user_text if first_user_text is not None else texts[0][1].text if texts else ""

@@ -20,8 +20,7 @@ from curate.engine.protocol import Engine
 from curate.storage.cache import Cache
 from curate.tokenization.shards import Tokenizing, tokens_in_parts, whole_lengths
 from curate.tokenization.templates import Supervise
-from curate.tokenization.token_files import IN_MEMORY, open_tokens, write_tokens
-from curate.tokenization.tokens import Tokens
+from curate.tokenization.tokens import IN_MEMORY, Tokens, open_tokens, write_tokens
 from curate.types import BoolArray, IntArray
 
 AUTO = "auto"

@@ -11,8 +11,17 @@ from typing import Any, NamedTuple
 from curate.data.turns import Turn, said_characters
 from curate.tokenization.default_template import check_chat_template, role_headings
 from curate.tokenization.dialect import Dialect, Tools, differing, shared, with_tools
-from curate.tokenization.exchanges import exchanges_of, is_more_than_content, parts_of, rounds_of, speaks
-from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow
+from curate.tokenization.layouts import (
+    Layout,
+    Part,
+    Piece,
+    RefusedRow,
+    exchanges_of,
+    is_more_than_content,
+    parts_of,
+    rounds_of,
+    speaks,
+)
 
 Span = tuple[int, int, int]  # number of a turn, where its content begins in the text, and where it ends
 
@@ -80,11 +89,8 @@ class Chat:
         spans = self._between_skeleton(row, tool_spans)
         if spans is None:
             spans = self._one_by_one(row, parts)
-            tool_spans = (
-                [(a, b) for _, a, b in differing([row.text], [self.dialect.with_other_tool(row.turns)])]
-                if tools
-                else []
-            )
+            other_tool = [self.dialect.with_other_tool(row.turns)] if tools else []
+            tool_spans = [(start, end) for _, start, end in differing([row.text], other_tool)] if tools else []
         if not any(parts[k] == "completion" for k, _, _ in spans):
             if any(speaks(turn) for turn, part in zip(turns, parts, strict=True) if part == "completion"):
                 raise RefusedRow("the tokenizer's chat template leaves out every assistant turn")

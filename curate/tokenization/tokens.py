@@ -1,16 +1,24 @@
-"""Flat arrays of the token ids of a dataset."""
+"""Flat arrays of the token ids of a dataset, in memory or in memory-mapped files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from curate.storage.mapped import mapped
 from curate.types import BoolArray, IntArray
 
 _ROWS = 16_384  # counted at a time; does not affect the result
+IN_MEMORY = 64 << 20  # most tokens of a dataset to hold in memory; does not affect results
+BYTES_PER_TOKEN = 5  # in files
+
+_PER_TOKEN: dict[str, Any] = {"ids": np.int32, "supervised": np.bool_}
+_PER_ROW: dict[str, Any] = {"lengths": np.int64, "valid": np.bool_, "prompt_cut": np.int32, "completion_cut": np.int32}
 
 
 @dataclass(frozen=True)
@@ -88,3 +96,25 @@ class Tokens:
 def row_offsets(lengths: IntArray) -> IntArray:
     """(n + 1,) int64 offsets of rows of these (n,) lengths."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def write_tokens(parts: Iterable[Tokens], folder: Path) -> None:
+    """Write the concatenated rows of all parts as raw arrays, one file for each field."""
+    files = {name: (folder / f"{name}.bin").open("xb") for name in (*_PER_TOKEN, *_PER_ROW)}
+    try:
+        for part in parts:
+            for name, file in files.items():
+                file.write(np.ascontiguousarray(getattr(part, name)).tobytes())
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def open_tokens(folder: Path) -> Tokens:
+    """Open tokens that `write_tokens` wrote; arrays per token are memory-mapped, arrays per row are read."""
+    arrays = {name: np.fromfile(folder / f"{name}.bin", kind) for name, kind in _PER_ROW.items()}
+    for name, kind in _PER_TOKEN.items():
+        with (folder / f"{name}.bin").open("rb") as file:
+            arrays[name] = np.frombuffer(mapped(file), kind)
+    lengths = arrays.pop("lengths")
+    return Tokens(**arrays, offsets=row_offsets(lengths))

@@ -18,7 +18,7 @@ from curate.difficulty.scores import Scores
 from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.finetuning.job import tokenized, with_length
-from curate.models.initialization import has_initial_weights
+from curate.models.model_files import has_initial_weights
 from curate.models.trained_template import choose_template
 from curate.run import Run
 from curate.storage.places import expanded, local_path

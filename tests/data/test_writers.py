@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -17,8 +18,10 @@ import pytest
 
 from curate.data.readers import read
 from curate.data.writers import assemble, hand_back, write_parquet_shards
+from curate.engine import Ray
 from curate.errors import InputError
 from tests.fixtures.mixed_rows import plain, table_of
+from tests.fixtures.ray_cluster import Inline
 
 
 def extra_of(m: int) -> pa.Table:
@@ -289,3 +292,25 @@ def test_columns_of_json_are_text_where_asked_and_in_frames_and_lists_the_values
     assert (
         [json.loads(str(cell)) for cell in found["table"]] == [json.loads(cell) for cell in found["dataset"]] == values
     )
+
+
+def _written(engine: Any, folder: Path) -> dict[str, bytes]:
+    """The bytes of four shards, by name; one of the columns holds views of strings, which Ray alone refuses to send."""
+    folder.mkdir()
+    index = np.random.default_rng(1).integers(0, 500, 900)
+    added = pa.table({"copy": pa.array(np.arange(900), mask=np.arange(900) % 3 == 0)})
+    paths = write_parquet_shards([table_of(500)], index, added, folder, rows_per_shard=250, engine=engine)
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_shards_are_encoded_in_their_order(tmp_path: Path) -> None:
+    engine, here = Inline(), _written(None, tmp_path / "here")
+    assert _written(engine, tmp_path / "there") == here
+    assert engine.stages == [("write", 4)]
+    assert len(here) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_workers_of_a_cluster_encode_the_same_bytes(ray_engine: Ray, tmp_path: Path) -> None:
+    assert _written(ray_engine, tmp_path / "there") == _written(None, tmp_path / "here")

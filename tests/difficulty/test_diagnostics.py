@@ -15,9 +15,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 
 from curate.clusterers import KMeans, Quantile
-from curate.difficulty.diagnostics import agreement, divergence, noise_suspects, rank_correlation, silhouette
+from curate.difficulty.diagnostics import divergence, noise_suspects, rank_correlation, silhouette
 from curate.difficulty.scores import as_scores
-from curate.difficulty.split import make_split
+from curate.difficulty.split import agreement, make_split
 from curate.difficulty.split_warnings import diagnose
 from curate.errors import InputError
 from tests.fixtures.splits import codes, curves, diagnosed, names, scored, with_hard

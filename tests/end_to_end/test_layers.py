@@ -49,6 +49,7 @@ LONG_FILES = {
     "curate/recipe.py": "recipes read, resolved and written, side by side because each undoes the other",
     "curate/reweighters/trainers.py": "one adapter to the trainers of other libraries",
     "curate/report/finished_run.py": "every table of a finished folder, read and checked against the others",
+    "curate/report/texts.py": "every text on a page: which cells are read, and how much of each is shown",
     "curate/tokenization/truncation.py": "what is left of a long row, from its turns to its tokens",
     "curate/training/step.py": "one gradient of an optimizer batch, with all that can happen on its way",
     "curate/verify/equivalence.py": "the order in which two answers are compared, which decides what is sure",

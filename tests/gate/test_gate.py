@@ -14,10 +14,33 @@ from pydantic import ValidationError
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.gate.compared_text import read_texts
-from curate.gate.gate import Gate
+from curate.gate.gate import Gate, near_duplicates
 from tests.fixtures.chats import ODD, write_odd_chats
 from tests.fixtures.ray_cluster import Inline
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds
+
+WORDS = [
+    "the",
+    "baker",
+    "sold",
+    "nine",
+    "loaves",
+    "of",
+    "dark",
+    "bread",
+    "on",
+    "monday",
+    "and",
+    "twice",
+    "as",
+    "many",
+    "on",
+    "the",
+    "following",
+    "day",
+    "before",
+    "noon",
+]
 
 
 def test_rules_are_parameters(tmp_path: Path) -> None:
@@ -151,3 +174,25 @@ def test_workers_find_what_one_process_finds(monkeypatch: pytest.MonkeyPatch) ->
     engine = Inline()
     assert found(engine) == here
     assert engine.stages == [("signatures", 2), ("compare", 12), ("compare", 12)]
+
+
+def _texts(n: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [" ".join(f"{word}{rng.integers(1000)}" for word in WORDS) for _ in range(n)]
+
+
+def test_pairs_across_blocks_are_found_and_no_text_is_a_pair_with_itself() -> None:
+    texts = _texts(5000)
+    texts[4900] = texts[3].replace("noon", "ten noon")
+    left, right = near_duplicates(texts)
+    assert {frozenset(pair) for pair in zip(left.tolist(), right.tolist(), strict=True)} == {frozenset((3, 4900))}
+
+
+def test_equal_texts_are_pairs_and_empty_ones_are_not() -> None:
+    left, right = near_duplicates(["", "one two three four", "", "One two, three four."])
+    assert {frozenset(pair) for pair in zip(left.tolist(), right.tolist(), strict=True)} == {frozenset((1, 3))}
+
+
+def test_a_gate_that_looks_for_none_finds_none() -> None:
+    assert len(near_duplicates(["a b c d"] * 3, Gate(near_duplicate=None))[0]) == 0
+    assert len(near_duplicates([])[0]) == 0

@@ -13,7 +13,7 @@ from curate.clusterers import KMeans, PerSource
 from curate.difficulty.exposures import of_copied
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import make_split
-from curate.mixture.forecast import Exposure, Forecast, forecast
+from curate.mixture.forecast import Exposure, Forecast, exposures_plot, forecast
 from curate.mixture.forecast_words import lines
 from curate.mixture.plan import Measured, NewRows, Plan, Realized, fold, identity
 from tests.fixtures.splits import curves, scored
@@ -229,3 +229,10 @@ def test_it_is_plain_in_json_and_short_in_print() -> None:
     assert "10 more in run.json" in repr(found)
     assert repr(found).startswith("Will copies help? not forecast: ")
     assert "\x1b" not in repr(found)
+
+
+def test_bars_are_the_exposures() -> None:
+    plot = exposures_plot([("hard", 1.5, 3.0), ("new <b>", None, None), ("not hard", 0.75, 1.0)])
+    assert [trace["y"] for trace in plot["data"]] == [[1.5, 0.75], [3.0, 1.0]]
+    assert plot["layout"]["xaxis"]["ticktext"] == ["hard", "not hard"]
+    assert "<b>" not in str(exposures_plot([("new <b>", 1.0, 1.0)]))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate.report.run_page import write_report
-from curate.report.texts import extremes, rejections
+from curate.report.texts import extremes, first_words, rejections
 from tests.fixtures.reports import Page, page_of, rewrite, rewrite_run, rows_of
 
 
@@ -101,3 +102,16 @@ def test_a_huge_cell_is_cut_with_a_note(run_copy: Path) -> None:
     page = Page(path.read_text())
     assert "Cut: the first 2,000 characters of 10.0 MB." in page.text
     assert max(len(word) for word in page.text.split()) <= 2_000
+
+
+def test_words_are_those_of_the_row(finished_run: Path) -> None:
+    finished, rows = rows_of(finished_run)
+    data = pq.read_table(finished_run / "data").to_pylist()
+    column = finished.run["data"]["columns"]["prompt"]
+    texts = {row["source_id"]: row[column] for row in data}
+    positions = np.array([0, 7, 390])
+    found = first_words(finished, rows, positions)
+    for position, text in zip(positions.tolist(), found, strict=True):
+        whole = texts.get(rows.ids[position].as_py())
+        assert text == ("" if whole is None else whole)
+    assert any(found)

@@ -21,7 +21,7 @@ from curate.tokenization.cached import CachedTokens, auto_length
 from tests.fixtures.ray_cluster import Inline
 from tests.fixtures.scored import additions
 from tests.fixtures.tokenizers import FAMILIES, byte_level
-from tests.tokenization.test_token_files import assert_same
+from tests.tokenization.test_tokens import assert_same
 
 
 def _chats() -> Any:

@@ -17,8 +17,7 @@ from curate.data.columns import known_names
 from curate.data.file_format import Format, Notes, TextFile
 from curate.data.wording import first_line
 from curate.errors import InputError
-from curate.storage import spilling
-from curate.storage.mapped import release
+from curate.storage import mapped
 
 _LEAST_BLOCK, _MOST_BLOCK = 16 << 20, 64 << 20  # bytes parsed at a time
 _SAMPLE, _SAMPLE_ROWS = 1 << 16, 100  # bytes and rows that tell the delimiter
@@ -73,10 +72,10 @@ def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
         options = pv.ReadOptions(block_size=max(_LEAST_BLOCK, min(data.size // 16, _MOST_BLOCK)), use_threads=threads)
         header = pv.open_csv(pa.BufferReader(data), read_options=options, parse_options=parse).schema.names
         convert = pv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-        if data.size <= spilling.IN_MEMORY or not threads:
+        if data.size <= mapped.IN_MEMORY or not threads:
             return pv.read_csv(pa.BufferReader(data), options, parse, convert)
         with pv.open_csv(pa.BufferReader(data), options, parse, convert) as reader:
-            return pa.concat_tables(spilling.spilled(map(_one_batch, reader)))
+            return pa.concat_tables(mapped.spilled(map(_one_batch, reader)))
 
     try:
         table = read(threads=True)
@@ -92,7 +91,7 @@ def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
 
 
 def _one_batch(batch: pa.RecordBatch) -> pa.Table:
-    release()
+    mapped.release()
     return pa.Table.from_batches([batch])
 
 
@@ -135,7 +134,7 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
     content, quotes = np.frombuffer(data, np.uint8), 0
     for low in range(0, len(content), _LEAST_BLOCK):
         quotes += int(np.count_nonzero(content[low : low + _LEAST_BLOCK] == ord('"')))
-        release()
+        mapped.release()
     if quotes % 2:
         raise InputError(
             f"{path}, last row: the last cell begins with a quote that nothing closes; if the file was cut off, fetch "

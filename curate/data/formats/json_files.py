@@ -16,8 +16,7 @@ from curate.data.file_format import Format, Notes, TextFile
 from curate.data.json_exact import exact
 from curate.data.json_values import MOST_LEVELS
 from curate.errors import InputError
-from curate.storage.mapped import release
-from curate.storage.spilling import spilled
+from curate.storage.mapped import release, spilled
 from curate.types import IntArray
 
 _PIECE = 16 << 20  # bytes parsed at a time

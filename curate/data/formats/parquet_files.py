@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from curate.data.file_format import Format
 from curate.data.no_data import unreadable
+from curate.storage.mapped import spilled
 from curate.storage.places import arrow_path
-from curate.storage.spilling import spilled
 
 _PIECE, _PIECE_ROWS = 64 << 20, 65_536  # bytes and rows to read at a time
 

@@ -11,14 +11,18 @@ import pyarrow as pa
 import pytest
 
 from augmenters import Synthesize
-from augmenters.synthesis.domains import MATHS, Domain, tools_text
+from augmenters.synthesis.domains import MATHS, Domain, grading, second_route_of, tools_text
 from augmenters.synthesis.source_rows import find_domain, source_rows
+from augmenters.synthesis.variants import SourceRow
 from curate import InputError, Run, fold, read, realize
 from curate.data.examples import Examples
+from curate.generators.requests import Sampling
 from curate.graders import JSON, Exact, Tests
 from curate.verify import Verdict
 from tests.fixtures.domains import CallsWriter, CodeWriter, calls, programs
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, rows
+
+ROW = SourceRow(0, "a", "What is 3 + 4?", "3 + 4 = 7", "7")
 
 
 def made(table: pa.Table, tmp_path: Path, **settings: Any) -> Any:
@@ -152,3 +156,30 @@ def test_what_a_second_route_arrives_at() -> None:
     assert domain.answer("This is unsolvable: no room.", Verdict.undecided) == "unsolvable"
     assert domain.answer(call, Verdict.right) is None
     assert tools_text([{"a": 1}, {"b": 2}]) == '{"a": 1}\n{"b": 2}'
+
+
+def test_final_answers_count_only_where_they_are_marked() -> None:
+    grades = grading(MATHS, run_programs=False)
+    assert grades("so \\boxed{7}", ROW) == Verdict.right
+    assert grades("so \\boxed{8}", ROW) == Verdict.wrong
+    assert grades("it may be 7 or 8", ROW) == Verdict.undecided
+
+
+def test_the_second_route_by_a_program_goes_by_what_it_prints() -> None:
+    route = second_route_of(MATHS, 2, Sampling(), program=True, run_programs=True)
+    assert "Python program" in route.prompt
+    assert route.grade("```python\nprint(3 + 4)\n```", ROW) == Verdict.right
+    assert route.grade("```python\nprint(3 * 4)\n```", ROW) == Verdict.wrong
+    assert route.grade("```python\nprint(1 / 0)\n```", ROW) == Verdict.undecided
+    assert route.grade("\\boxed{7}", ROW) == Verdict.undecided
+    assert route.answer("```python\nprint(3 * 4)\n```", Verdict.wrong) == "12"
+
+
+def test_a_grader_sees_the_reference_and_the_row() -> None:
+    call = '{"name": "add", "arguments": {"a": 1}}'
+    row = SourceRow(0, "a", "Add one.", call, call)
+    grades = grading(Domain(JSON(), ("variation_calls", "solution_calls", "second_calls")), run_programs=False)
+    assert grades(f"<tool_call>{call}</tool_call>", row) == Verdict.right
+    assert grades(call.replace("1", "2"), row) == Verdict.wrong
+    route = second_route_of(Domain(JSON()), 2, Sampling(), program=True, run_programs=True)
+    assert route.grade(call, row) == Verdict.right  # no final answer that a program could print
