@@ -90,7 +90,7 @@ class Chat:
         if spans is None:
             spans = self._one_by_one(row, parts)
             other_tool = [self.dialect.with_other_tool(row.turns)] if tools else []
-            tool_spans = [(start, end) for _, start, end in differing([row.text], other_tool)] if tools else []
+            tool_spans = [(start, end) for _, start, end in differing([row.text], other_tool)]
         if not any(parts[k] == "completion" for k, _, _ in spans):
             if any(speaks(turn) for turn, part in zip(turns, parts, strict=True) if part == "completion"):
                 raise RefusedRow("the tokenizer's chat template leaves out every assistant turn")
