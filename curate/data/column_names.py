@@ -36,14 +36,19 @@ CONVERSATIONS = (
     "items",
     "contents",
     "utterances",
+    "trajectory",
 )
 PAIRS = (
-    (("input", "inputs"), ("output", "outputs", "target", "targets", "completion", "response", "answer", "label_text")),
+    (
+        ("input", "inputs", "input_text"),
+        ("output", "outputs", "target", "targets", "completion", "response", "answer", "label_text", "output_text"),
+    ),
     (("article", "document", "dialogue", "dialog", "report", "passage"), ("summary", "highlights", "abstract")),
     (("user", "human"), ("assistant", "gpt", "bot", "chatbot", "chatgpt", "ai", "response", "answer")),
     (("source", "source_text", "src"), ("target", "target_text", "tgt")),
     (("task",), ("solution", "completion", "response", "output", "answer")),
-    (("prompt", "question", "problem", "instruction"), ("code", "canonical_solution")),
+    (("prompt", "question", "problem", "instruction"), ("solution", "code", "canonical_solution")),
+    (("q",), ("a",)),
     (("inputs_pretokenized",), ("targets_pretokenized",)),
 )
 INPUT = ("input", "context")

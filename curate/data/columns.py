@@ -395,10 +395,12 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def may_hold_conversations(table: pa.Table) -> bool:
-    """Whether a text column may hold JSON, judged by 64 cells, or there is a list of texts."""
+    """Whether a text column may hold JSON, judged by 64 cells, or there are lists of texts or of fixed size."""
     for name in table.column_names:
         column = table[name].slice(0, 64)
-        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
+        if is_list(column.type) and is_text(column.type.value_type):
+            return True
+        if pa.types.is_fixed_size_list(column.type):
             return True
         if is_text(column.type):
             cells = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
@@ -412,10 +414,11 @@ def may_hold_bare_turns(table: pa.Table, roles: Mapping[str, str]) -> bool:
 
     These are lists of texts, prompts that are lists, and texts under a name of conversations.
     """
-    prompt = roles.get("prompt", "prompt")
+    usual = {name for names, _ in PAIRS for name in names} | {"prompt"}
+    prompts = {roles["prompt"]} if "prompt" in roles else usual
     names = {roles.get("messages"), *REQUIRED["messages"]["messages"], *CONVERSATIONS}
     return any(
-        (is_list(field.type) and (field.name == prompt or is_text(field.type.value_type)))
+        (is_list(field.type) and (field.name in prompts or is_text(field.type.value_type)))
         or (field.name in names and is_text(field.type))
         for field in table.schema
     )

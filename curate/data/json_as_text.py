@@ -95,7 +95,7 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
     """The table with text columns of JSON conversations converted to JSON, and {name: original column}.
 
     Conversations are such text in CSV files and in files written with `json.dumps`; libraries without a JSON type
-    write lists of texts, one for each message.
+    write lists of texts, one for each message. Lists of fixed size become lists of any size.
     """
     originals: dict[str, pa.ChunkedArray] = {}
     if not may_hold_conversations(table):
@@ -103,6 +103,12 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
     for k, field in enumerate(table.schema):
         column = table.column(k)
         listed = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+        if pa.types.is_fixed_size_list(field.type):
+            if pa.types.is_nested(field.type.value_type):
+                originals[field.name] = column
+                column = column.cast(pa.list_(field.type.value_field))
+                table = table.set_column(k, field.with_type(column.type), column)
+            continue
         if is_text(field.type) and _are_json(column, "[", _is_conversation):
             kind = JSON
         elif listed and is_text(field.type.value_type) and _are_json(_items(column), "{", _is_turn):

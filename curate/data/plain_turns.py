@@ -15,12 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.column_names import CONVERSATIONS, REQUIRED
+from curate.data.column_names import CONVERSATIONS, PAIRS, REQUIRED
 from curate.data.columns import is_list, is_messages, is_text
 from curate.data.turns import CALL
 
 # Column names under which a list of texts is a conversation; lists named "turns" may be of one speaker.
 _IN_TURN = (*REQUIRED["messages"]["messages"], *(n for n in CONVERSATIONS if n.startswith(("chat", "dialog", "utter"))))
+# Names of prompts that may be messages, with those of their answers.
+_PROMPTS_AND_ANSWERS = (
+    (REQUIRED["prompt_completion"]["prompt"], REQUIRED["prompt_completion"]["completion"]),
+    *PAIRS,
+)
 _MESSAGE = pa.struct([("role", pa.large_string()), ("content", pa.large_string())])
 _SPEAKERS = {
     "SYSTEM": "system",
@@ -79,13 +84,17 @@ def _dialogues(table: pa.Table, name: str) -> bool:
 def _answer(table: pa.Table, roles: Mapping[str, str]) -> str | None:
     """The text column that answers a prompt of messages; None if there is none."""
     names, schema = table.column_names, table.schema
-    prompt = roles.get("prompt", "prompt")
-    if prompt not in names or not is_messages(schema.field(prompt).type):
-        return None
-    answers = [roles["completion"]] if "completion" in roles else REQUIRED["prompt_completion"]["completion"]
-    answer = next((name for name in answers if name in names), None)
-    is_answer = answer is not None and is_text(schema.field(answer).type)
-    return answer if is_answer and not pa.types.is_null(schema.field(answer).type) else None
+    for asks, answers in _PROMPTS_AND_ANSWERS:
+        asks, answers = (
+            (roles[role],) if role in roles else usual for role, usual in (("prompt", asks), ("completion", answers))
+        )
+        prompt = next((name for name in asks if name in names), None)
+        answer = next((name for name in answers if name in names and name != prompt), None)
+        if prompt is None or answer is None or not is_text(schema.field(answer).type):
+            continue
+        is_answer = is_messages(schema.field(prompt).type) and not pa.types.is_null(schema.field(answer).type)
+        return answer if is_answer else None
+    return None
 
 
 def _with(table: pa.Table, name: str, chunks: list[pa.Array]) -> pa.Table:

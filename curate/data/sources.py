@@ -42,6 +42,7 @@ from curate.storage.remote import is_url, remote
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _ARCHIVE = ".zip"
+_SPLIT = re.compile(r"(?<![a-z])(train|test|valid|validation|dev|eval)(?![a-z])")  # in the name of a file
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,9 @@ def _open_glob(
         raise InputError(f"{pattern} matches {' and '.join(formats)} files; give a pattern for files of one format")
     table, notes = read_files(files, list(roles.values()), text)
     note = f"{len(files):,} files: {listed([path.name for path in files])}"
+    splits = {match[0] for path in files if (match := _SPLIT.search(path.stem.casefold()))}
+    if len(splits) > 1:
+        note += f"; read as one, though their names are of splits ({listed(sorted(splits))}): a pattern can name one"
     return Opened(table, str(pattern), "file", note=note, column_notes=notes, files=files)
 
 

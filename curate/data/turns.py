@@ -22,9 +22,10 @@ REASONING_KEYS = ("reasoning_content", "thinking", "reasoning", "tool_plan")
 WEIGHT_KEYS = ("weight", "loss_weight", "train", "training", "loss")
 _CALLS = ("tool_calls", "function_call")
 RESULT_KEYS = ("tool_results", "output", "result")  # of what a tool answered, where it has no content
+SYSTEM_KEY = "system_prompt"  # of what the system says, where its turn has no content (SWE-agent)
 _ITEMS = ("function_call", "function_call_output", "reasoning")  # of OpenAI's Responses API, without a role
 # Keys of a message, besides role and content, that change what a model reads or learns of it.
-FURTHER_KEYS = frozenset([*REASONING_KEYS, *WEIGHT_KEYS, *_CALLS, *RESULT_KEYS, "name", "tool_call_id"])
+FURTHER_KEYS = frozenset([*REASONING_KEYS, *WEIGHT_KEYS, *_CALLS, *RESULT_KEYS, "name", "tool_call_id", SYSTEM_KEY])
 # Keys of a message that say neither what a model reads nor what it learns.
 _BESIDE = frozenset(
     [
@@ -112,6 +113,8 @@ class TurnReader:
         if not isinstance(role, str):
             raise BadTurn("has a message without a role")
         content_keys = CONTENT_KEYS if self.keys.content is None else (self.keys.content,)
+        if self.keys.canonical(role) == "system":
+            content_keys = (*content_keys, SYSTEM_KEY)
         self.unread |= unread_keys(_with_value(message), self.keys)
         yield from self._turn(self.keys.canonical(role), _first(message, content_keys), message)
 

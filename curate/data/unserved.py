@@ -39,6 +39,8 @@ _ANSWERS = frozenset(
 _NO_ANSWERS = frozenset([*_ASKS, "id", "uuid", "source", "data_source", "system", "system_prompt", "tools"])
 # Parts of the names of columns with answers, and of columns with answers that are compared.
 _LIKELY = ("answer", "reference", "solution", "response", "reply", "completion", "output", "target", "truth", "label")
+_BARE = ("final", "expected", "reference", "truth", "gold", "target", "label")  # of columns with results alone
+_NO_TEXTS = ("_id", "uuid", "_hash", "_model", "_type", "_length", "_tokens", "_score", "_name", "_source", "_language")
 _COMPARED = (
     "response",
     "answer",
@@ -211,14 +213,26 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     others = [name for name, field in fields.items() if name not in _NO_ANSWERS and is_text(field.type)]
     name = ""
     if others and is_text(fields[asks].type):
-        likely = next(
-            (fields[candidate].name for candidate in others if any(word in candidate for word in _LIKELY)), "COLUMN"
-        )
-        name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={likely}"
+        roles = f"prompt={fields[asks].name},completion={_likely(fields, others)}"
+        name = f", or name the column that has them: --columns {roles}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
         f"which nothing can be learned; add a column `completion` with answers{name}"
     )
+
+
+def _likely(fields: dict[str, pa.Field], others: list[str]) -> str:
+    """The column among `others` that most likely has the answers, or COLUMN: worked ones before bare results."""
+    possible = [
+        name
+        for name in others
+        if any(word in name for word in _LIKELY)
+        and not name.endswith(_NO_TEXTS)
+        and name not in _SEVERAL
+        and not name.startswith("input")
+    ]
+    worked = [name for name in possible if not any(word in name for word in _BARE)]
+    return next((fields[name].name for name in (*worked, *possible)), "COLUMN")
 
 
 def _no_messages(name: str) -> str:

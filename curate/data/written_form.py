@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from curate.data.columns import is_messages, is_text, message_keys
 from curate.data.examples import Examples
 from curate.data.json_values import holds_json
-from curate.data.messages import values_of
+from curate.data.messages import survey, values_of
+from curate.data.tool_calls import parsed
 from curate.data.turns import WEIGHT_KEYS, MessageKeys
 
 WriteAs = Literal["input", "messages", "prompt_completion", "alpaca", "sharegpt"]
@@ -35,6 +36,8 @@ class WrittenForm:
     the messages. prompt: "text" or "messages"; "" if there is none. named: {speaker: name in chat templates} where that
     differs. weight: the key of messages that marks assistant turns as not learned; "" if all are learned. json: whether
     a column has the type JSON. joined: whether system or context is a list or object whose texts a model sees joined.
+    bare_tools: whether tools are other than `{"type": "function", "function": {...}}`, such as JSON text or without
+    "function" around them. unseen: whether messages have parts that no text form holds, such as images.
     irregular: how many of the first 1,000 conversations do not alternate between user or
     tool and assistant, ending with the assistant.
     """
@@ -54,6 +57,8 @@ class WrittenForm:
     json: bool = False
     irregular: int = 0
     joined: bool = False
+    bare_tools: bool = False
+    unseen: bool = False
 
     @property
     def surroundings(self) -> list[str]:
@@ -76,7 +81,7 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     keys = next((keys for turn in turns for keys in _KEYS if set(keys) <= turn.keys()), None)
     calls = any(turn.get("tool_calls") for turn in turns)
     parts = keys is not None and any(not isinstance(turn.get(keys[1]), str | None) for turn in turns)
-    if parts or any(turn.get("function_call") for turn in turns) or (calls and keys != _KEYS[0]):
+    if parts or any(turn.get("function_call") for turn in turns) or (calls and not _are_plain_calls(keys, turns)):
         keys = None  # trainers cannot read these messages directly
     role = None if keys is None else keys[0]
     speakers = dict.fromkeys(turn[role] for turn in turns if isinstance(turn.get(role), str)) if role else {}
@@ -99,7 +104,34 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     return WrittenForm(
         *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form),
         *(weight, nested, irregular, "values" in (kinds.get("system"), kinds.get("context"))),
+        bare_tools="tools" in columns and _are_bare(table[columns["tools"]].slice(0, _LOOKED_AT)),
+        unseen=any(
+            survey(table[name].slice(0, _LOOKED_AT), speaker_keys, answered=False).unseen
+            for name in spoken
+            if is_messages(table[name].type, speaker_keys)
+        ),
     )
+
+
+def _are_plain_calls(keys: tuple[str, str] | None, turns: Conversation) -> bool:
+    """Whether calls have the form that trainers read: OpenAI's, in messages of role and content."""
+    calls = [turn.get("tool_calls") or [] for turn in turns]
+    return keys == _KEYS[0] and all(
+        isinstance(several, list)
+        and all(isinstance(call, dict) and isinstance(call.get("function"), dict) for call in several)
+        for several in calls
+    )
+
+
+def _are_bare(column: pa.ChunkedArray) -> bool:
+    """Whether some cell of a column of tools is not a list, or JSON text of one, of objects with "function"."""
+    for cell in (cell for chunk in column.chunks for cell in values_of(chunk)):
+        tools = parsed(cell)
+        if tools and not (
+            isinstance(tools, list) and all(isinstance(tool, dict) and "function" in tool for tool in tools)
+        ):
+            return True
+    return False
 
 
 def _alternates(turns: Conversation, role: str, known: MessageKeys) -> bool:

@@ -44,7 +44,8 @@ def training_section(form: WrittenForm, curated: bool = True) -> str:
             parts.append(_SKIPPED.format(rows=form.irregular))
     missing = [name for name, support in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not support]
     if missing:
-        parts.append(f"{_listed(missing)} cannot read these columns as they are{_OTHERS if curated else ''}.")
+        remedy = _IMAGES if form.unseen else _OTHERS if curated else ""
+        parts.append(f"{_listed(missing)} cannot read these columns as they are{remedy}.")
     if form.json:
         parts.append(_JSON)
     if curated:
@@ -65,6 +66,7 @@ _LAST = ": `--write-as prompt_completion --fresh` writes rows of which TRL learn
 _OTHERS = (
     "; `--write-as messages --fresh` (for LLaMA-Factory `--write-as sharegpt --fresh`) writes a form that can be read"
 )
+_IMAGES = ": messages have parts other than text, which only trainers of models that see them take"
 _MASKED = "LLaMA-Factory takes no notice of `{key}`; with `mask_history: true` it learns the last answer alone."
 _SKIPPED = (
     "LLaMA-Factory leaves out rows whose turns do not alternate between user and assistant, with a warning: {rows:,} "

@@ -41,7 +41,7 @@ def _is_mappable(form: WrittenForm) -> bool:
     if form.joined or "history" in form.columns or (of_messages and "context" in form.columns):
         return False
     if of_messages:
-        return form.keys is not None and (not form.calls or _is_plain(form))
+        return form.keys is not None and not form.unseen and (not form.calls or _is_plain(form))
     return "tools" not in form.columns
 
 
@@ -59,7 +59,7 @@ def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
         return _function(form, _with_system(form, values, "prompt"), turns=True), ()
     if "messages" in columns:
         plain = columns["messages"] == "messages" and _is_plain(form) and not form.surroundings
-        if plain and columns.get("tools", "tools") == "tools":
+        if plain and _has_plain_tools(form):
             return "", ["messages", *tools]
         values = {"messages": f"turns(row[{columns['messages']!r}])"}
         return _function(form, _with_system(form, values), turns=True), ()
@@ -67,7 +67,7 @@ def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
         label = ["label"] if form.kind == "kto" else []
         straight = columns["prompt"] == "prompt" and columns["completion"] == "completion" and _is_plain(form)
         straight &= form.answers != "texts"
-        others = columns.get("label", "label") == "label" and columns.get("tools", "tools") == "tools"
+        others = columns.get("label", "label") == "label" and _has_plain_tools(form)
         if straight and others and not form.surroundings:
             return "", ["prompt", "completion", *tools, *label]
         values = {role: f"turns(row[{columns[role]!r}])" for role in ("prompt", "completion")}
@@ -103,7 +103,7 @@ def _pair_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
     columns = form.columns
     chosen, rejected, prompt = columns["chosen"], columns["rejected"], columns.get("prompt")
     straight = (chosen, rejected) == ("chosen", "rejected") and not form.surroundings and _is_plain(form)
-    straight &= columns.get("tools", "tools") == "tools"
+    straight &= _has_plain_tools(form)
     tools = ["tools"] if "tools" in columns else []
     if form.answers == "texts" and prompt is None and "instruction" not in columns:
         return ("", ["chosen", "rejected"]) if straight else (_function(form, _both(form, "row[{!r}]")), ())
@@ -153,7 +153,9 @@ def _function(form: WrittenForm, values: Mapping[str, str], turns: bool = False)
     tools = form.columns.get("tools")
     if tools is not None:
         values["tools"] = f"json.loads(row[{tools!r}] or '[]')" if form.tools == "text" else f"row[{tools!r}]"
-    lines = _turns_function(form) if turns else []
+        if form.bare_tools:
+            values["tools"] = f"tools(row[{tools!r}])"
+    lines = [*(_turns_function(form) if turns else []), *(_TOOLS_FUNCTION if form.bare_tools else [])]
     lines.append("def to_trl(row):")
     if len(values) <= 2 and sum(map(len, values.values())) < 60:
         return "\n".join([*lines, f"    return {{{', '.join(f'{json.dumps(k)}: {v}' for k, v in values.items())}}}"])
@@ -189,6 +191,22 @@ def _turns_function(form: WrittenForm) -> list[str]:
         "",
         "",
     ]
+
+
+# Source of `tools`, which gives tools as chat templates take them.
+_TOOLS_FUNCTION = (
+    "def tools(cell):",
+    "    found = json.loads(cell) if isinstance(cell, str) else cell or []",
+    "    found = [json.loads(tool) if isinstance(tool, str) else tool for tool in found]",
+    '    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in found]',
+    "",
+    "",
+)
+
+
+def _has_plain_tools(form: WrittenForm) -> bool:
+    """Whether TRL takes the column of tools as it is, or there is none."""
+    return form.columns.get("tools", "tools") == "tools" and not form.bare_tools
 
 
 def _is_plain(form: WrittenForm) -> bool:

@@ -118,3 +118,17 @@ def test_a_text_that_is_no_conversation_makes_its_row_unusable() -> None:
     loaded = read(rows, on_bad_row="drop")
     assert [each["row"] for each in loaded.rejected] == [80, 81]
     assert written_tables(loaded)[0]["messages"].to_pylist() == [row["messages"] for row in rows[:80]]
+
+
+def test_conversations_of_a_fixed_number_of_messages_are_read_and_keep_their_type() -> None:
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    rows = [[{"role": "user", "content": f"q {k}"}, {"role": "assistant", "content": f"a {k}"}] for k in range(3)]
+    table = pa.table(
+        {"messages": pa.array(rows, pa.list_(message, 2)), "pair": pa.array([[1, 2]] * 3, pa.list_(pa.int8(), 2))}
+    )
+    loaded = read(table)
+    assert loaded.examples.texts("messages", 0, 3) == read([{"messages": row} for row in rows]).examples.texts(
+        "messages", 0, 3
+    )
+    assert loaded.as_came["messages"].type == table.schema.field("messages").type
+    assert loaded.examples.table.schema.field("pair").type == table.schema.field("pair").type

@@ -108,3 +108,14 @@ def test_texts_come_out_as_they_were_and_other_texts_are_no_dialogues(tmp_path: 
     assert [row["chat"] for row in pipeline.run(rows, progress=False).dataset] == [row["chat"] for row in rows]
     with pytest.raises(curate.errors.InputError, match="match no known shape"):
         curate.read([*rows, {"chat": "USER: only a question"}])
+
+
+def test_an_answer_of_text_to_messages_is_the_completion_under_the_names_of_other_pairs() -> None:
+    loaded = read([{"input": asked, "output": "a", "system_prompt": "s"} for asked in ASKED])
+    assert loaded.examples.shape == "messages"
+    assert loaded.examples.columns == {"prompt": "input", "completion": "output", "system": "system_prompt"}
+    beside = read([{"prompt": "q", "output": "a", "input": asked} for asked in ASKED])
+    assert (beside.examples.shape, beside.examples.columns) == (
+        "prompt_completion",
+        {"prompt": "prompt", "completion": "output"},
+    )

@@ -93,3 +93,11 @@ def test_a_file_with_other_columns_than_the_others_is_named(suffix: str, tmp_pat
     write(tmp_path / f"1.{suffix}", pa.table({"prompt": ["a"], "completion": ["b"]}))
     write(tmp_path / f"2.{suffix}", pa.table({"question": ["a"], "answer": ["b"]}))
     fails(rf"row 1 .*null.*; 2.{suffix} has the columns question, answer, 1.{suffix} has prompt, completion", tmp_path)
+
+
+def test_a_pattern_that_joins_splits_says_so(tmp_path: Path) -> None:
+    for name in ("train-0.jsonl", "train-1.jsonl", "test.jsonl", "trainer.jsonl"):
+        (tmp_path / name).write_text('{"text": "x"}\n')
+    joined = "4 files: test.jsonl, train-0.jsonl, train-1.jsonl, trainer.jsonl; read as one, though their names are of "
+    assert read(str(tmp_path / "*.jsonl")).notes[0].startswith(joined + "splits (test, train)")
+    assert read(str(tmp_path / "train*.jsonl")).notes[0].endswith("train-1.jsonl, trainer.jsonl")

@@ -210,3 +210,10 @@ def test_the_last_turn_that_is_learned() -> None:
     assert last_learned([ASKED[0], one, ASKED[0], two]) == 1
     assert last_learned([ASKED[0], two]) == 1
     assert said_characters({**one, "reasoning_content": "hm", "tool_calls": [CALL]}) == 3 + len('add{"a": 1}')
+
+
+def test_what_the_system_says_may_stand_under_its_own_key() -> None:
+    said = [{"role": "system", "text": None, "system_prompt": "s"}, {"role": "ai", "text": "a", "system_prompt": None}]
+    assert turns(*said) == [{"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}]
+    with pytest.raises(BadTurn, match="without content"):
+        turns({"role": "user", "system_prompt": "s"})

@@ -28,6 +28,16 @@ TREE = {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text
         ({"title": "t", "mapping": {"a": {"parent": None}, "b": {"parent": "a"}}}, "trees of messages", None),
         ({"prompt": "q", "answer_key": "4"}, "prompt-only data", "prompt=prompt,completion=answer_key"),
         ({"Question": "q", "Reference": "4", "n": 1}, "prompt-only data", "prompt=Question,completion=Reference"),
+        (
+            {"prompt": "q", "answer_id": "7", "llm_answer": "4"},
+            "prompt-only data",
+            "prompt=prompt,completion=llm_answer",
+        ),
+        (
+            {"question": "q", "final_result": "4", "r1_solution": "s"},
+            "prompt-only",
+            "prompt=question,completion=r1_solution",
+        ),
         ({"prompt": "q", "reward_model": {"style": "rule"}}, "prompt-only data", None),
         ({"prompt": [{"role": "user", "content": "q"}]}, "prompt-only data", None),
         ({"prompt": [{"role": "user", "content": "q"}], "ground_truth": "4"}, "prompt-only data", None),
@@ -81,6 +91,11 @@ def test_conversations_without_any_answer_are_prompts(more: Row) -> None:
     with pytest.raises(InputError, match=r"row 0 .* has no assistant turn .3 more bad rows"):
         read([*rows, answered])
     assert len(read([*rows, answered], on_bad_row="drop").examples) == 1
+
+
+def test_several_answers_in_json_text_are_not_named_as_the_answer() -> None:
+    with pytest.raises(InputError, match=r"--columns prompt=question,completion=COLUMN$"):
+        read([{"question": "q", "solutions": '["a", "b"]'}])
 
 
 def test_prompts_beside_answers_of_a_wrong_type_are_no_prompts_alone() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from curate.data.readers import read
 from curate.data.written_form import written_form
+from curate.report.trainer_snippets import training_section
 from curate.report.trl_snippet import trl_snippet
 
 ASKED, SAID = [{"role": "user", "content": "a"}], [{"role": "assistant", "content": "b"}]
@@ -77,3 +79,23 @@ def test_tools_are_shown_wherever_trl_takes_them() -> None:
     assert _mapped(behind) == {"prompt": ASKED, "chosen": SAID, "rejected": SAID, "tools": []}
     plain = {"prompt": "a", "chosen": "b", "rejected": "b", "tools": "[]"}
     assert _snippet(plain) == ""  # no code, rather than code that leaves them out
+
+
+def test_tools_that_no_template_would_take_are_given_the_form_that_it_takes() -> None:
+    function = {"name": "add", "parameters": {"type": "object"}}
+    wrapped = [{"type": "function", "function": function}]
+    said = {"messages": [*ASKED, *SAID]}
+    assert "to_trl" not in _snippet({**said, "tools": wrapped})
+    for tools in ([function], json.dumps([function]), [json.dumps(function)], [json.dumps(wrapped[0])]):
+        assert _mapped({**said, "tools": tools}) == {**said, "tools": wrapped}
+
+
+def test_calls_and_parts_that_trl_does_not_take_have_no_code() -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [{"name": "add", "arguments": {}}]}
+    assert _snippet({"messages": [*ASKED, called]}) == ""
+    seen = {"role": "user", "content": [{"type": "image", "image": "x.png"}, {"type": "text", "text": "a"}]}
+    examples = read([{"messages": [seen, *SAID]}]).examples
+    form = written_form(examples, examples.table)
+    assert form.unseen
+    assert "messages have parts other than text" in training_section(form)
+    assert "--write-as" not in training_section(form)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from itertools import islice
@@ -87,6 +89,7 @@ def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
             numbered = again
         raise InputError(f"{path}: {first_line(numbered)}; quote cells that hold commas or line breaks") from error
     _check_end(path, data, table, delimiter.encode())
+    _check_quotes(path, data, delimiter)
     return table
 
 
@@ -140,6 +143,42 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
             f"{path}, last row: the last cell begins with a quote that nothing closes; if the file was cut off, fetch "
             "or write it again"
         )
+
+
+def _check_quotes(path: Path, data: pa.Buffer, delimiter: str) -> None:
+    r"""Raise InputError if text follows the quote that closes a cell, as in `"a \"b\""`: Arrow reads `a \b\""`."""
+    if _quotes_are_paired(np.frombuffer(data, np.uint8), ord(delimiter)):
+        return
+    # Quotes inside cells that do not begin with one are text; only a parser can tell them apart.
+    lines = csv.reader(io.TextIOWrapper(pa.BufferReader(data), "utf-8", newline=""), delimiter=delimiter, strict=True)
+    longest = csv.field_size_limit(sys.maxsize)
+    try:
+        for _ in lines:
+            pass
+    except csv.Error as error:
+        if "expected after" in str(error):
+            raise InputError(
+                f"{path}, line {lines.line_num}: text follows the quote that closes a cell; inside a cell CSV writes a "
+                'quote twice (""), not with a backslash and not once: write the file again, e.g. as JSON Lines'
+            ) from error
+    finally:
+        csv.field_size_limit(longest)
+
+
+def _quotes_are_paired(content: np.ndarray, delimiter: int) -> bool:
+    """Whether every quote opens or closes a cell or stands beside another inside one. content: (n,) uint8."""
+    quote, last, count = ord('"'), len(content) - 1, 0
+    ends = np.array([delimiter, ord("\n"), ord("\r"), quote], np.uint8)
+    for low in range(0, len(content), _LEAST_BLOCK):
+        quotes = np.flatnonzero(content[low : low + _LEAST_BLOCK] == quote) + low
+        opening, closing = quotes[count % 2 :: 2], quotes[1 - count % 2 :: 2]
+        before = np.isin(content[np.maximum(opening - 1, 0)], ends) | (opening == 0)
+        after = np.isin(content[np.minimum(closing + 1, last)], ends) | (closing == last)
+        if not (before.all() and after.all()):
+            return False
+        count += len(quotes)
+        release()
+    return count % 2 == 0
 
 
 def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:

@@ -165,3 +165,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=message):
             read_files([path], [])
+
+
+def test_text_behind_a_closing_quote_is_an_error_and_a_quote_inside_a_cell_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    for cell in (r'"says \"hi\""', '"says "hi" twice"', '"" x'):
+        path.write_text(f'x,y\n1,"a ""b"""\n"c\nd",{cell}\n')
+        with pytest.raises(InputError, match=r"d.csv, line 4: text follows the quote that closes a cell"):
+            read_files([path], [])
+    path.write_text('x,y\n5" pipe,"a ""b"""\n"""",it\'s 3"\n')
+    table, _ = read_files([path], [])
+    assert table.to_pylist() == [{"x": '5" pipe', "y": 'a "b"'}, {"x": '"', "y": "it's 3\""}]
