@@ -177,7 +177,7 @@ def _quotes_are_paired(content: np.ndarray, delimiter: int) -> bool:
         if not (before.all() and after.all()):
             return False
         count += len(quotes)
-        release()
+        mapped.release()
     return count % 2 == 0
 
 
