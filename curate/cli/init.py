@@ -108,7 +108,6 @@ def _columns(examples: Examples) -> str:
 
 
 def _found(examples: Examples) -> str:
-    roles = ", ".join(
-        f"{role} in {one_line(name, 40)}" for role, name in examples.columns.items() if is_column_role(role)
-    )
-    return f"{examples.shape}, {roles}"
+    """What was recognized, as reading data says it."""
+    roles = ", ".join(f"{role}={one_line(name, 40)}" for role, name in examples.columns.items() if is_column_role(role))
+    return f"shape {examples.shape}: {roles}"

@@ -88,7 +88,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     pipeline = pipeline_from(options) if options.reuse is None else pipeline_of(options.reuse, options, "--reuse")
     if options.preview is not None:
         pipeline = previewed(pipeline, options)
-        progress.note(f"a preview of {options.preview:,} rows with a short proxy: look at it, do not train on it")
+        progress.note("a preview, with few rows and a short proxy: look at it, do not train on it")
     destination = Destination.of(options.out)
     _check_shape(destination)
     reuse, data = options.reuse, [options.data, *options.more]

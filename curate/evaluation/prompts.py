@@ -24,6 +24,7 @@ from curate.generators.requests import Prompt
 from curate.graders import Math
 from curate.models.trained_template import warn_of_template_change
 from curate.seeds import derive_seed
+from curate.tokenization.default_template import own_template
 from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
 from curate.tokenization.templates import chat_layouts, fixed, layouts, renderer
 from curate.verify import reference_answer
@@ -80,7 +81,7 @@ def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | Non
 
 def stops_of(name: str, tokenizer: Any | None) -> tuple[str, ...]:
     """Texts with which a model that does not end its answer starts the next question, by form or prompt template."""
-    headings = name == "chat" and tokenizer is not None and not tokenizer.chat_template
+    headings = name == "chat" and tokenizer is not None and not own_template(tokenizer)
     return _STOPS["headings" if headings else name]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.models.hub import Place, locate
 from curate.models.scratch import SCRATCH
-from curate.tokenization.default_template import HAD_TEMPLATE
+from curate.tokenization.default_template import HAD_TEMPLATE, JINJA
 from curate.tokenization.templates import resolve_template
 
 # Key in tokenizer_config.json, beside the chat template. transformers keeps unknown keys, so it
@@ -21,11 +21,15 @@ _NAMES = ("alpaca", "plain", "chat")
 
 
 def record_template(tokenizer: Any, template: str) -> None:
-    """Record the template for `save_pretrained`; rows of plain text have none and keep the recorded one."""
+    """Record the template for `save_pretrained`; rows of plain text have none and keep the recorded one.
+
+    A tokenizer without a chat template that was used for chats gets the default one, so that others find it.
+    """
     if template in _NAMES:
         tokenizer.init_kwargs[KEY] = template
         tokenizer.init_kwargs.pop(HAD_TEMPLATE, None)
-        if template == "chat" and tokenizer.chat_template:
+        if template == "chat":
+            tokenizer.chat_template = tokenizer.chat_template or JINJA
             tokenizer.init_kwargs[HAD_TEMPLATE] = True
 
 

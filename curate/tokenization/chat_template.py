@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from curate.data.turns import Turn, said_characters
-from curate.tokenization.default_template import check_chat_template, role_headings
+from curate.tokenization.default_template import check_chat_template, own_template, role_headings
 from curate.tokenization.dialect import Dialect, Tools, differing, shared, with_tools
 from curate.tokenization.layouts import (
     Layout,
@@ -45,9 +45,9 @@ class Chat:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.template = tokenizer.chat_template
+        self.template = own_template(tokenizer)
         self.dialect = Dialect(tokenizer)
-        if not self.template:
+        if not tokenizer.chat_template:
             check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
         self.skeletons: dict[str, _Skeleton | None] = {}
         ending = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}

@@ -14,6 +14,28 @@ from curate.tokenization.layouts import Part, Piece
 # Key in tokenizer_config.json of a model that was trained with its tokenizer's chat template.
 HAD_TEMPLATE = "trained_with_chat_template"
 
+# `role_headings` as a chat template, saved with models that were trained with it, for other libraries. It ends the last
+# answer with EOS, as training does, and marks answers for TRL's assistant_only_loss.
+JINJA = (
+    "{% if tools %}{{ '### Tools:\\n' }}{% for tool in tools %}{{ tool | tojson + '\\n' }}{% endfor %}"
+    "{{ '\\n' }}{% endif %}"
+    "{% for turn in messages %}{% set heading = namespace(name=turn.name or '') %}"
+    "{% if turn.tool_call_id and not heading.name %}"
+    "{% for earlier in messages %}{% for call in earlier.tool_calls or [] %}"
+    "{% if call.id == turn.tool_call_id %}{% set heading.name = call.function.name %}{% endif %}"
+    "{% endfor %}{% endfor %}{% endif %}"
+    "{{ '### ' + turn.role | capitalize + (' (' + heading.name + ')' if heading.name else '') + ':\\n' }}"
+    "{% if turn.role == 'assistant' %}{% generation %}"
+    "{% if turn.reasoning_content %}{{ '<think>\\n' + turn.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}"
+    "{{ turn.content or '' }}"
+    "{% for call in turn.tool_calls or [] %}{{ '\\n' if turn.content or not loop.first else '' }}"
+    "{{ '<tool_call>\\n' + call.function | tojson + '\\n</tool_call>' }}{% endfor %}"
+    "{% if loop.last %}{{ eos_token or '' }}{% endif %}{% endgeneration %}"
+    "{% else %}{{ turn.content or '' }}{% endif %}"
+    "{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\n### Assistant:\\n' }}{% endif %}"
+)
+
 
 def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
     """Raise InputError if a tokenizer lacks the chat template that its model was trained with.
@@ -25,6 +47,11 @@ def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
             f"{name} was fine-tuned with a chat template that is missing (chat_template.jinja, beside its "
             "tokenizer); put the file back, or rerun its `curate finetune` command with --fresh"
         )
+
+
+def own_template(tokenizer: Any) -> str | None:
+    """The chat template of a tokenizer; None if it has none, or the default one."""
+    return None if tokenizer.chat_template in (None, "", JINJA) else tokenizer.chat_template
 
 
 def role_headings(turns: Sequence[Turn], parts: Sequence[Part], tools: Tools = None) -> list[Piece]:

@@ -28,6 +28,7 @@ from curate.models import load_tokenizer
 from curate.models.trained_template import recorded_template
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
+from curate.tokenization.default_template import JINJA
 from scorers import Learnability
 from tests.fixtures.models import saved
 
@@ -205,5 +206,14 @@ def test_a_model_that_learned_role_headings_keeps_them(base: str, tmp_path: Path
     shutil.copytree(base, tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink()
     tuned(str(tmp_path / "bare"), tmp_path / "run", CHAT)
-    assert model_mode(str(tmp_path / "run" / "model"), "auto") == "plain"
+    assert model_mode(str(tmp_path / "run" / "model"), "auto") == "chat"
+    assert load_tokenizer(str(tmp_path / "run" / "model")).chat_template == JINJA
     tuned(str(tmp_path / "run" / "model"), tmp_path / "again", CHAT)
+
+
+def test_a_model_that_learned_chats_without_a_template_carries_the_default_one(tmp_path: Path) -> None:
+    tuned("scratch", tmp_path / "run", CHAT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    rendered = tokenizer.apply_chat_template(CHAT["messages"][3].as_py(), tokenize=False)
+    assert rendered == f"### User:\nSay 3\n\n### Assistant:\n3{tokenizer.eos_token}"
+    assert recorded_template(str(tmp_path / "run" / "model")) == "chat"

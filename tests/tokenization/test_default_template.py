@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
-from curate.data.turns import Turn
-from curate.tokenization.default_template import role_headings
+from curate.data.readers import read
+from curate.data.turns import Turn, read_turns
+from curate.tokenization.default_template import JINJA, role_headings
+from curate.tokenization.encoding import tokenize
 from curate.tokenization.layouts import Part
+from tests.fixtures.tokenizers import byte_level
+from tests.fixtures.tokens import equal_tokens
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds."}}
 CALLS = [{"id": f"c{k}", "type": "function", "function": {"name": "add", "arguments": {"a": k}}} for k in (1, 2)]
@@ -74,3 +78,42 @@ def test_what_follows_the_last_turn_that_is_learned_is_left_out() -> None:
     parts: list[Part] = ["question", "completion", "question", "system"]
     assert role_headings(turns, parts)[-1] == ("assistant", "completion")
     assert role_headings(turns, ["frame"] * 4)[-1] == ("assistant", "frame")
+
+
+def test_as_a_chat_template_it_gives_the_same_tokens() -> None:
+    asked, said = {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2."}
+    called = {"role": "assistant", "content": None, "tool_calls": CALLS}
+    conversations = [
+        [{"role": "system", "content": "Be brief."}, asked, said],
+        [asked, {**said, "train": False}, {"role": "user", "content": "Sure, été?"}, {**said, "content": "Yes. 雪"}],
+        [asked, {**called, "content": "I add."}, {"role": "tool", "tool_call_id": "c2", "content": "2"}, said, asked],
+        [
+            asked,
+            {**called, "reasoning_content": "hm"},
+            {"role": "tool", "name": "add", "content": ""},
+            {**said, "name": "Bo"},
+        ],
+        [{"role": "developer", "content": "d"}, asked, {**said, "reasoning_content": "hm"}],
+        [asked, called],
+    ]
+    rows = [{"messages": turns, "tools": [TOOL] * (k % 2)} for k, turns in enumerate(conversations)]
+    examples = read(rows).examples
+    plain, other = byte_level(), byte_level()
+    other.chat_template = JINJA
+    for length in (400, 60):
+        expected, found = (
+            tokenize(examples, tokenizer, template="chat", max_length=length) for tokenizer in (plain, other)
+        )
+        assert equal_tokens(found, expected)
+    for row in conversations:
+        turns = [{key: value for key, value in turn.items() if key != "train"} for turn in read_turns(row)]
+        parts: list[Part] = ["completion" if turn["role"] == "assistant" else "question" for turn in turns]
+        text = "".join(piece for piece, _ in role_headings(turns, parts, [TOOL]))
+        ended = other.apply_chat_template(turns, tools=[TOOL], tokenize=False)
+        assert ended.startswith(text)
+        assert ended == f"{text}{other.eos_token}" or turns[-1]["role"] == "user"
+    shown = other.apply_chat_template([asked], tokenize=False, add_generation_prompt=True)
+    assert shown == "### User:\n1 + 1?\n\n### Assistant:\n"
+    marked = other.apply_chat_template([asked, said], return_dict=True, return_assistant_tokens_mask=True)
+    learned = [token for token, counts in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if counts]
+    assert other.decode(learned) == f"It is 2.{other.eos_token}"
