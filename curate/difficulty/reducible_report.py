@@ -67,8 +67,8 @@ def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drop
             "reducible_unknown",
             f"Which rows can be learned from the others cannot be determined ({found.reason}): only: reducible and "
             "drop: irreducible leave no row out.",
-            "Read some of the hard rows before you copy them: in text tasks it failed where nearly all of them were wrong, "
-            "and copies did harm.",
+            "Read some of the hard rows before you copy them: in text tasks it failed where nearly all "
+            "were wrong, and copies did harm.",
         )
     if drops and found.interval is not None and not found.many_wrong:
         yield RunWarning(
