@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import sys
 import warnings
 from collections.abc import Callable, Container, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -69,6 +71,17 @@ class Component(BaseModel):
     superseded: ClassVar[Mapping[str, str]] = {}
     added: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Show parameters in `help` and notebooks with plain types, without the conditions on their values."""
+        super().__pydantic_init_subclass__(**kwargs)
+        try:
+            signature = inspect.signature(cls)
+        except (TypeError, ValueError, NameError):
+            return
+        parameters = [each.replace(annotation=_plain(each.annotation)) for each in signature.parameters.values()]
+        cls.__signature__ = signature.replace(parameters=parameters)
+
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_releases(cls, fields: Any) -> Any:
@@ -103,6 +116,16 @@ class Component(BaseModel):
         given: options on the command line, such as "--send-key NAME".
         """
         return None
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without `Annotated`, at any depth of unions."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain(inside[0])
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_plain, inside))]  # noqa: UP007 (of a number of types that is not known)
+    return annotation
 
 
 def describe(value: Any) -> Any:
@@ -205,6 +228,8 @@ def brief(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(changed)})"
     if isinstance(value, list | tuple) and any(isinstance(parameter, Component) for parameter in value):
         return f"[{', '.join(map(brief, value))}]"
+    if type(value).__repr__ is object.__repr__:
+        return f"{type(value).__qualname__.rpartition('.')[2]}()"  # not the address, which says nothing
     return " ".join(repr(value).split())
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import pickle
 import subprocess
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 from sklearn.cluster import OPTICS
 from sklearn.cluster import KMeans as SklearnKMeans
 
-from curate.component import Component, call_hook, describe, describe_in_json, fingerprint, stateless
+from augmenters import Duplicate
+from curate.component import Component, brief, call_hook, describe, describe_in_json, fingerprint, stateless
 from curate.errors import DataWarning, InputError
 from curate.proxy.proxy import Proxy
 from curate.recipe import construct
@@ -185,3 +187,14 @@ def test_a_component_takes_no_number_that_is_none() -> None:
     for value in ("nan", "inf", "-inf"):
         with pytest.raises(ValidationError, match="finite"):
             Scaled(factor=float(value))
+
+
+def test_what_is_shown_of_a_component_is_what_a_reader_needs() -> None:
+    class Own:
+        pass
+
+    assert brief(Own()) == "Own()"
+    assert brief(_Knob(value=3)) == "_Knob(value=3)"
+    shown = str(inspect.signature(Duplicate))
+    assert shown.startswith("(*, times: Union[int, Literal['auto']] = 1, ")
+    assert "Annotated" not in shown

@@ -305,6 +305,12 @@ def test_equal_rows_are_all_easy(clusterer: Any, tmp_path: Path) -> None:
     assert "one_cluster" in _codes(curated)
 
 
+def test_many_rows_of_the_highest_difficulty_are_named_as_what_hides_the_hard_ones() -> None:
+    curated = _with_known(clusterer=Quantile(q=0.2)).run(_known(np.r_[np.ones(30), np.full(20, 2.0)]))
+    (warning,) = (each for each in curated.diagnostics.warnings if each.code == "one_cluster")
+    assert "40% of the rows share the highest difficulty" in str(warning)
+
+
 def test_one_row() -> None:
     with pytest.raises(InputError, match="1 rows cannot make 2 clusters"):
         _with_known().run(_known([1.0]))

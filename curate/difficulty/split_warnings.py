@@ -148,11 +148,23 @@ def _source_too_small(split: Split, clusterer: Any) -> RunWarning | None:
     )
 
 
+_MANY_TIED = 0.02
+
+
 def _one_cluster(split: Split) -> RunWarning | None:
     if split.hard.any():
         return None
     numbers = np.unique(split.cluster[split.valid])
     clusters, noise = int((numbers >= 0).sum()), float((split.cluster[split.valid] == -1).mean())
+    difficulty = split.difficulty[split.valid]
+    tied = float((difficulty == difficulty.max()).mean())
+    if clusters == 1 and _MANY_TIED < tied < 1:
+        return RunWarning(
+            "one_cluster",
+            f"No row is hard: {tied:.0%} of the rows share the highest difficulty, more than the clusterer takes.",
+            "Take a larger share (clusterer={use: Quantile, q: NUMBER}), two groups (KMeans), or a finer score, "
+            "such as RankAverage of this scorer and another.",
+        )
     return RunWarning(
         "one_cluster",
         f"No row is hard: {clusters} cluster(s) and {noise:.0%} noise, and the easiest cluster is never hard.",
