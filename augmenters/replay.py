@@ -50,15 +50,15 @@ class Replay(Reading):
         Its unusable rows are added to the rejected ones if `on_bad_row` is "drop".
         """
         (demand,) = plan.demands
-        wanted = demand.count or 0
+        count = demand.count or 0
         loaded = self._read(examples)
         replayed = loaded.examples
-        if wanted > len(replayed):
+        if count > len(replayed):
             raise InputError(
-                f"{self._name}: Replay.share = {self.share:g} needs {wanted:,} rows but it has {len(replayed):,}; "
+                f"{self._name}: Replay.share = {self.share:g} needs {count:,} rows but it has {len(replayed):,}; "
                 "lower the share"
             )
-        rows = np.sort(np.random.default_rng(demand.seed).choice(len(replayed), wanted, replace=False))
+        rows = np.sort(np.random.default_rng(demand.seed).choice(len(replayed), count, replace=False))
         sample = replayed.take(rows)
         ids = [f"replay:{value}" for value in sample.ids.to_pylist()]
         rejected = [{**record, "stage": "replay"} for record in loaded.rejected]

@@ -88,24 +88,24 @@ class Subset(Component):
         per_epoch = self.size if isinstance(self.size, int) else round(self.size * len(pool))
         if per_epoch > len(pool):
             raise InputError(f"Subset.size = {per_epoch:,} but only {len(pool):,} valid rows are planned; lower it")
-        wanted = per_epoch
+        count = per_epoch
         if self.pool is not None:
-            wanted = self.pool if isinstance(self.pool, int) else round(self.pool * len(pool))
-            if not per_epoch <= wanted <= len(pool):
+            count = self.pool if isinstance(self.pool, int) else round(self.pool * len(pool))
+            if not per_epoch <= count <= len(pool):
                 raise InputError(
-                    f"Subset.pool = {wanted:,} rows; choose from Subset.size ({per_epoch:,}) to the valid rows "
+                    f"Subset.pool = {count:,} rows; choose from Subset.size ({per_epoch:,}) to the valid rows "
                     f"({len(pool):,})"
                 )
         if self.per is None:
-            kept = self._choose(pool, wanted, split, generator)
+            kept = self._choose(pool, count, split, generator)
         else:
             if split.sources is None:
                 raise InputError(_NO_SOURCES)
-            parts = _balanced(_groups(split.sources[pool]), wanted)
+            parts = _balanced(_groups(split.sources[pool]), count)
             kept = np.concatenate([self._choose(pool[rows], share, split, generator) for rows, share in parts])
         outside = plan.planned.copy()
         outside[kept] = False
-        plan = plan.leave_out(outside, f"not among the {wanted:,} rows that Subset(choose='{self.choose}') keeps")
+        plan = plan.leave_out(outside, f"not among the {count:,} rows that Subset(choose='{self.choose}') keeps")
         return plan if self.epochs == 1 else self._in_epochs(plan, kept, per_epoch, generator)
 
     def _in_epochs(self, plan: Plan, kept: np.ndarray, per_epoch: int, generator: np.random.Generator) -> Plan:
@@ -120,14 +120,14 @@ class Subset(Component):
         plan = plan.leave_out(unseen, f"drawn in none of the {self.epochs} epochs of Subset")
         return replace(plan.with_counts(counts), epochs=self.epochs)
 
-    def _choose(self, pool: np.ndarray, wanted: int, split: Split, generator: np.random.Generator) -> np.ndarray:
+    def _choose(self, pool: np.ndarray, count: int, split: Split, generator: np.random.Generator) -> np.ndarray:
         if self.choose == "random":
-            return generator.choice(pool, wanted, replace=False)
+            return generator.choice(pool, count, replace=False)
         if self.choose == "lowest_loss":
             if split.final_loss is None:
                 raise InputError("Subset(choose='lowest_loss') needs losses; use a scorer that records them")
-            return pool[np.argsort(split.final_loss[pool], kind="stable")[:wanted]]
-        parts = _balanced(_groups(split.cluster[pool]), wanted)
+            return pool[np.argsort(split.final_loss[pool], kind="stable")[:count]]
+        parts = _balanced(_groups(split.cluster[pool]), count)
         return np.concatenate([generator.choice(pool[rows], share, replace=False) for rows, share in parts])
 
 
@@ -138,11 +138,11 @@ def _groups(labels: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.searchsorted(codes[order], np.arange(1, len(names))))
 
 
-def _balanced(groups: list[np.ndarray], wanted: int) -> list[tuple[np.ndarray, int]]:
+def _balanced(groups: list[np.ndarray], count: int) -> list[tuple[np.ndarray, int]]:
     """The groups and how many rows to take from each: smallest group first, an equal share of the remaining rows."""
-    shares, left = [], wanted
+    shares, remaining = [], count
     for visited, rows in enumerate(sorted(groups, key=len)):
-        share = min(len(rows), round(left / (len(groups) - visited)))
+        share = min(len(rows), round(remaining / (len(groups) - visited)))
         shares.append((rows, share))
-        left -= share
+        remaining -= share
     return shares

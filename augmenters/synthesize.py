@@ -217,17 +217,17 @@ class Synthesize(Component):
         (demand,) = plan.demands
         _, sources, queue = self._begin(demand, examples, run)
         queue.replay()
-        left = queue.left()
+        remaining = queue.left()
         expected = [expected_tokens(group) for group in queue.groups if not group.finished]
         return Price(
             rows=len(sources.rows),
             skipped=sources.skipped.total(),
             stored=queue.stored,
-            requests=left.requests,
-            generated_tokens=min(int(sum(generated for generated, _ in expected)), left.completion_tokens),
+            requests=remaining.requests,
+            generated_tokens=min(int(sum(generated for generated, _ in expected)), remaining.completion_tokens),
             prompt_tokens=int(sum(prompts for _, prompts in expected)),
-            most_tokens=left.completion_tokens,
-            second=left.second,
+            most_tokens=remaining.completion_tokens,
+            second=remaining.second,
             solving_parents=sum(group.settings.solves_parents and not group.parent for group in queue.groups)
             * self.samples,
         )

@@ -128,14 +128,14 @@ def check_scorer(
     """
     assert isinstance(scorer, Scorer), "a scorer needs a method score(examples, run)"
     check_component(scorer)
-    given, examples = examples is not None, small_examples() if examples is None else examples
+    are_passed, examples = examples is not None, small_examples() if examples is None else examples
     tiny = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=64)
     run = Run(proxy or tiny, cache)
     before = examples.fingerprint()
     try:
         first = as_scores(scorer.score(examples, run), len(examples))
     except InputError as error:
-        if given:
+        if are_passed:
             raise
         columns = ", ".join(examples.columns[role] for role in examples.content_roles)
         raise InputError(
@@ -202,14 +202,14 @@ def check_augmenter(augmenter: Any) -> None:
     assert ((plan.counts == 0) == (plan.reason >= 0)).all(), "a row left out has no reason, or a kept row has one"
     again = augmenter.plan(identity(len(split)), split, 3)
     assert np.array_equal(plan.counts, again.counts), "the same seed gives another plan"
-    gone = np.zeros(len(split), np.bool_)
-    gone[: len(split) // 3] = True
-    partial = start.leave_out(gone, "left out before")
+    dropped = np.zeros(len(split), np.bool_)
+    dropped[: len(split) // 3] = True
+    partial = start.leave_out(dropped, "left out before")
     try:
         after = augmenter.plan(partial, split, 3)
     except ValueError as error:
         raise AssertionError(f"a plan with rows left out breaks it: {error}") from error
-    assert (after.counts[gone] == 0).all(), "a row that was left out came back"
+    assert (after.counts[dropped] == 0).all(), "a row that was left out came back"
     if callable(getattr(augmenter, "realize", None)):
         assert plan.demands, "an augmenter with realize() planned no demand"
         share_counts(plan, 0)

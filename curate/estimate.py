@@ -213,7 +213,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
     rows_at = f"{len(examples):,} rows at {ranges[1]}{k} checkpoints"
     if sample is not None:
         rows_at = f"{len(sample.rows):,} rows at {k} checkpoints, the others at {len(sample.measured)}"
-    left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
+    missing_steps = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [
         _Stage(
             "tokenize",
@@ -226,7 +226,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
             "train the proxy",
             f"{ranges[0]}{total:,} steps of {proxy.batch_size} rows, {compact(parameters)} parameters",
             trained,
-            6 * parameters * trained / rate / ranks * (len(left) > 0) if rate else None,
+            6 * parameters * trained / rate / ranks * (len(missing_steps) > 0) if rate else None,
             4 * parameters * len(points),
             f"{len(state.checkpoints)} of {k} checkpoints" if known else "",
         ),

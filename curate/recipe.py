@@ -69,15 +69,15 @@ def _check_ours(package: str) -> None:
     raise InputError(f"{shadowing} hides the package {package} of curate; rename it, or {remedy}")
 
 
-def built_in(module: str, name: str, what: str) -> str:
+def built_in(module: str, name: str, kind: str) -> str:
     """Dotted path of a component in a module's __all__, ignoring case.
 
-    what: kind of component, for the InputError that lists all of them.
+    kind: kind of component, for the InputError that lists all of them.
     """
     names = component_names(module)
     exact = next((candidate for candidate in names if candidate.lower() == name.lower()), None)
     if exact is None:
-        raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(names)}")
+        raise InputError(f"there is no {kind} {name!r}; choose one of {', '.join(names)}")
     return f"{module}.{exact}"
 
 
@@ -164,8 +164,8 @@ def load_recipe(name: str) -> dict[str, Any]:
         if _is_file(path / RECORD):
             return parse_recipe(str(read_finished(path)["recipe_yaml"]), f"recipe of {name}")
         if not _is_file(path):
-            here = [str(entry) for entry in path.parent.glob("*.y*ml") if entry.is_file()]
-            near = difflib.get_close_matches(name, [*here, *recipe_names()], 1)
+            recipes_here = [str(entry) for entry in path.parent.glob("*.y*ml") if entry.is_file()]
+            near = difflib.get_close_matches(name, [*recipes_here, *recipe_names()], 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; shipped recipes: {', '.join(recipe_names())}"
             raise InputError(
                 f"recipe {name!r} is neither a file, nor the folder of a finished run, nor a shipped recipe{hint}"

@@ -85,10 +85,10 @@ class Alignment(Component):
         total = [part.div_(count) for part in total]
         size = float(_dots(total, total).sqrt())
         if not np.isfinite(size) or size == 0:
-            what = "zero" if size == 0 else "not finite"
+            problem = "zero" if size == 0 else "not finite"
             raise InputError(
-                f"{self.name}: its mean gradient is {what} at step {checkpoint.step}, so nothing can be aligned with "
-                "it; give another target, or lower proxy.learning_rate"
+                f"{self.name}: its mean gradient is {problem} at step {checkpoint.step}, so nothing can be aligned "
+                "with it; give another target, or lower proxy.learning_rate"
             )
         return total, size
 
@@ -169,7 +169,7 @@ class GradientAlignment(Component):
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:
     """(K,) mean learning rate between each checkpoint and the previous one, as a share of the peak."""
     steps = schedule.steps.tolist()
-    about = {"horizon_steps": schedule.horizon_steps, "schedule": schedule.rate}
-    config = TrainConfig(steps=steps[-1], warmup_ratio=proxy.warmup_ratio, **about)
+    fields = {"horizon_steps": schedule.horizon_steps, "schedule": schedule.rate}
+    config = TrainConfig(steps=steps[-1], warmup_ratio=proxy.warmup_ratio, **fields)
     factors = np.array([learning_rate_factor(config, step) for step in range(steps[-1])])
     return np.array([factors[low:high].mean() for low, high in zip([0, *steps[:-1]], steps, strict=True)])

@@ -87,10 +87,10 @@ def sampled_accuracy(
     grader_of = [None] * len(prompts) if graders is None else list(graders)
     for grader in {id(grader): grader for grader in grader_of}.values():
         own = [k for k, (row, _) in enumerate(requests) if grader_of[row] is grader]
-        of = [requests[k][0] for k in own]
-        cells = None if rows is None else [rows[row] for row in of]
-        answered = graded([completions[k] for k in own], [answers[row] for row in of], cells, grader)
-        for row, answer in zip(of, answered, strict=True):
+        row_of_completion = [requests[k][0] for k in own]
+        cells = None if rows is None else [rows[row] for row in row_of_completion]
+        answered = graded([completions[k] for k in own], [answers[row] for row in row_of_completion], cells, grader)
+        for row, answer in zip(row_of_completion, answered, strict=True):
             right[row] += np.nan if answer.completion.finish_reason == "refused" else answer.verdict == Verdict.right
     return right / np.float32(samples)
 
@@ -121,9 +121,9 @@ class SampledAccuracy(Component):
         answers = [(role, examples.column(role)) for role in ("final_answer",) if role in examples.columns]
         key = f"{hash_columns(answers)} {grading_version()}"
         for grader in self._others():
-            found = references_of(grader, examples)
-            if any(reference is not None for reference in found):
-                key += f" {hash_columns([('reference', pa.array(found, pa.string()))])} {protocol_of(grader)}"
+            row_references = references_of(grader, examples)
+            if any(reference is not None for reference in row_references):
+                key += f" {hash_columns([('reference', pa.array(row_references, pa.string()))])} {protocol_of(grader)}"
         return key
 
     def _others(self) -> tuple[Any, ...]:
@@ -283,8 +283,8 @@ class PreMemorizationAccuracy(Component):
         valid = trace.valid & np.isfinite(accuracy).all(axis=1)
         if not np.isfinite(loss[valid]).all():
             row = int(np.flatnonzero(valid & ~np.isfinite(loss).all(axis=1))[0])
-            which = f"row {row} (id {examples.ids[row].as_py()})"
-            raise InputError(f"the loss of {which} is not finite; lower proxy.learning_rate")
+            row_text = f"row {row} (id {examples.ids[row].as_py()})"
+            raise InputError(f"the loss of {row_text} is not finite; lower proxy.learning_rate")
         left_out = int((trace.valid & ~valid).sum())
         if left_out:
             run.progress.note(f"{left_out:,} of {len(examples):,} rows have no answer to grade by and are not scored")

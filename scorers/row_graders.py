@@ -19,21 +19,21 @@ def verifiable(examples: Examples, graders: Sequence[Any], *, answers: bool) -> 
 
     graders: are tried in turn; before them, final answers where `answers` is on.
     """
-    found: list[tuple[Any, str] | None] = [None] * len(examples)
+    pairs: list[tuple[Any, str] | None] = [None] * len(examples)
     if answers:
-        found = [None if answer is None else (None, answer) for answer in _verifiable(examples)]
+        pairs = [None if answer is None else (None, answer) for answer in _verifiable(examples)]
     _, completions = questions_and_answers(examples)
     cells = examples.table.to_pylist()
     for grader in graders:
-        open_rows = [(k, text) for k, text in enumerate(references_of(grader, examples)) if text and not found[k]]
+        open_rows = [(k, text) for k, text in enumerate(references_of(grader, examples)) if text and not pairs[k]]
         if not open_rows:
             continue
         places, texts = [k for k, _ in open_rows], [text for _, text in open_rows]
         own = [completions[k] or "" for k in places]
         graded_right = verdicts(grader, own, texts, [cells[k] for k in places], [False] * len(places))
         for k, text, verdict in zip(places, texts, graded_right, strict=True):
-            found[k] = (grader, text) if verdict == Verdict.right else None
-    return found
+            pairs[k] = (grader, text) if verdict == Verdict.right else None
+    return pairs
 
 
 def references_of(grader: Any, examples: Examples) -> list[str | None]:
@@ -42,9 +42,9 @@ def references_of(grader: Any, examples: Examples) -> list[str | None]:
     finals: list[str | None] = [None] * len(examples)
     if "final_answer" in examples.columns:
         finals = [None if answer is None else str(answer) for answer in examples.column("final_answer").to_pylist()]
-    found = references(grader, questions, [text or "" for text in completions], finals, examples.table.to_pylist())
+    graded = references(grader, questions, [text or "" for text in completions], finals, examples.table.to_pylist())
     # A list of numbers is a final answer too.
-    return [None if isinstance(grader, JSON) and "{" not in (text or "") else text for text in found]
+    return [None if isinstance(grader, JSON) and "{" not in (text or "") else text for text in graded]
 
 
 def _verifiable(examples: Examples) -> list[str | None]:

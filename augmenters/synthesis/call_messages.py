@@ -27,14 +27,14 @@ def _without_words(message: Any, keys: MessageKeys) -> dict[str, Any] | None:
     turn = _turn(message, keys)
     if turn is None or not turn.get("tool_calls"):
         return None
-    bare = {key: value for key, value in message.items() if key not in REASONING_KEYS}
-    content = keys.content or next((key for key in CONTENT_KEYS if key in bare), None)
-    said = bare.get(content) if content is not None else None
-    wordless = "" if isinstance(said, str) else [part for part in said if _is_call(part)] if said else said
-    without = {**bare, content: wordless} if content is not None else bare
+    stripped = {key: value for key, value in message.items() if key not in REASONING_KEYS}
+    content = keys.content or next((key for key in CONTENT_KEYS if key in stripped), None)
+    text = stripped.get(content) if content is not None else None
+    wordless = "" if isinstance(text, str) else [part for part in text if _is_call(part)] if text else text
+    without = {**stripped, content: wordless} if content is not None else stripped
     alone = _turn(without, keys)
     # Content may be the calls themselves, as text: then it stays.
-    return without if alone is not None and alone.get("tool_calls") == turn["tool_calls"] else bare
+    return without if alone is not None and alone.get("tool_calls") == turn["tool_calls"] else stripped
 
 
 def _turn(message: Any, keys: MessageKeys) -> Turn | None:

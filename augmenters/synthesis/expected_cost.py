@@ -12,21 +12,21 @@ def expected_tokens(group: VariantGroup) -> tuple[float, float]:
     settings = group.settings
     problem = len(group.source.problem) / CHARACTERS_PER_TOKEN
     solution = len(group.source.solution) / CHARACTERS_PER_TOKEN
-    around = [len(text) / CHARACTERS_PER_TOKEN for text in (settings.variation_prompt, settings.solution_prompt)]
+    prompt_tokens = [len(text) / CHARACTERS_PER_TOKEN for text in (settings.variation_prompt, settings.solution_prompt)]
     solving = min(1.5 * solution, settings.solution_sampling.max_tokens)
     unsolved = settings.band.samples - len(group.parent) if settings.solves_parents and not group.finished else 0
-    generated, prompts = unsolved * solving, unsolved * (problem + around[1])
+    generated, prompts = unsolved * solving, unsolved * (problem + prompt_tokens[1])
     for variant in group.variants:
         if variant.outcome is not None:
             continue
         samples = settings.band.samples - len(variant.drawn)
         generated += samples * solving
-        prompts += samples * (problem + around[1])
+        prompts += samples * (problem + prompt_tokens[1])
         if variant.proposal is None:
             generated += min(problem, settings.variation_sampling.max_tokens)
-            prompts += solution + around[0]
+            prompts += solution + prompt_tokens[0]
         if settings.second is not None:
-            left = settings.second.samples - len(variant.second)
-            generated += left * min(1.5 * solution, settings.second.sampling.max_tokens)
-            prompts += left * (problem + len(settings.second.prompt) / CHARACTERS_PER_TOKEN)
+            unsampled = settings.second.samples - len(variant.second)
+            generated += unsampled * min(1.5 * solution, settings.second.sampling.max_tokens)
+            prompts += unsampled * (problem + len(settings.second.prompt) / CHARACTERS_PER_TOKEN)
     return generated, prompts

@@ -101,26 +101,28 @@ def _cells(
             cells[columns[role]] = [values[row] for row in rows]
     if "id" in columns and is_text(sources.column("id").type):
         cells[columns["id"]] = list(ids)
-    around = sources.surroundings(0, n)
+    surroundings = sources.surroundings(0, n)
     if "system" in columns:
-        cells[columns["system"]] = [around[row].system or None for row in rows]
+        cells[columns["system"]] = [surroundings[row].system or None for row in rows]
     if sources.shape == "messages":
         systems = [
             [turn for turn in turns if turn["role"] in PREAMBLE and turn["content"] != parent.system]
-            for turns, parent in zip(sources.conversations(0, n), around, strict=True)
+            for turns, parent in zip(sources.conversations(0, n), surroundings, strict=True)
         ]
         user_turns = [
             [*systems[row], {"role": "user", "content": text}] for row, text in zip(rows, problems, strict=True)
         ]
         calls = call_messages(sources)
-        said = [
+        answer_turns = [
             [{"role": "assistant", "content": text} if (call := calls[row]) is None else AsGiven(call)]
             for row, text in zip(rows, solutions, strict=True)
         ]
         if "messages" in columns:
-            cells[columns["messages"]] = [first + second for first, second in zip(user_turns, said, strict=True)]
+            cells[columns["messages"]] = [
+                first + second for first, second in zip(user_turns, answer_turns, strict=True)
+            ]
         else:
-            cells[columns["prompt"]], cells[columns["completion"]] = user_turns, said
+            cells[columns["prompt"]], cells[columns["completion"]] = user_turns, answer_turns
         return cells
     asking, answering = ("instruction", "output") if sources.shape == "instruction" else ("prompt", "completion")
     if "input" in sources.content_roles:

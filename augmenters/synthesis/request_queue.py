@@ -85,8 +85,8 @@ class SynthesisQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
             else:
                 open_requests.extend(group.receive(ticket, request, completion))
         if group.finished:
-            if (told := self.outlook.count(group)) is not None:
-                self.note(told)
+            if (line := self.outlook.count(group)) is not None:
+                self.note(line)
             self.on_finished(group)
 
     def take(self, most: int) -> list[Request]:

@@ -58,9 +58,11 @@ def _of_grading(record: dict[str, Any], solved: int) -> list[RunWarning]:
                 "Look at their answers in tables/synthesis.parquet; rows with plain final answers serve better.",
             )
         )
-    if (told := refused_parameters_warning(record.get("refused_parameters", {}))) is not None:
+    if (warning := refused_parameters_warning(record.get("refused_parameters", {}))) is not None:
         warnings.append(
-            RunWarning("sampling_refused", f"{told[0].upper()}{told[1:]}.", "Use a server that takes them to set them.")
+            RunWarning(
+                "sampling_refused", f"{warning[0].upper()}{warning[1:]}.", "Use a server that takes them to set them."
+            )
         )
     return warnings
 

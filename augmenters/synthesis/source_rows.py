@@ -127,7 +127,7 @@ def _graded_rows(
     """Add the rows of a block that the domain's grader can grade, and whose own solutions it finds right."""
     pairs = _pairs(block, with_tools=True, with_calls=domain.of_calls)
     references = domain.references(block, pairs)
-    cells, around = block.table.to_pylist(), block.surroundings(0, len(block))
+    cells, surroundings = block.table.to_pylist(), block.surroundings(0, len(block))
     for place, (row, example_id) in enumerate(zip(rows.tolist(), block.ids.to_pylist(), strict=True)):
         pair, reference = pairs[place], references[place]
         if pair is None:
@@ -137,7 +137,7 @@ def _graded_rows(
         elif domain.grade(pair[1], reference, cells[place]) == Verdict.wrong:
             skipped[DISAGREES] += 1
         else:
-            tools = tools_text(around[place].tools)
+            tools = tools_text(surroundings[place].tools)
             usable.append(SourceRow(row, example_id, *pair, reference, cells[place], tools))
 
 
@@ -149,8 +149,8 @@ def _pairs(examples: Examples, *, with_tools: bool = False, with_calls: bool = F
         writable = call_messages(examples) if with_calls else [None] * n
         conversations = zip(examples.conversations(0, n), examples.surroundings(0, n), writable, strict=True)
         return [
-            None if around.tools and not with_tools else _of_turns(turns, with_calls=call is not None)
-            for turns, around, call in conversations
+            None if surroundings.tools and not with_tools else _of_turns(turns, with_calls=call is not None)
+            for turns, surroundings, call in conversations
         ]
     if examples.shape == "instruction":
         inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
@@ -160,12 +160,12 @@ def _pairs(examples: Examples, *, with_tools: bool = False, with_calls: bool = F
         problems = examples.texts("prompt", 0, n)
     rows = zip(problems, examples.answers(0, n), examples.surroundings(0, n), strict=True)
     return [
-        (question_with(around.context, problem), solution)
+        (question_with(surroundings.context, problem), solution)
         if (problem or "").strip()
         and (solution or "").strip()
-        and not (around.history or (around.tools and not with_tools))
+        and not (surroundings.history or (surroundings.tools and not with_tools))
         else None
-        for problem, solution, around in rows
+        for problem, solution, surroundings in rows
     ]
 
 
@@ -173,12 +173,12 @@ def _of_turns(turns: list[Turn], *, with_calls: bool) -> tuple[str, str] | None:
     parts = [turn for turn in turns if turn["role"] not in PREAMBLE]
     if [turn["role"] for turn in parts] != ["user", "assistant"]:
         return None
-    asked, answered = parts
-    calls = answered.get("tool_calls")
-    if (calls and not with_calls) or not answered.get("train", True):
+    question, answer = parts
+    calls = answer.get("tool_calls")
+    if (calls and not with_calls) or not answer.get("train", True):
         return None
-    problem = asked["content"]
-    solution = spoken({"content": "", "tool_calls": calls}) if calls else answered["content"]
+    problem = question["content"]
+    solution = spoken({"content": "", "tool_calls": calls}) if calls else answer["content"]
     return (problem, solution) if problem.strip() and solution.strip() else None
 
 

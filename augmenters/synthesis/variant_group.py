@@ -193,9 +193,9 @@ class VariantGroup:
 
     def _next_round(self, variant: Variant) -> Asked:
         band, sampled = self.settings.band, len(variant.drawn)
-        wanted = band.next_samples(variant.count(Verdict.right), variant.count(Verdict.undecided), sampled)
+        count = band.next_samples(variant.count(Verdict.right), variant.count(Verdict.undecided), sampled)
         assert variant.problem is not None
-        return self._solutions(variant.problem, variant.number, "solution", range(sampled, sampled + wanted))
+        return self._solutions(variant.problem, variant.number, "solution", range(sampled, sampled + count))
 
     def _judge_round(self, variant: Variant) -> Asked:
         variant.drawn += self._graded(variant.number)

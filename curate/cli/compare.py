@@ -89,8 +89,8 @@ def print_comparison(record: dict[str, Any]) -> None:
 
 
 def _cut(rows: Sequence[Any]) -> str | None:
-    left = len(rows) - _MOST_ROWS
-    return f"and {count(left)} more: --json and the page of --out have all" if left > 0 else None
+    hidden_rows = len(rows) - _MOST_ROWS
+    return f"and {count(hidden_rows)} more: --json and the page of --out have all" if hidden_rows > 0 else None
 
 
 def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
@@ -120,8 +120,8 @@ def _side_by_side(record: dict[str, Any], *, narrow: bool) -> Any:
     table = Table(title="side by side", title_justify="left", caption=_cut(rows) or about, caption_justify="left")
     for name in ("arm", "against"):
         table.add_column(name, overflow="fold")
-    for metric, whole in COLUMNS:
-        table.add_column(f"{metric}, {whole}", justify="right")
+    for metric, set_name in COLUMNS:
+        table.add_column(f"{metric}, {set_name}", justify="right")
     budgets = len({row["budget"] for row in rows}) > 1
     for row in rows[:_MOST_ROWS]:
         arm = one_line(row["arm"], 30) + (f" ({row['budget'] or 'as run'})" if budgets else "")

@@ -83,8 +83,8 @@ def _control(options: argparse.Namespace) -> dict[str, Any]:
     if count < 1:
         raise InputError(f"--seeds {count}: give at least 1, better {_SEEDS}")
     started = time.monotonic()
-    where: dict[str, Any] = {"cache": options.cache, "device": options.device, "progress": new_progress()}
-    record = control(options.out, range(count), options.seed, **where)
+    settings: dict[str, Any] = {"cache": options.cache, "device": options.device, "progress": new_progress()}
+    record = control(options.out, range(count), options.seed, **settings)
     if not options.json:
         _print_control(record, options.out, time.monotonic() - started)
     return {**record, "directory": str(options.out)}

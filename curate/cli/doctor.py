@@ -79,14 +79,14 @@ def _python() -> tuple[str, str, str]:
 
 
 def _package(name: str) -> tuple[str, str, str]:
-    wanted = ".".join(str(part) for part in _MINIMUM[name])
+    minimum = ".".join(str(part) for part in _MINIMUM[name])
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "bad", "not installed", f"pip install '{name}>={wanted}'"
+        return "bad", "not installed", f"pip install '{name}>={minimum}'"
     numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
     good = numbers >= _MINIMUM[name]
-    return ("good" if good else "bad"), version, "" if good else f"pip install '{name}>={wanted}'"
+    return ("good" if good else "bad"), version, "" if good else f"pip install '{name}>={minimum}'"
 
 
 def _optional(package: str, use: str, extra: str) -> tuple[str, str, str]:
@@ -167,8 +167,8 @@ def _print_findings(findings: list[dict[str, Any]]) -> None:
     table = Table(show_header=False, box=None)
     for finding in findings:
         status = Text(finding["status"], style=colors[finding["status"]])
-        what = Text(finding["found"])
+        text = Text(finding["found"])
         if finding["remedy"]:
-            what.append(f"\n{finding['remedy']}", style="italic")
-        table.add_row(finding["name"], status, what)
+            text.append(f"\n{finding['remedy']}", style="italic")
+        table.add_row(finding["name"], status, text)
     show(table)

@@ -180,11 +180,11 @@ def _add(table: Any, label: str, totals: dict[str, Any], cut_off: float | None) 
 def _remarks(name: str, summary: dict[str, Any]) -> list[str]:
     rows, lines = summary["rows"], []
     if summary["generator"] is not None and summary["graded"] < rows:
-        why = summary.get("loss_only")
+        reason = summary.get("loss_only")
         lines.append(
             f"{name}: {rows - summary['graded']:,} rows have nothing to grade by"
-            if why is None
-            else f"{name}: loss only: {why}"
+            if reason is None
+            else f"{name}: loss only: {reason}"
         )
     if summary["nll"] is not None and summary["answer_only"]:
         lines.append(f"{name}: {summary['answer_only']:,} rows have no worked solution; their final answer was scored")

@@ -131,8 +131,8 @@ def _print_sweep(record: dict[str, Any], out: Path) -> None:
             table.add_row(f"  {visible(name)}", *_cells(point["sets"][name]))
     lines = []
     if names:
-        by = {"accuracy": "accuracy", "nll": "nats per token"}[record["by"]]
-        lines.append(f"best {by} over all rows: alpha = {record['best']:g}")
+        metric_name = {"accuracy": "accuracy", "nll": "nats per token"}[record["by"]]
+        lines.append(f"best {metric_name} over all rows: alpha = {record['best']:g}")
         if record["best"] == max(point["alpha"] for point in points) > 0:
             lines.append("it is the largest that was tried: a larger one may be better still")
         lines.append("it was chosen on these rows, so measure what it gains on others (a test set not named here)")

@@ -135,8 +135,12 @@ def _commands(directory: Path, record: dict[str, Any], settings: ForecastSetting
     model_name = settings.model or "MODEL"
     model = shlex.quote(model_name if not model_name[:1].isdigit() else "MODEL")  # a size is not the name of a model
     augmenters = parse_recipe(record["recipe_yaml"], "recipe").get("augmenters") or []
-    at = next((k for k, item in enumerate(augmenters) if str(item.get("use", "")).endswith("Duplicate")), None)
-    copies = f"augmenters.{at}.times={{extra}}" if at is not None else "'augmenters=[{use: Duplicate, times: {extra}}]'"
+    position = next((k for k, item in enumerate(augmenters) if str(item.get("use", "")).endswith("Duplicate")), None)
+    copies = (
+        f"augmenters.{position}.times={{extra}}"
+        if position is not None
+        else "'augmenters=[{use: Duplicate, times: {extra}}]'"
+    )
     again = "" if settings.model is None else f" --model {shlex.quote(settings.model)}"
     steps = 2 * settings.steps if isinstance(settings.steps, int) else "N"
     return Commands(

@@ -234,10 +234,10 @@ def _print(result: dict[str, Any], texts: Texts, hits: list[list[Hit]]) -> None:
         kind = (counted["kind"], counted["dataset"])
         matches = [(k, hit) for k, row in enumerate(hits) for hit in row if hit[:2] == kind]
         for k, hit in matches[:_SHOWN]:
-            what = f"similarity {hit.score:.2f}" if hit.text is None else f'"{one_line(hit.text, 60)}"'
+            description = f"similarity {hit.score:.2f}" if hit.text is None else f'"{one_line(hit.text, 60)}"'
             own = one_line(texts.texts[k].as_py(), 70)
-            parts.append(f"  {one_line(texts.ids[k].as_py(), 40)} - {one_line(hit.id, 40)}: {what}\n      {own}")
-    for name, what in (("out", "hits"), ("clean", "rows without hits")):
+            parts.append(f"  {one_line(texts.ids[k].as_py(), 40)} - {one_line(hit.id, 40)}: {description}\n      {own}")
+    for name, description in (("out", "hits"), ("clean", "rows without hits")):
         if result[name] is not None:
-            parts.append(f"{what} -> {result[name]}")
+            parts.append(f"{description} -> {result[name]}")
     show(*parts)

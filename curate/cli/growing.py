@@ -121,16 +121,16 @@ def read_grown(
     directory: Path, data: list[str], pipeline: Pipeline, options: argparse.Namespace, progress: Progress
 ) -> Loaded:
     """The rows of all `data`, concatenated, read like those of the finished run unless options say otherwise."""
-    how = reading(options)
+    read_options = reading(options)
     record = read_finished(directory)
-    if how["columns"] is None and how["shape"] is None:
-        how |= reading_of(record)
+    if read_options["columns"] is None and read_options["shape"] is None:
+        read_options |= reading_of(record)
     with progress.stage("read"):
-        parts = [read(source, seed=pipeline.seed, **how) for source in data]
+        parts = [read(source, seed=pipeline.seed, **read_options) for source in data]
         loaded = parts[0]
         if len(parts) > 1:
             table = joined([part.examples.table for part in parts], [Path(part.description) for part in parts])
-            again = {name: how[name] for name in ("columns", "role", "shape", "on_bad_row", "nested")}
+            again = {name: read_options[name] for name in ("columns", "role", "shape", "on_bad_row", "nested")}
             loaded = read(table, seed=pipeline.seed, **again)
             loaded = replace(
                 loaded,

@@ -91,8 +91,8 @@ def _text(cell: Any) -> str:
         return cell.text
     if isinstance(cell, list):
         turns = [(label, turn.text) for label, turn in texts_of("turn", cell)]
-        said = [(label, text) for label, text in turns if label not in SYSTEM_ROLES]
-        return "\n".join(f"[{label}] {text}" for label, text in said or turns)
+        spoken_texts = [(label, text) for label, text in turns if label not in SYSTEM_ROLES]
+        return "\n".join(f"[{label}] {text}" for label, text in spoken_texts or turns)
     return str(cell)
 
 
@@ -139,8 +139,8 @@ def _print_synthesis(result: dict[str, Any]) -> None:
         for name in ("step", "number", "of the step before"):
             table.add_column(name, justify="left" if name == "step" else "right")
         for step in funnel.steps(record):
-            of = step.factor if step.of_before is None else share(step.of_before)
-            table.add_row(step.name, count(step.count), of)
+            share_of_total = step.factor if step.of_before is None else share(step.of_before)
+            table.add_row(step.name, count(step.count), share_of_total)
         show(table)
         print_checks(check_rates(record))
         lost = funnel.lost_problems(record)[:_SHOWN_REASONS]

@@ -50,10 +50,12 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
 def permissions(options: argparse.Namespace) -> tuple[str, ...]:
     """What the options allow a recipe to load, run or send, see `curate.component`: packages, and consents as typed."""
     values = vars(options)
-    said = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if values.get(name)]
-    said += [f"--vllm {options.vllm}"] if values.get("vllm") else []
-    said += [f"--{name.replace('_', '-')} {value}" for name in ("url", "send_key") for value in values.get(name) or ()]
-    return (*values.get("allow_plugin", ()), *said)
+    permitted = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if values.get(name)]
+    permitted += [f"--vllm {options.vllm}"] if values.get("vllm") else []
+    permitted += [
+        f"--{name.replace('_', '-')} {value}" for name in ("url", "send_key") for value in values.get(name) or ()
+    ]
+    return (*values.get("allow_plugin", ()), *permitted)
 
 
 def check_places(options: argparse.Namespace) -> None:

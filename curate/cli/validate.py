@@ -252,9 +252,9 @@ def _print_plan(result: dict[str, Any]) -> None:
     rows = {arm["arm"]: arm for arm in result["arms"]}
     for arm, budget in dict.fromkeys((run["arm"], run["budget"]) for run in result["runs"]):
         runs = [run for run in result["runs"] if (run["arm"], run["budget"]) == (arm, budget)]
-        about = f"{'' if rows[arm]['known'] else '~'}{rows[arm]['rows']:,}"
+        row_count = f"{'' if rows[arm]['known'] else '~'}{rows[arm]['rows']:,}"
         first, done = runs[0], sum(run["done"] for run in runs)
-        numbers = [about, f"{first['steps']:,}", f"{first['epochs']:g}"]
+        numbers = [row_count, f"{first['steps']:,}", f"{first['epochs']:g}"]
         if first["same_as"]:
             table.add_row(visible(arm), budget, *numbers, "", "", "as above")
             continue

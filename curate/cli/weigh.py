@@ -65,9 +65,9 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
 
 def _print(result: dict[str, Any]) -> None:
     counts, weights, runs = result["counts"], result["weights"], result["runs"]
-    by = "1 run" if len(runs) == 1 else f"the mean of {len(runs)} runs"
+    runs_text = "1 run" if len(runs) == 1 else f"the mean of {len(runs)} runs"
     lines = [
-        f"{count(counts['output'])} rows weighted by {by}: mean {decimal(weights['mean'])}, "
+        f"{count(counts['output'])} rows weighted by {runs_text}: mean {decimal(weights['mean'])}, "
         f"{decimal(weights['smallest'])} to {decimal(weights['largest'])}, effective share of the rows "
         f"{share(weights['effective_share'])}"
     ]

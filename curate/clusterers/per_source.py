@@ -161,7 +161,7 @@ def _unclustered(clusterer: Any, sizes: Array) -> tuple[BoolArray, BoolArray]:
     return all_hard, ~all_hard & (sizes < needed)
 
 
-def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
+def _clustered(clusterer: Any, matrix: Array, scope: str) -> Labels:
     """Labels (n,) int32 in 0, 1, 2... without gaps, -1 = noise, of one group of rows."""
     if len(matrix) >= max(2, _rows_needed(clusterer)[0]) and (matrix == matrix[0]).all():
         return np.zeros(len(matrix), np.int32)
@@ -173,7 +173,7 @@ def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
         if not isinstance(error, ValueError) and not type(clusterer).__module__.startswith("sklearn."):
             raise
         reason = str(error).split("\n", 1)[0]
-        raise InputError(f"{name} cannot cluster {where} ({len(matrix)} rows): {reason}") from error
+        raise InputError(f"{name} cannot cluster {scope} ({len(matrix)} rows): {reason}") from error
     if raw.shape != (len(matrix),) or not np.issubdtype(raw.dtype, np.integer):
         got = f"{raw.dtype} of shape {raw.shape}"
         raise InputError(f"{name}.fit_predict returned {got}; it must return {len(matrix)} integers")

@@ -82,8 +82,8 @@ def _facts(runs: list[ArmRun]) -> dict[str, Any]:
     }
 
 
-def _ratio(value: float | None, by: float | None, unit: float = 1.0) -> float | None:
-    return None if value is None or not by else value / by * unit
+def _ratio(value: float | None, divisor: float | None, unit: float = 1.0) -> float | None:
+    return None if value is None or not divisor else value / divisor * unit
 
 
 def settings_notes(groups: Groups, baseline: str) -> list[str]:
@@ -95,12 +95,12 @@ def settings_notes(groups: Groups, baseline: str) -> list[str]:
         reference = _settings(next(iter(members[baseline].values())))
         for arm, runs in members.items():
             every = [_settings(run) for run in runs.values()]
-            for keys_differing, into, where in (
+            for keys_differing, into, at_budget in (
                 (_differing(every[0], *every[1:]), within_arms, f" at {budget_name(budget)}"),
                 (_differing(reference, every[0]), between_arms, ""),
             ):
                 if keys_differing:
-                    into.setdefault(_named(keys_differing) + where, []).append(one_line(arm))
+                    into.setdefault(_named(keys_differing) + at_budget, []).append(one_line(arm))
         devices = {str(run.record["training"].get("device")) for runs in members.values() for run in runs.values()}
         if len(devices) > 1:
             notes.append(

@@ -38,11 +38,11 @@ def difference_rows(
     """
     rows = []
     for metric, sets in values.items():
-        whole = [(evaluation_set, _EVERYTHING) for evaluation_set in sets]
+        whole_sets = [(evaluation_set, _EVERYTHING) for evaluation_set in sets]
         parts = [(evaluation_set, chosen) for evaluation_set in sets for chosen in parts_of(evaluation_set)]
-        wholes: list[tuple[str, list[tuple[SetValues, Any]], list[float] | None]] = [(POOLED, whole, None)]
+        wholes: list[tuple[str, list[tuple[SetValues, Any]], list[float] | None]] = [(POOLED, whole_sets, None)]
         if len({len(evaluation_set.ids) for evaluation_set in sets}) > 1 and not whole_only:
-            wholes.append((MEAN_OF_SETS, whole, [1.0] * len(sets)))
+            wholes.append((MEAN_OF_SETS, whole_sets, [1.0] * len(sets)))
         if len(parts) > len(sets):
             wholes.append((BALANCED, parts, [1.0] * len(parts)))
         each_set = (

@@ -121,12 +121,12 @@ def _shortened(values: Float64Array) -> Float64Array:
     return np.array([part.mean() for part in np.array_split(values, _POINTS)])
 
 
-def curves(runs: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """One line per run over the tokens seen. which: "loss" or "gradient_norm"."""
+def curves(runs: Sequence[Curve], metric: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """One line per run over the tokens seen. metric: "loss" or "gradient_norm"."""
     data = []
     seen: set[str] = set()
     for curve in runs:
-        values: Float64Array = curve.loss if which == "loss" else curve.gradient_norm
+        values: Float64Array = curve.loss if metric == "loss" else curve.gradient_norm
         finite = np.isfinite(values) & np.isfinite(curve.tokens)  # (m,)
         if not finite.any():
             continue
@@ -147,7 +147,7 @@ def curves(runs: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]
             }
         )
         seen.add(curve.arm)
-    title = "training loss (nats per token)" if which == "loss" else "gradient norm"
+    title = "training loss (nats per token)" if metric == "loss" else "gradient norm"
     return {"data": data, "layout": framed("tokens seen", title)}
 
 

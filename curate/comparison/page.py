@@ -28,10 +28,10 @@ def write_comparison(
 ) -> Path:
     """Write the page `report` (.html) and comparison.json beside it; returns the path of the latter."""
     check_report(report)
-    beside = report.parent / "comparison.json"
+    record_path = report.parent / "comparison.json"
     publish_file(report, comparison_page(record, curves, outcomes))
-    publish_file(beside, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    return beside
+    publish_file(record_path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record_path
 
 
 def check_report(path: Path) -> None:
@@ -128,10 +128,10 @@ def _curves(curves: Sequence[Curve], colors: dict[str, tuple[str, str]], plots: 
     for number, budget in enumerate(dict.fromkeys(curve.budget for curve in curves)):
         part = [curve for curve in curves if curve.budget == budget]
         row: dict[str, Any] = {"budget": budget}
-        for which in ("loss", "gradient_norm"):
-            figure = figures.curves(part, which, colors)
-            name = f"plot-{which.replace('_', '-')}-{number}"
-            row[which] = name if figure["data"] else None
+        for metric in ("loss", "gradient_norm"):
+            figure = figures.curves(part, metric, colors)
+            name = f"plot-{metric.replace('_', '-')}-{number}"
+            row[metric] = name if figure["data"] else None
             if figure["data"]:
                 plots[name] = figure
         if row["loss"]:

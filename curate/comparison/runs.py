@@ -215,14 +215,14 @@ def _check_equal(budget: str | None, members: dict[str, dict[int, ArmRun]]) -> N
     name = _MEASURED_BY[budget]
     runs = [run for seeds in members.values() for run in seeds.values() if run.number(name) is not None]
     for run in runs[1:]:
-        value, wanted = run.number(name) or 0.0, runs[0].number(name) or 0.0
+        value, expected = run.number(name) or 0.0, runs[0].number(name) or 0.0
         # Epochs are rounded to whole steps: each run is up to half of one of its steps away.
         rounding = sum(_epochs_of_a_step(compared) for compared in (run, runs[0])) / 2
-        if value != wanted if name == "steps" else abs(value - wanted) > rounding + _SAME_EPOCHS * wanted:
+        if value != expected if name == "steps" else abs(value - expected) > rounding + _SAME_EPOCHS * expected:
             remedy = "--steps N" if name == "steps" else "--steps 'N epochs'"
             raise InputError(
                 f"{runs[0].place} and {run.place} are recorded as {budget_name(budget)}, but one took "
-                f"{wanted:.4g} {name} and the other {value:.4g}; fine-tune both with the same {remedy}, or without "
+                f"{expected:.4g} {name} and the other {value:.4g}; fine-tune both with the same {remedy}, or without "
                 "--budget"
             )
 
@@ -239,16 +239,16 @@ def _matching_runs(
     if budget not in _MEASURED_BY:
         return None
     name = _MEASURED_BY[budget]
-    wanted = [run.number(name) for member in members.values() for run in member.values() if run.budget == budget]
+    lengths = [run.number(name) for member in members.values() for run in member.values() if run.budget == budget]
     for other_budget, other_members in groups.items():
         if other_budget == budget or arm not in other_members:
             continue
         runs = {seed: run for seed, run in other_members[arm].items() if run.budget == other_budget}
         values = [run.number(name) for run in runs.values()]
-        if runs and all(a is not None and b is not None and _meets(name, a, b) for a in values for b in wanted):
+        if runs and all(a is not None and b is not None and _meets(name, a, b) for a in values for b in lengths):
             return runs
     return None
 
 
-def _meets(name: str, value: float, wanted: float) -> bool:
-    return value == wanted if name == "steps" else abs(value - wanted) <= _SAME_EPOCHS * wanted
+def _meets(name: str, value: float, length: float) -> bool:
+    return value == length if name == "steps" else abs(value - length) <= _SAME_EPOCHS * length

@@ -38,8 +38,8 @@ def side_by_side(differences: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
 def cells(record: Mapping[str, Any], *, intervals: bool = True) -> list[str]:
     """The four numbers as text, in the order of COLUMNS."""
     texts = []
-    for metric, whole in COLUMNS:
-        row, name = record[metric][whole], next(key for key, value in METRICS.items() if value == metric)
+    for metric, set_name in COLUMNS:
+        row, name = record[metric][set_name], next(key for key, value in METRICS.items() if value == metric)
         if row is None:
             texts.append(MISSING)
         else:

@@ -227,18 +227,18 @@ def _ratio_bounds(spread: Spread, ratio: float, level: float) -> tuple[float, fl
     return None if low is None or high is None else (low, high)
 
 
-def _edge(surplus: Callable[[float], float], inside: float, step: float) -> float | None:
-    """Where `surplus`, positive at `inside`, turns negative in the direction of `step`; None if it does not."""
+def _edge(surplus: Callable[[float], float], accepted: float, step: float) -> float | None:
+    """Where `surplus`, positive at `accepted`, turns negative in the direction of `step`; None if it does not."""
     from scipy.optimize import brentq
 
     if step == 0:
         return None
-    outside = inside + step
+    outside = accepted + step
     for _ in range(40):
         if surplus(outside) < 0:
-            return float(brentq(surplus, inside, outside, xtol=1e-7 * abs(step), rtol=1e-9))
+            return float(brentq(surplus, accepted, outside, xtol=1e-7 * abs(step), rtol=1e-9))
         step *= 2
-        inside, outside = outside, outside + step
+        accepted, outside = outside, outside + step
     return None
 
 

@@ -162,8 +162,8 @@ class _Running:
     detail: str = ""
 
     def __str__(self) -> str:
-        of = f" of {self.total:,}" if self.total else ""
-        counted = f" {self.count:,}{of} {self.unit}" if self.count else ""
+        of_total = f" of {self.total:,}" if self.total else ""
+        counted = f" {self.count:,}{of_total} {self.unit}" if self.count else ""
         return f"{self.name}:{counted}{self.detail and ', ' + self.detail}"
 
 
@@ -242,8 +242,8 @@ def _lines(name: str, total: int | None, unit: str) -> Advance:
         now = time.monotonic()
         if now - printed >= _LINE_SECONDS:
             printed = now
-            of = f" of {total:,}" if total else ""
-            tell(f"{name}: {done:,}{of} {unit}{detail and ', ' + detail}")
+            of_total = f" of {total:,}" if total else ""
+            tell(f"{name}: {done:,}{of_total} {unit}{detail and ', ' + detail}")
 
     return advance
 

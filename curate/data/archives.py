@@ -85,8 +85,8 @@ def _members(path: Path, archive: ZipFile, is_data: Callable[[Path], object]) ->
         members[name] = member
     if all(name.name == CARD for name in members):
         names = sorted({Path(member.filename).suffix or member.filename for member in listed if not member.is_dir()})
-        what = f"only {', '.join(names[:5])}" if names else "nothing"
-        raise InputError(f"{path} holds no data files, {what}; pack {NAMES} files")
+        contents = f"only {', '.join(names[:5])}" if names else "nothing"
+        raise InputError(f"{path} holds no data files, {contents}; pack {NAMES} files")
     return members
 
 

@@ -33,9 +33,9 @@ def check_buffers(table: pa.Table, description: str) -> None:
             try:
                 _validate(chunk)
             except (pa.ArrowException, NotImplementedError) as error:
-                why = str(error).split("\n")[0][:120]
+                reason = str(error).split("\n")[0][:120]
                 raise InputError(
-                    f"{description}: column {name!r} is damaged ({why}); fetch or write it again"
+                    f"{description}: column {name!r} is damaged ({reason}); fetch or write it again"
                 ) from error
 
 

@@ -312,11 +312,11 @@ def remarks(schema: pa.Schema, shape: str, matched: Mapping[str, str], explicit:
                 f"--columns prompt={matched['text']},completion={texts[0]}"
             )
         return lines
-    for usual, why in UNREAD:
+    for usual, reason in UNREAD:
         if usual[0] == "reasoning_content" and shape == "messages":
             continue  # reasoning beside whole conversations is part of them, or about them
         unread = (name for name in _all_columns(schema, usual, used) if not pa.types.is_null(schema.field(name).type))
-        lines += [f"column {name!r} {why}" for name in unread]
+        lines += [f"column {name!r} {reason}" for name in unread]
     for role, usual in SURROUNDING_NAMES.items():
         if role in matched or role in explicit:
             continue

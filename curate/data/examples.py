@@ -176,18 +176,23 @@ class Examples(Presented):
 
         For messages in two columns only the completion is learned, as trainers do; the prompt is context.
         """
-        around = self.surroundings(low, high)
+        row_surroundings = self.surroundings(low, high)
         if self.shape != "messages":
             texts = zip(self.questions(low, high), self.answers(low, high), strict=True)
-            spoken = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in texts]
-            around = [Surroundings(beside.system, beside.history, "", beside.tools) for beside in around]
+            conversations = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in texts]
+            row_surroundings = [
+                Surroundings(surroundings.system, surroundings.history, "", surroundings.tools)
+                for surroundings in row_surroundings
+            ]
         else:
             *before, last = (self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns))
-            spoken = [
+            conversations = [
                 [turn for half in prompt_halves for turn in as_context(half)] + completion
                 for *prompt_halves, completion in zip(*before, last, strict=True)
             ]
-        return [surrounded(turns, surrounding) for turns, surrounding in zip(spoken, around, strict=True)]
+        return [
+            surrounded(turns, surrounding) for turns, surrounding in zip(conversations, row_surroundings, strict=True)
+        ]
 
     def questions(self, low: int, high: int) -> list[str]:
         """Prompts of rows low..high-1 with their context or input; not for shapes messages and text."""
@@ -196,8 +201,11 @@ class Examples(Presented):
         if "input" in self.columns:
             inputs = self._cells("input", low, high)
             questions = [f"{text}\n{more}" if more else text for text, more in zip(questions, inputs, strict=True)]
-        around = self.surroundings(low, high)
-        return [question_with(surrounding.context, text) for surrounding, text in zip(around, questions, strict=True)]
+        row_surroundings = self.surroundings(low, high)
+        return [
+            question_with(surrounding.context, text)
+            for surrounding, text in zip(row_surroundings, questions, strict=True)
+        ]
 
     def answers(self, low: int, high: int) -> list[str]:
         """Completions of rows low..high-1; not for shapes messages and text."""
@@ -326,17 +334,21 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
             # A missing input column counts as null inputs, so that adding an empty one changes no id.
             absent = pa.nulls(len(piece), pa.large_string())
             hashed = _row_digests([_framed(cells.get(role, absent)) for role in roles])
-        around = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
-        parts.append(_with_surroundings(hashed, surroundings_of(around, keys)) if around else hashed)
+        surrounding_cells = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
+        parts.append(
+            _with_surroundings(hashed, surroundings_of(surrounding_cells, keys)) if surrounding_cells else hashed
+        )
         release()
     return _number_repeats(_strings(parts))
 
 
-def _with_surroundings(hashes: pa.Array, around: Sequence[Surroundings]) -> pa.Array:
+def _with_surroundings(hashes: pa.Array, row_surroundings: Sequence[Surroundings]) -> pa.Array:
     """The hashes (n,), rehashed with system, history, context and tools for rows that have any."""
     digests = [
-        hashlib.blake2b(f"{text}{json.dumps(beside)}".encode(), digest_size=16).hexdigest() if any(beside) else text
-        for text, beside in zip(hashes.to_pylist(), around, strict=True)
+        hashlib.blake2b(f"{text}{json.dumps(surroundings)}".encode(), digest_size=16).hexdigest()
+        if any(surroundings)
+        else text
+        for text, surroundings in zip(hashes.to_pylist(), row_surroundings, strict=True)
     ]
     return pa.array(digests, pa.string())
 
@@ -364,8 +376,8 @@ def _number_repeats(hashes: pa.Array) -> pa.Array:
     number = np.empty(len(rows), np.int64)  # 1 for the first of its kind
     number[order] = np.arange(len(rows)) - np.repeat(first, sizes) + 1
     rows, number = rows[number > 1], number[number > 1]
-    bare = hashes.take(pa.array(rows)).to_pylist()
-    renamed = [f"{text}-{k}" for text, k in zip(bare, number.tolist(), strict=True)]
+    hashes_repeated = hashes.take(pa.array(rows)).to_pylist()
+    renamed = [f"{text}-{k}" for text, k in zip(hashes_repeated, number.tolist(), strict=True)]
     mask = np.zeros(len(hashes), np.bool_)
     mask[rows] = True
     return pc.replace_with_mask(hashes, pa.array(mask), pa.array(renamed, hashes.type))

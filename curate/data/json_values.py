@@ -55,9 +55,9 @@ def column_of(
     """
     notes: list[str] = []
     texts = texts or (lambda: _dumped(name, values))
-    why = _unheld(values) if _kinds(values) == {"numbers"} else None
-    if why is not None:
-        return _chunked(texts(), pa.string(), _array), [f"column {name!r} is kept as text: {why}"]
+    reason = _unheld(values) if _kinds(values) == {"numbers"} else None
+    if reason is not None:
+        return _chunked(texts(), pa.string(), _array), [f"column {name!r} is kept as text: {reason}"]
     kind = _infer(values, name, notes, 0)
     if not holds_json(kind):
         try:
@@ -98,9 +98,9 @@ def _infer(values: Sequence[Any], path: str, notes: list[str], level: int) -> pa
     present = [value for value in values if value is not None]
     match kinds.pop():
         case "numbers":
-            why = _unheld(present)
-            if why is not None:
-                return _as_json(path, notes, why)
+            reason = _unheld(present)
+            if reason is not None:
+                return _as_json(path, notes, reason)
             return pa.int64() if set(map(type, present)) == {int} else pa.float64()
         case "text":
             return _text_type(present, path, notes)
@@ -116,8 +116,8 @@ def _infer(values: Sequence[Any], path: str, notes: list[str], level: int) -> pa
         ) from error
 
 
-def _as_json(path: str, notes: list[str], why: str) -> pa.DataType:
-    notes.append(f"column {path!r} is kept as JSON: {why}")
+def _as_json(path: str, notes: list[str], reason: str) -> pa.DataType:
+    notes.append(f"column {path!r} is kept as JSON: {reason}")
     return JSON
 
 

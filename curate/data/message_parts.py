@@ -73,8 +73,8 @@ class Parts:
         elif isinstance(called := part.get("functionCall") or part.get("function_call"), dict):  # Gemini
             self.add_calls(called)
         elif isinstance(answered := part.get("functionResponse") or part.get("function_response"), dict):
-            said = json.dumps(answered.get("response"), ensure_ascii=False)
-            self.results.append({"role": "tool", "content": said, "name": str(answered.get("name", ""))})
+            response_text = json.dumps(answered.get("response"), ensure_ascii=False)
+            self.results.append({"role": "tool", "content": response_text, "name": str(answered.get("name", ""))})
         elif isinstance(used := part.get("toolUse"), dict):  # Bedrock
             self.add_calls({**used, "id": used.get("toolUseId")})
         elif isinstance(result := part.get("toolResult"), dict):

@@ -24,31 +24,31 @@ class AsGiven(NamedTuple):
 
 
 def written_like(
-    conversations: Sequence[Sequence[Turn | AsGiven]], given: pa.ChunkedArray, keys: MessageKeys = USUAL
+    conversations: Sequence[Sequence[Turn | AsGiven]], column: pa.ChunkedArray, keys: MessageKeys = USUAL
 ) -> pa.Array:
-    """(n,) conversations in the type of the column `given`, with its keys and speaker names.
+    """(n,) conversations in the type of the column `column`, with its keys and speaker names.
 
-    conversations: turns of role and content only, or messages in the form of the column. If `given` holds exchanges
+    conversations: turns of role and content only, or messages in the form of the column. If `column` holds exchanges
     (objects of a question and its answer), turns must be pairs of user and assistant, optionally after a system
     message.
     """
-    sample = values_of(given.slice(0, _LOOKED_AT).combine_chunks())
+    sample = values_of(column.slice(0, _LOOKED_AT).combine_chunks())
     messages = [message for conversation in sample for message in conversation or () if isinstance(message, dict)]
     first: dict[str, Any] = messages[0] if messages else {}
     role = keys.role or next((key for key in ROLE_KEYS if key in first), "")
     content = keys.content or next((key for key in CONTENT_KEYS if key in first), CONTENT_KEYS[0])
-    ask = next((key for key in ASKS if key in first), None)
+    question_key = next((key for key in ASKS if key in first), None)
     values: list[Any]
-    if not role and ask is not None:
+    if not role and question_key is not None:
         answer = next(key for key in ANSWERS if key in first)
         values = [
-            list(_exchanges([turn for turn in turns if not isinstance(turn, AsGiven)], ask, answer))
+            list(_exchanges([turn for turn in turns if not isinstance(turn, AsGiven)], question_key, answer))
             for turns in conversations
         ]
     else:
         role = role or ROLE_KEYS[0]
-        spoken: list[str] = [message[role] for message in messages if isinstance(message.get(role), str)]
-        names: dict[str, str] = {keys.canonical(name): name for name in reversed(spoken)}
+        roles_used: list[str] = [message[role] for message in messages if isinstance(message.get(role), str)]
+        names: dict[str, str] = {keys.canonical(name): name for name in reversed(roles_used)}
         names = {"user": "human", "assistant": "gpt", **names} if role == "from" else names
         in_parts = all(isinstance(message.get(content), list) for message in messages) and bool(messages)
         values = [
@@ -60,7 +60,7 @@ def written_like(
             ]
             for turns in conversations
         ]
-    kind = given.type
+    kind = column.type
     plain = with_json_as(kind, pa.string())
     array = pa.array([_encoded(value, kind) for value in values], plain)
     return array if plain == kind else array.cast(kind)
@@ -70,10 +70,10 @@ def _said(turn: Turn, in_parts: bool) -> Any:
     return [{"type": "text", "text": turn["content"]}] if in_parts else turn["content"]
 
 
-def _exchanges(turns: Sequence[Turn], ask: str, answer: str) -> Iterator[dict[str, str]]:
+def _exchanges(turns: Sequence[Turn], question_key: str, answer: str) -> Iterator[dict[str, str]]:
     exchange: dict[str, str] = {}
     for turn in turns:
-        exchange[{"user": ask, "assistant": answer}.get(turn["role"], "system")] = turn["content"]
+        exchange[{"user": question_key, "assistant": answer}.get(turn["role"], "system")] = turn["content"]
         if turn["role"] == "assistant":
             yield exchange
             exchange = {}

@@ -163,7 +163,7 @@ def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
-    what = _described(name, config, split)
+    description = _described(name, config, split)
     tried = f"{name} is neither a local path nor a dataset that can be loaded from the Hugging Face hub"
     try:
         yield
@@ -174,7 +174,7 @@ def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
             f"{tried}: {_line(error)}; check the spelling, log in if it is private (hf auth login), or give a file"
         ) from error
     except FileNotFoundError as error:
-        raise InputError(f"{what} holds no data that can be loaded: {_line(error)}; give a file") from error
+        raise InputError(f"{description} holds no data that can be loaded: {_line(error)}; give a file") from error
     except (OSError, HfHubHTTPError) as error:
         offline = [name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")]
         if offline:
@@ -182,11 +182,11 @@ def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
                 f"{tried}: {offline[0]} is set and it is not in the local cache; unset {offline[0]}, or give a file"
             ) from error
         raise ExternalError(
-            f"the Hugging Face hub did not answer for {what} ({_line(error)}), and {name} is not a local path; run the "
-            "same command again when it does, or give a file"
+            f"the Hugging Face hub did not answer for {description} ({_line(error)}), and {name} is not a local path; "
+            "run the same command again when it does, or give a file"
         ) from error
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{what} cannot be loaded: {_line(error)}; choose another split or config") from error
+        raise InputError(f"{description} cannot be loaded: {_line(error)}; choose another split or config") from error
 
 
 def _line(error: BaseException) -> str:

@@ -145,11 +145,11 @@ def messages_of(text: str) -> list[dict[str, Any]]:
     before = text[: marks[0].start()].strip() if marks else text
     messages = [{"role": "system", "content": before}] if before else []
     for mark, end in zip(marks, ends[: len(marks)], strict=True):
-        role, said = _SPEAKERS[mark[1]], text[mark.end() : end]
+        role, content = _SPEAKERS[mark[1]], text[mark.end() : end]
         if role == "assistant":
-            said = _END.sub("", said)
-            role, said = _as_call(said) or (role, said)
-        messages.append({"role": role, "content": said.rstrip("\n")})
+            content = _END.sub("", content)
+            role, content = _as_call(content) or (role, content)
+        messages.append({"role": role, "content": content.rstrip("\n")})
     return messages
 
 
@@ -159,12 +159,12 @@ def _is_dialogue(text: str) -> bool:
     return begins and "assistant" in marks
 
 
-def _as_call(said: str) -> tuple[str, str] | None:
+def _as_call(content: str) -> tuple[str, str] | None:
     """Role and content of a turn that is a call; None if it is not, or has arguments that are not object."""
-    found = _CALL.fullmatch(said)
-    if found is None:
+    match = _CALL.fullmatch(content)
+    if match is None:
         return None
-    name, quoted, plain = found.groups()
+    name, quoted, plain = match.groups()
     try:
         arguments = json.loads((quoted or plain or "{}").replace("\\'", "'"))
     except ValueError:

@@ -135,14 +135,14 @@ def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None)
     names = [column_wanted] if column_wanted else [name for name in LABEL_NAMES if name in schema.names]
     label = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
     if label is None and (column_wanted or shape == KTO):
-        where = (
+        location = (
             f"column {column_wanted!r} holds {type_name(schema.field(column_wanted).type)}"
             if column_wanted
             else "there is no column"
         )
         raise InputError(
-            f"shape kto takes a column of true and false that says which completions are desirable, but {where}; name "
-            "one with --columns label=COLUMN"
+            f"shape kto takes a column of true and false that says which completions are desirable, but {location}; "
+            "name one with --columns label=COLUMN"
         )
     return label
 

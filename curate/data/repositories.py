@@ -76,9 +76,9 @@ def split_files(
         notes.append(f"split {chosen} of {listed(list(splits))}; --split takes another")
     if len(files) > 1:
         notes.append(f"{len(files)} files: {_names(folder, files)}")
-    left = [] if by_card else _unnamed(folder, suffixes, splits)
-    if left:
-        notes.append(f"in no split, so not read: {_names(folder, left)}")
+    unnamed = [] if by_card else _unnamed(folder, suffixes, splits)
+    if unnamed:
+        notes.append(f"in no split, so not read: {_names(folder, unnamed)}")
     return SplitFiles(files, chosen, ". ".join(notes) or None)
 
 
@@ -93,33 +93,35 @@ def _check_size(folder: Path) -> None:
             )
 
 
-def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: str = "--split NAME") -> str:
+def choose_split(splits: Sequence[str], requested: str | None, title: str, option: str = "--split NAME") -> str:
     """The wanted split; else train, the only one, or one whose name begins with train, preferring those with sft.
 
-    what, option: for messages, the name of the dataset and the option that chooses a split. Raises InputError if there
+    title, option: for messages, the name of the dataset and the option that chooses a split. Raises InputError if there
     is no such split.
     """
-    if wanted is not None and wanted not in splits:
-        near = nearest(wanted, splits)
-        raise InputError(f"{what} has no split {wanted!r}{near}; it has {listed(splits)}: choose one with {option}")
-    if wanted is not None or "train" in splits or len(splits) == 1:
-        return wanted or ("train" if "train" in splits else splits[0])
+    if requested is not None and requested not in splits:
+        near = nearest(requested, splits)
+        raise InputError(f"{title} has no split {requested!r}{near}; it has {listed(splits)}: choose one with {option}")
+    if requested is not None or "train" in splits or len(splits) == 1:
+        return requested or ("train" if "train" in splits else splits[0])
     begin = [name for name in splits if name.startswith("train")]
     # Some datasets, such as UltraChat, have train splits for fine-tuning, generation and preferences.
     chosen = next((name for name in begin if "sft" in name), begin[0] if begin else None)
     if chosen is None:
-        raise InputError(f"{what} has the splits {listed(splits)} and none is train; choose one with {option}")
+        raise InputError(f"{title} has the splits {listed(splits)} and none is train; choose one with {option}")
     return chosen
 
 
-def choose_config(configs: Sequence[str], default: str | None, wanted: str | None, what: str) -> tuple[str, str | None]:
+def choose_config(
+    configs: Sequence[str], default: str | None, requested: str | None, title: str
+) -> tuple[str, str | None]:
     """The wanted configuration, else the default, else the first; and a note if there are others."""
-    if wanted is not None and wanted not in configs:
-        near = nearest(wanted, configs)
+    if requested is not None and requested not in configs:
+        near = nearest(requested, configs)
         raise InputError(
-            f"{what} has no config {wanted!r}{near}; it has {listed(configs)}: choose one with --config NAME"
+            f"{title} has no config {requested!r}{near}; it has {listed(configs)}: choose one with --config NAME"
         )
-    chosen = wanted or default or configs[0]
+    chosen = requested or default or configs[0]
     note = f"config {chosen} of {listed(configs)}; --config takes another" if len(configs) > 1 else None
     return chosen, note
 
@@ -209,10 +211,10 @@ def _unnamed(folder: Path, suffixes: Sequence[str], splits: Mapping[str, list[Pa
     """Data files in the folders of the splits that belong to no split."""
     assigned = {path for files in splits.values() for path in files}
     places = {path.parent for path in assigned} | {folder}
-    beside = (path for place in sorted(places) for path in sorted(place.iterdir()))
+    neighbors = (path for place in sorted(places) for path in sorted(place.iterdir()))
     return [
         path
-        for path in beside
+        for path in neighbors
         if path not in assigned
         and path.is_file()
         and path.name.endswith(tuple(suffixes))

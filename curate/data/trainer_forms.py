@@ -86,12 +86,14 @@ def in_form(parts: Sequence[Examples], tables: Sequence[pa.Table], form: WriteAs
     read = {examples.columns[role] for role in content_roles(examples.shape, examples.columns)}
     read |= {examples.columns[role] for role in PAIR_ROLES if role in examples.columns}
     kept = [name for name in tables[0].column_names if name not in read and name not in names]
-    whole = pa.concat_tables(form_tables, promote_options="permissive")
+    joined = pa.concat_tables(form_tables, promote_options="permissive")
     combined, low = [], 0
     for table in tables:
-        piece = whole.slice(low, table.num_rows)
+        piece = joined.slice(low, table.num_rows)
         low += table.num_rows
-        combined.append(pa.table({**{name: table[name] for name in kept}, **{n: piece[n] for n in whole.column_names}}))
+        combined.append(
+            pa.table({**{name: table[name] for name in kept}, **{n: piece[n] for n in joined.column_names}})
+        )
     return combined
 
 
@@ -120,9 +122,9 @@ def _rows(examples: Examples, form: WriteAs, low: int, remarks: Counter[str]) ->
         try:
             row = make(prompt_turns, answer, None if rejected_turns is None else rejected_turns[1])
         except _Unfit as error:
-            where = examples.ids[low + k].as_py()
+            row_id = examples.ids[low + k].as_py()
             raise InputError(
-                f"--write-as {form}: the row with id {where} {error}; write messages or sharegpt instead"
+                f"--write-as {form}: the row with id {row_id} {error}; write messages or sharegpt instead"
             ) from error
         remarks.update(_remarks(examples, form, prompt_turns, row))
         if texts:
@@ -138,10 +140,10 @@ def _rows(examples: Examples, form: WriteAs, low: int, remarks: Counter[str]) ->
 
 def _remarks(examples: Examples, form: WriteAs, prompt_turns: Conversation, row: Row) -> Iterator[str]:
     """Names of the remarks that apply to a row, see `_REMARKS`."""
-    spoken = [turn for turn in prompt_turns if turn["role"] == "assistant"]
-    if form == "alpaca" and "messages" in examples.columns and not all(map(is_learned, spoken)):
+    assistant_turns = [turn for turn in prompt_turns if turn["role"] == "assistant"]
+    if form == "alpaca" and "messages" in examples.columns and not all(map(is_learned, assistant_turns)):
         yield "unlearned"
-    if form == "prompt_completion" and "messages" in examples.columns and any(map(is_learned, spoken)):
+    if form == "prompt_completion" and "messages" in examples.columns and any(map(is_learned, assistant_turns)):
         yield "earlier"
     if form == "sharegpt":
         turns = row["conversations"]

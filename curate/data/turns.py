@@ -243,8 +243,8 @@ def said_characters(turn: Turn) -> int:
 
 def last_learned(turns: Sequence[Turn]) -> int:
     """Index of the last learned assistant turn, else of the last assistant turn."""
-    spoken = [k for k, turn in enumerate(turns) if turn["role"] == "assistant"]
-    return max((k for k in spoken if is_learned(turns[k])), default=spoken[-1])
+    assistant_turns = [k for k, turn in enumerate(turns) if turn["role"] == "assistant"]
+    return max((k for k in assistant_turns if is_learned(turns[k])), default=assistant_turns[-1])
 
 
 def history_of(value: Any, keys: MessageKeys = USUAL) -> list[Turn]:

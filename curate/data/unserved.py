@@ -310,14 +310,14 @@ def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(isinstance(item, dict) for item in value)
 
 
-def _command(path: Path, what: str, rows: str) -> str:
+def _command(path: Path, kind: str, rows: str) -> str:
     """Message that says what a file is, with the shell command that converts it to a list of rows."""
     script = f"import json, sys; d = json.load(sys.stdin); json.dump({rows}, sys.stdout)"
     codec = COMPRESSED.get(path.suffix.lower())
 
     def line(name: str) -> str:
         before, after = (f"{_UNPACK[codec]} {name} | ", "") if codec else ("", f" < {name}")
-        return f'{what}, not a list of rows; make it one: {before}python -c "{script}"{after} > rows.json'
+        return f'{kind}, not a list of rows; make it one: {before}python -c "{script}"{after} > rows.json'
 
     names = (shlex.quote(str(path)), shlex.quote(path.name))
     return line(next((name for name in names if len(path.name) + len(line(name)) <= _MOST_CHARACTERS), "FILE"))

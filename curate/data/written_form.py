@@ -76,8 +76,10 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     columns = {role: name for role, name in columns.items() if name in table.column_names}
     if shape == "messages" and not answers and "completion" in columns and is_text(table[columns["completion"]].type):
         answers = "texts"
-    spoken = [columns[role] for role in ("messages", "prompt", "completion", "chosen", "rejected") if role in columns]
-    turns = [turn for name in spoken for turn in _messages(table[name].slice(0, _LOOKED_AT))]
+    spoken_columns = [
+        columns[role] for role in ("messages", "prompt", "completion", "chosen", "rejected") if role in columns
+    ]
+    turns = [turn for name in spoken_columns for turn in _messages(table[name].slice(0, _LOOKED_AT))]
     keys = next((keys for turn in turns for keys in _KEYS if set(keys) <= turn.keys()), None)
     calls = any(turn.get("tool_calls") for turn in turns)
     parts = keys is not None and any(not isinstance(turn.get(keys[1]), str | None) for turn in turns)
@@ -95,10 +97,10 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     weight = next(
         (key for key in WEIGHT_KEYS for column in learned if role and _has_weights(column, key, role, speaker_keys)), ""
     )
-    whole = table[columns["messages"]].slice(0, _LOOKED_AT) if role and "messages" in columns else None
+    conversations = table[columns["messages"]].slice(0, _LOOKED_AT) if role and "messages" in columns else None
     irregular = (
-        sum(not _alternates(turns, role, speaker_keys) for turns in _conversations(whole))
-        if role and whole is not None
+        sum(not _alternates(turns, role, speaker_keys) for turns in _conversations(conversations))
+        if role and conversations is not None
         else 0
     )
     return WrittenForm(
@@ -136,10 +138,10 @@ def _are_bare(column: pa.ChunkedArray) -> bool:
 
 def _alternates(turns: Conversation, role: str, known: MessageKeys) -> bool:
     """Whether user and assistant alternate; consecutive tool results count as one turn."""
-    spoken = [known.canonical(str(turn.get(role))) for turn in turns]
-    spoken = spoken[1:] if spoken[:1] == ["system"] else spoken
-    sides = [name in ("assistant", "function_call") for name in spoken]
-    turn_starts = [k for k, name in enumerate(spoken) if not (name == "tool" and k and spoken[k - 1] == "tool")]
+    roles = [known.canonical(str(turn.get(role))) for turn in turns]
+    roles = roles[1:] if roles[:1] == ["system"] else roles
+    sides = [name in ("assistant", "function_call") for name in roles]
+    turn_starts = [k for k, name in enumerate(roles) if not (name == "tool" and k and roles[k - 1] == "tool")]
     sides = [sides[k] for k in turn_starts]
     return len(sides) % 2 == 0 and sides == [bool(k % 2) for k in range(len(sides))]
 
@@ -162,8 +164,8 @@ def _has_weights(column: pa.ChunkedArray, key: str, role: str, known: MessageKey
     if not pa.types.is_boolean(cells.type) and (not number or key == "loss"):
         return False
     names = [name for name in pc.unique(roles).to_pylist() if name and known.canonical(name) == "assistant"]
-    spoken = pc.is_in(roles, pa.array(names, roles.type))
-    return bool(pc.any(pc.and_(spoken, pc.equal(cells.cast(pa.float64()), 0))).as_py())
+    by_assistant = pc.is_in(roles, pa.array(names, roles.type))
+    return bool(pc.any(pc.and_(by_assistant, pc.equal(cells.cast(pa.float64()), 0))).as_py())
 
 
 def _columns_of(examples: Examples, form: WriteAs) -> tuple[str, dict[str, str], str]:

@@ -129,10 +129,10 @@ def _noise(scores: Scores, split: Split) -> tuple[BoolArray, dict[str, float | N
     return suspects, {"suspects": int(suspects.sum()), **shares}
 
 
-def _share(part: BoolArray, whole: BoolArray) -> float | None:
-    """Share of the rows of `whole` (n,) that are in `part` (n,); None if there are none."""
-    total = int(whole.sum())
-    return float((part & whole).sum() / total) if total else None
+def _share(part: BoolArray, rows: BoolArray) -> float | None:
+    """Share of the rows of `rows` (n,) that are in `part` (n,); None if there are none."""
+    total = int(rows.sum())
+    return float((part & rows).sum() / total) if total else None
 
 
 def _groups(split: Split) -> list[IntArray]:
@@ -234,8 +234,8 @@ def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | N
     return {"ok": ok, "fall": fall, "speed_spread": speed_spread, "separation": separation}
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
+def _ratio(part: float, total: float) -> float | None:
+    return part / total if total > 0 else None
 
 
 def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> float | None:
@@ -243,7 +243,7 @@ def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> fl
 
     losses: (n, K). hard: (n,). Computed one checkpoint at a time, which avoids a copy of all losses.
     """
-    within, apart = 0.0, 0.0
+    within, between = 0.0, 0.0
     easy_rows, hard_rows = rows[~hard[rows]], rows[hard[rows]]
     if not len(easy_rows) or not len(hard_rows):
         return None
@@ -253,8 +253,8 @@ def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> fl
         within += sum(
             float(np.square(column[part] - center).sum()) for part, center in zip(parts, centers, strict=True)
         )
-        apart += (centers[1] - centers[0]) ** 2
-    return _ratio(math.sqrt(apart), math.sqrt(within / len(rows)))
+        between += (centers[1] - centers[0]) ** 2
+    return _ratio(math.sqrt(between), math.sqrt(within / len(rows)))
 
 
 def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None) -> BoolArray:

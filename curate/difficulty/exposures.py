@@ -57,22 +57,22 @@ def factor_for(gain: float, share: float) -> int | None:
 
 def last_e_fold(steps: npt.ArrayLike) -> IntArray:
     """Positions, among ascending steps (K,), of those in the last e-fold, at least the last two; never of step 0."""
-    at = np.asarray(steps, np.float64)
-    late = np.flatnonzero(at >= at.max(initial=1.0) / np.e)
-    return late if len(late) > 1 else np.flatnonzero(at > 0)[-2:]
+    step_numbers = np.asarray(steps, np.float64)
+    late = np.flatnonzero(step_numbers >= step_numbers.max(initial=1.0) / np.e)
+    return late if len(late) > 1 else np.flatnonzero(step_numbers > 0)[-2:]
 
 
 def fall_per_e_fold(steps: npt.ArrayLike, losses: npt.ArrayLike) -> Float64Array:
     """(...,) fall of losses (..., K) per e-fold of steps (K,), K > 1: minus their slope over the log of the step."""
-    at, values = np.log(np.asarray(steps, np.float64)), np.asarray(losses, np.float64)
-    centered = at - at.mean()
+    log_steps, values = np.log(np.asarray(steps, np.float64)), np.asarray(losses, np.float64)
+    centered = log_steps - log_steps.mean()
     return np.asarray(-(values @ centered) / (centered @ centered))
 
 
 def read_curve(steps: Sequence[float], losses: Sequence[float], step: float) -> float:
     """Loss after `step` steps by log-log interpolation, extrapolated with the slope of the last doubling."""
-    at, logs = np.log(steps), np.log(np.maximum(losses, 1e-9))
-    if np.log(step) <= at[-1]:
-        return float(np.exp(np.interp(np.log(step), at, logs)))
-    back = np.interp(at[-1] - np.log(2), at, logs)
-    return float(np.exp(logs[-1] + (logs[-1] - back) / np.log(2) * (np.log(step) - at[-1])))
+    log_steps, log_losses = np.log(steps), np.log(np.maximum(losses, 1e-9))
+    if np.log(step) <= log_steps[-1]:
+        return float(np.exp(np.interp(np.log(step), log_steps, log_losses)))
+    back = np.interp(log_steps[-1] - np.log(2), log_steps, log_losses)
+    return float(np.exp(log_losses[-1] + (log_losses[-1] - back) / np.log(2) * (np.log(step) - log_steps[-1])))

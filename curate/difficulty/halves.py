@@ -184,13 +184,13 @@ def _dealt(heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDAr
 
 
 def _spread(
-    heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], wanted: int, budget: int
+    heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], count: int, budget: int
 ) -> IntArray:
-    """Representatives of about `wanted` groups, in proportion to the strata, with at most `budget` rows in total.
+    """Representatives of about `count` groups, in proportion to the strata, with at most `budget` rows in total.
 
     heads, counts, hashes: (g,) as in `_dealt`. strata: (n,).
     """
-    if wanted < 1 or not len(heads):
+    if count < 1 or not len(heads):
         return np.zeros(0, np.int64)
     order = np.lexsort((hashes, strata[heads]))  # (g,) by stratum, then by hash
     strata_in_order = strata[heads][order]
@@ -198,7 +198,7 @@ def _spread(
     size = np.searchsorted(strata_in_order, strata_in_order, "right") - first
     # Relative depth in the stratum, so that a prefix takes the same share of each; hashes break ties between strata.
     depth = (np.arange(len(order)) - first + 0.5) / size
-    chosen = order[np.lexsort((hashes[order], depth))][:wanted]
+    chosen = order[np.lexsort((hashes[order], depth))][:count]
     return heads[chosen[np.cumsum(counts[chosen]) <= budget]]
 
 

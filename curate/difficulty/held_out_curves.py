@@ -105,15 +105,15 @@ class Prediction:
 
 
 def predicted_change(
-    steps: Sequence[float], hard: Sequence[float], other: Sequence[float], share: float, at: float, times: float
+    steps: Sequence[float], hard: Sequence[float], other: Sequence[float], share: float, step: float, times: float
 ) -> float:
-    """Relative change of the loss on the mixture after `at` steps; see the module docstring.
+    """Relative change of the loss on the mixture after `step` steps; see the module docstring.
 
     hard, other: (K,) losses at `steps`. share: of hard rows.
     """
     m_hard, m_other = of_copied(share, times)
-    now = share * read_curve(steps, hard, at) + (1 - share) * read_curve(steps, other, at)
-    then = share * read_curve(steps, hard, at * m_hard) + (1 - share) * read_curve(steps, other, at * m_other)
+    now = share * read_curve(steps, hard, step) + (1 - share) * read_curve(steps, other, step)
+    then = share * read_curve(steps, hard, step * m_hard) + (1 - share) * read_curve(steps, other, step * m_other)
     return then / now - 1
 
 
@@ -122,14 +122,15 @@ def predictions(curves: HeldOutCurves, *, seed: int = 0, resamples: int = RESAMP
     if not curves.told:
         return ()
     steps, share = curves.steps.tolist(), curves.hard_share
-    at = steps[-1] * curves.clock
+    step = steps[-1] * curves.clock
     hard, others = curves.resampled(resamples, seed)
     tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
     results = []
     for times in FACTORS:
-        change = predicted_change(steps, curves.mean(True).tolist(), curves.mean(False).tolist(), share, at, times)
+        change = predicted_change(steps, curves.mean(True).tolist(), curves.mean(False).tolist(), share, step, times)
         resampled = [
-            predicted_change(steps, a, b, share, at, times) for a, b in zip(hard.tolist(), others.tolist(), strict=True)
+            predicted_change(steps, a, b, share, step, times)
+            for a, b in zip(hard.tolist(), others.tolist(), strict=True)
         ]
         low, high = np.quantile(resampled, tails).tolist()
         results.append(Prediction(times, change, low, high, *of_copied(share, times)))

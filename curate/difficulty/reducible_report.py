@@ -42,44 +42,45 @@ def reducible_record(splits: Sequence[Split]) -> dict[str, Any] | None:
     }
 
 
-def wrong_rows(found: Reducible) -> RunWarning | None:
+def wrong_rows(reducible: Reducible) -> RunWarning | None:
     """The warning likely_noise, based on the estimated share of wrong rows."""
-    if not found.many_wrong:
+    if not reducible.many_wrong:
         return None
     return RunWarning(
         "likely_noise",
-        f"Of the hard rows {_estimate(found)} cannot be learned from the other rows: they are wrong, or of a kind that "
-        "the data do not teach.",
+        f"Of the hard rows {_estimate(reducible)} cannot be learned from the other rows: they are wrong, or of a kind "
+        "that the data do not teach.",
         "Read those that report.html lists first (hard and not reducible in tables/split.parquet). Copy reducible rows "
         "alone (only: reducible); if the others are wrong, Subset(drop='irreducible') leaves them out.",
     )
 
 
-def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drops: bool) -> Iterator[RunWarning]:
+def of_reducible(reducible: Reducible | None, record: dict[str, Any] | None, *, drops: bool) -> Iterator[RunWarning]:
     """Warnings about reducible rows.
 
     record: from `reducible_record`. drops: whether the plan leaves out hard rows that are not reducible.
     """
-    if found is None:
+    if reducible is None:
         return
-    if found.verdict == "cannot tell":
+    if reducible.verdict == "cannot tell":
         yield RunWarning(
             "reducible_unknown",
-            f"Which rows can be learned from the others cannot be determined ({found.reason}): only: reducible and "
+            f"Which rows can be learned from the others cannot be determined ({reducible.reason}): only: reducible and "
             "drop: irreducible leave no row out.",
             "Read some of the hard rows before you copy them: in text tasks it failed where nearly all "
             "were wrong, and copies did harm.",
         )
-    if drops and found.interval is not None and not found.many_wrong:
+    if drops and reducible.interval is not None and not reducible.many_wrong:
         yield RunWarning(
             "irreducible_dropped",
-            f"Irreducible hard rows are left out, but of the hard rows {_estimate(found)} are wrong. In symbol tasks "
+            f"Irreducible hard rows are left out, but of the hard rows {_estimate(reducible)} are wrong. In symbol "
+            "tasks "
             "without wrong rows the loss changed by -24 and -10 % so, and by -35 and -46 % with copies of reducible "
             "rows alone (3 seeds).",
             "Take drop: irreducible out, or read the rows that it leaves out (tables/rejected.parquet) first.",
         )
     overlap = ((record or {}).get("seed_agreement") or {}).get("jaccard")
-    if overlap is not None and overlap < MIN_SEED_JACCARD and found.verdict == "estimated":
+    if overlap is not None and overlap < MIN_SEED_JACCARD and reducible.verdict == "estimated":
         yield RunWarning(
             "reducible_unstable",
             f"Which hard rows are reducible depends on how the rows are divided: two seeds share {overlap:.0%} of the "
@@ -88,7 +89,7 @@ def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drop
         )
 
 
-def _estimate(found: Reducible) -> str:
-    assert found.interval is not None
-    low, high = found.interval
-    return f"an estimated {found.wrong_share:.0%} ({low:.0%} to {high:.0%})"
+def _estimate(reducible: Reducible) -> str:
+    assert reducible.interval is not None
+    low, high = reducible.interval
+    return f"an estimated {reducible.wrong_share:.0%} ({low:.0%} to {high:.0%})"

@@ -66,13 +66,13 @@ def trajectories_table(scores: Scores, ids: Any) -> pa.Table:
     return pa.table(columns)
 
 
-def write_scores(scores: Scores, ids: Any, path: Path | str, beside: Mapping[str, Any] | None = None) -> None:
+def write_scores(scores: Scores, ids: Any, path: Path | str, record: Mapping[str, Any] | None = None) -> None:
     """Difficulty, features and losses per example id as one Parquet file: what `--scores` reads.
 
-    path: also a URL. beside: further columns (n,).
+    path: also a URL. record: further columns (n,).
     """
     table = scores_table(scores, ids)
-    for name, column in (beside or {}).items():
+    for name, column in (record or {}).items():
         table = table.append_column(name, pa.array(column))
     if scores.trajectory is not None:
         losses = trajectories_table(scores, ids)

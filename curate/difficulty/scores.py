@@ -206,8 +206,8 @@ class Split(Tabular):
         if scored < len(self):
             facts.append(("not scored", f"{count(len(self) - scored)} rows"))
         facts.append(("see", ".plot()  .to_pandas()  [row]"))
-        of = f" ({share(hard / scored)} of those scored)" if scored else ""
-        return Facts(f"Split of {count(len(self))} rows: {count(hard)} hard{of}", tuple(facts))
+        of_scored = f" ({share(hard / scored)} of those scored)" if scored else ""
+        return Facts(f"Split of {count(len(self))} rows: {count(hard)} hard{of_scored}", tuple(facts))
 
     def to_arrow(self) -> Any:
         """example_id, source, tokens and reducible (if known), cluster, hard and difficulty (null if invalid)."""
@@ -249,15 +249,17 @@ class Split(Tabular):
         return panels(_plotted(self, self.hard, self.cluster, split=True), words=words)
 
 
-def _plotted(of: Scores | Split, hard: BoolArray, cluster: Any, *, split: bool) -> PlottedRows:
+def _plotted(source: Scores | Split, hard: BoolArray, cluster: Any, *, split: bool) -> PlottedRows:
     return PlottedRows(
-        ids=of.ids,
-        difficulty=of.difficulty,
-        valid=of.valid,
+        ids=source.ids,
+        difficulty=source.difficulty,
+        valid=source.valid,
         hard=hard,
         cluster=cluster,
-        tokens=of.tokens,
-        trajectories=None if of.trajectory is None or of.steps is None else Trajectories(of.steps, of.trajectory),
+        tokens=source.tokens,
+        trajectories=None
+        if source.trajectory is None or source.steps is None
+        else Trajectories(source.steps, source.trajectory),
         split=split,
     )
 

@@ -62,8 +62,8 @@ def make_split(
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
     _check_features(features, rows, scores.ids)
     labels = None if sources is None else shared_labels(source_labels(sources, len(scores)))
-    clusterer_used, within = _groups(scores, rows, clusterer, None if labels is None else labels[rows], strata)
-    clustering = cluster_rows(seeded(clusterer_used, seed), features, within)
+    clusterer_used, labels_within = _groups(scores, rows, clusterer, None if labels is None else labels[rows], strata)
+    clustering = cluster_rows(seeded(clusterer_used, seed), features, labels_within)
     difficulty = scores.difficulty[rows].astype(np.float64)
     numbers, is_hard = _rank(clustering.labels, clustering.groups, difficulty, hard)
     cluster = np.full(len(scores), INVALID, np.int32)

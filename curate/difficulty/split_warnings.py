@@ -233,20 +233,20 @@ def _hard_is_one_source(diagnostics: Diagnostics, split: Split) -> RunWarning | 
 def _hard_is_length(diagnostics: Diagnostics) -> RunWarning | None:
     margin = diagnostics.length_difference_correlation
     if margin is not None and abs(margin) >= MAX_LENGTH_CORRELATION:
-        which = "longer" if margin > 0 else "shorter"
+        comparison = "longer" if margin > 0 else "shorter"
         return RunWarning(
             "hard_is_length_difference",
-            f"Difficulty is largely a difference of lengths: pairs whose chosen answer is {which} count as hard "
+            f"Difficulty is largely a difference of lengths: pairs whose chosen answer is {comparison} count as hard "
             f"(Spearman correlation {margin:+.2f}).",
             "Train the proxy for more steps, or compare against a split by length before acting on this one.",
         )
     value = diagnostics.length_correlation
     if value is None or abs(value) < MAX_LENGTH_CORRELATION:
         return None
-    which = "long" if value > 0 else "short"
+    comparison = "long" if value > 0 else "short"
     return RunWarning(
         "hard_is_length",
-        f"Difficulty is largely length: {which} completions count as hard (Spearman correlation {value:+.2f}).",
+        f"Difficulty is largely length: {comparison} completions count as hard (Spearman correlation {value:+.2f}).",
         "Train the proxy for more steps, or compare against a split by length before acting on this one.",
     )
 

@@ -45,8 +45,8 @@ def connect(address: str) -> bool:
     if ray.is_initialized():
         _check_same(ray, target)
         return False
-    if target == "auto" and (found := _found()) is not None:
-        target, place = found, _host_and_port(found)
+    if target == "auto" and (address_here := _found()) is not None:
+        target, place = address_here, _host_and_port(address_here)
         if _is_loopback(target):
             _keep_to_loopback()
     if place is not None:
@@ -143,7 +143,7 @@ def _check_same(ray: Any, address: str) -> None:
 
 def _explained(error: BaseException, address: str) -> InputError | ExternalError:
     text = " ".join(str(error).split())
-    why = (reason(error) if "Traceback" in text else text)[:160] or "it gave no reason"
+    reason_text = (reason(error) if "Traceback" in text else text)[:160] or "it gave no reason"
     if "ersion mismatch" in text:
         return InputError(f"the cluster at {address} has other versions: {text[:300]}; install the same here")
     if isinstance(error, ConnectionError) and address == "auto":
@@ -158,8 +158,8 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
         )
     token = "set" if os.environ.get("RAY_AUTH_TOKEN") else "not set"
     return ExternalError(
-        f"the Ray cluster at {address} answers, but does not let this process in ({why}); if it requires a token, "
-        f"set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (now {token}) to the cluster's, {_DOCS}"
+        f"the Ray cluster at {address} answers, but does not let this process in ({reason_text}); if it requires a "
+        f"token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (now {token}) to the cluster's, {_DOCS}"
     )
 
 

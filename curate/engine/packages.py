@@ -29,15 +29,15 @@ def package_names(*objects: Any) -> list[str]:
     names: set[str] = set()
     waiting = list(objects)
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, Mapping):
-            waiting += each.values()
-        elif isinstance(each, list | tuple | set | frozenset):
-            waiting += each
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting += item
         else:
-            names.add((each if isinstance(each, type | FunctionType) else type(each)).__module__.partition(".")[0])
-            if isinstance(each, BaseModel):
-                waiting += [getattr(each, name) for name in type(each).model_fields]
+            names.add((item if isinstance(item, type | FunctionType) else type(item)).__module__.partition(".")[0])
+            if isinstance(item, BaseModel):
+                waiting += [getattr(item, name) for name in type(item).model_fields]
     return sorted(names - _KNOWN)
 
 
@@ -89,8 +89,8 @@ def _files(spec: ModuleSpec) -> list[tuple[Path, str]]:
     folders = spec.submodule_search_locations
     if folders is None:
         return [(Path(spec.origin), Path(spec.origin).name)] if spec.origin and spec.has_location else []
-    found = []
+    pairs = []
     for folder in map(Path, folders):
         paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-        found += [(path, f"{spec.name}/{path.relative_to(folder).as_posix()}") for path in paths]
-    return found
+        pairs += [(path, f"{spec.name}/{path.relative_to(folder).as_posix()}") for path in paths]
+    return pairs

@@ -139,8 +139,8 @@ class Pool:
                 break
         if not self.live:
             waited = time.monotonic() - began > self.start_timeout
-            what = f"no worker could be started within {self.start_timeout:g} s" if waited else "no worker is left"
-            raise ExternalError(f"{what}; see `ray status`, and rerun the same command when the cluster has room")
+            problem = f"no worker could be started within {self.start_timeout:g} s" if waited else "no worker is left"
+            raise ExternalError(f"{problem}; see `ray status`, and rerun the same command when the cluster has room")
         return list(self.live)
 
     def _admit(self, timeout: float) -> None:
@@ -173,12 +173,12 @@ class Pool:
 
     def check_versions(self, worker: Worker) -> None:
         """Raise InputError if these versions differ from the driver's."""
-        ours, theirs = own_versions(), worker.about["versions"]
+        own, of_worker = own_versions(), worker.about["versions"]
         for name in COMPARED:
-            if theirs.get(name) != ours.get(name):
+            if of_worker.get(name) != own.get(name):
                 raise InputError(
-                    f"{worker.name} has {name} {theirs.get(name, 'missing')}, and here it is "
-                    f"{ours.get(name, 'missing')}; {_SAME}"
+                    f"{worker.name} has {name} {of_worker.get(name, 'missing')}, and here it is "
+                    f"{own.get(name, 'missing')}; {_SAME}"
                 )
 
     def _ask_all(self, method: str, *arguments: Any) -> dict[Worker, Any]:
@@ -279,10 +279,10 @@ class Pool:
         """Send packages that a worker lacks, see `require`."""
         if not names:
             return
-        theirs = self.get(worker.actor.packages.remote(names))
+        of_worker = self.get(worker.actor.packages.remote(names))
         sent: dict[str, Files] = {}
         for name in names:
-            if theirs[name] is None:
+            if of_worker[name] is None:
                 try:
                     sent[name] = package_files(name)
                 except InputError as error:
@@ -290,7 +290,7 @@ class Pool:
                         f"{worker.name} has no package {name}, which the recipe uses, and it cannot be sent there: "
                         f"{error}; install it on every node"
                     ) from error
-            elif theirs[name] != package_digest(name):
+            elif of_worker[name] != package_digest(name):
                 raise InputError(
                     f"{worker.name} has another version of the package {name}, which the recipe uses, than this "
                     "machine; install the same on every node"

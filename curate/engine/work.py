@@ -96,9 +96,9 @@ def map_items(
 def _rates(pool: Pool, stage: str) -> str:
     """The workers that have done something of a stage: their number, their rate together, and that of each."""
     done = [worker.done[stage] for worker in pool.live if stage in worker.done and worker.done[stage].seconds]
-    rates = sorted(each.rows / each.seconds for each in done)
+    rates = sorted(item.rows / item.seconds for item in done)
     text = f"{len(pool.live)} workers, {sum(rates):,.0f} rows/s"
-    if tokens := sum(each.tokens / each.seconds for each in done):
+    if tokens := sum(item.tokens / item.seconds for item in done):
         text += f", {tokens:,.0f} tokens/s"
     return text if len(rates) < 2 else f"{text} ({rates[0]:,.0f}..{rates[-1]:,.0f} rows/s each)"
 
@@ -145,14 +145,14 @@ def run_jobs(pool: Pool, jobs: Sequence[Job], needs: Sequence[str]) -> Iterator[
                     losses[position] = _lost_again(losses[position], jobs[position])
                     pending.appendleft(position)
                     continue
-                for kind, about in events:
+                for kind, value in events:
                     losses[position] = 0 if kind == "value" else losses[position]
                     if kind in ("error", "end"):
                         del working[worker]
                     if kind == "error":
-                        raise about
+                        raise value
                     if kind != "end":
-                        yield position, kind, about
+                        yield position, kind, value
                 if worker in working:
                     polls[worker.actor.poll.remote(_POLL_SECONDS)] = worker
     finally:
@@ -172,17 +172,17 @@ def _lost_again(losses: int, job: Job) -> int:
 def run_group(pool: Pool, job: Job, needs: Sequence[str]) -> Iterator[tuple[EventKind, Any]]:
     """See `curate.engine.protocol.Engine.group`."""
     if pool.train_workers == 1:
-        for _, kind, about in run_jobs(pool, [job], needs):
-            yield kind, about
+        for _, kind, value in run_jobs(pool, [job], needs):
+            yield kind, value
         return
     pool.require(needs)
     pool.release()  # the ranks take their place
     losses = 0
     while True:
         try:
-            for kind, about in _ranks(pool, job):
+            for kind, value in _ranks(pool, job):
                 losses = 0 if kind == "value" else losses
-                yield kind, about
+                yield kind, value
             return
         except WorkerLost:
             pool.note(f"a rank of {job.name} is lost; the others are started again with a new one")
@@ -221,13 +221,13 @@ def _ranks(pool: Pool, job: Job) -> Iterator[tuple[EventKind, Any]]:
         while not all(ended):
             polls = [actor.poll.remote(_POLL_SECONDS) for actor in actors]
             for rank, events in enumerate(pool.get_all(polls)):
-                for kind, about in events:
+                for kind, value in events:
                     if kind == "error":
-                        raise about
+                        raise value
                     if kind == "end":
                         ended[rank] = True
                     elif rank == 0:
-                        yield kind, about
+                        yield kind, value
     finally:
         for actor in actors:
             pool.end(actor)
@@ -275,12 +275,12 @@ def run_services(
                     worker.about = answer
                     pool.check_versions(worker)
                     answer = []
-                for kind, about in answer:
+                for kind, value in answer:
                     if kind == "error":
-                        raise about
+                        raise value
                     losses[position] = 0 if kind == "value" else losses[position]
                     if kind != "end":
-                        yield position, kind, about
+                        yield position, kind, value
                 reports[worker.actor.poll.remote(_POLL_SECONDS)] = position
     finally:
         ends = [worker.actor.stop.remote(_STOP_SECONDS) for worker in workers.values()]

@@ -53,11 +53,11 @@ def requests_for(
     Greedy completions do not depend on the seed, so their requests are the same under any seed.
     """
     requests = []
-    of = [None] * len(prompts) if tools is None else tools
-    for prompt, example_id, answer, given in zip(prompts, ids, answers, of, strict=True):
+    tools_of_rows = [None] * len(prompts) if tools is None else tools
+    for prompt, example_id, answer, row_tools in zip(prompts, ids, answers, tools_of_rows, strict=True):
         seed = derive_seed(settings.seed, "evaluation", example_id) if sampling.temperature else 0
         samples = settings.samples if answer is not None else 0
-        requests.append([Request(prompt, sampling, seed, k, tuple(given or ())) for k in range(samples)])
+        requests.append([Request(prompt, sampling, seed, k, tuple(row_tools or ())) for k in range(samples)])
     return requests
 
 
@@ -87,8 +87,8 @@ def report_endings(
     """Warn of answers that the model's context refused, note those cut off, and warn of answers generated with other
     sampling parameters than requested."""
     left_out = count_refused_parameters(requests, completions)
-    if (told := refused_parameters_warning(left_out)) is not None:
-        warnings.warn(told, DataWarning, stacklevel=4)
+    if (warning := refused_parameters_warning(left_out)) is not None:
+        warnings.warn(warning, DataWarning, stacklevel=4)
     refused = [completion.refusal for completion in completions if completion.finish_reason == "refused"]
     if refused:
         warnings.warn(

@@ -80,7 +80,7 @@ def evaluate(
         check_out(place)
     with context.progress.stage("read"):
         questions = [read_set(evaluation_set, settings) for evaluation_set in evaluation_sets]
-        pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
+        pool = read_set(settings.shots_from, generates=False) if settings.shots_from is not None else None
     form = form_of(settings, model.template, model.tokenizer)
     jobs = []
     for item in questions:
@@ -148,9 +148,10 @@ class _Job:
         earlier = read_result(folder)
         same_model = earlier.summary["model"]["identity"] == self.target.identity
         if earlier.summary["protocol"] != self.protocol or (not same_model and self.target.run is None):
-            what = "with other settings" if same_model else "of another model"
+            difference = "with other settings" if same_model else "of another model"
             raise InputError(
-                f"{folder} holds an evaluation {what}; give this one another name, as in NAME=DATA, or pass --fresh"
+                f"{folder} holds an evaluation {difference}; give this one another name, as in NAME=DATA, or pass "
+                "--fresh"
             )
         if not same_model:
             return  # the run was retrained: results of its earlier weights are stale
@@ -162,9 +163,11 @@ class _Job:
 
     def requests(self) -> list[list[Request]]:
         """(n,) requests per row."""
-        served = self.target.generator is None and self.settings.generator == "vllm"
+        by_server = self.target.generator is None and self.settings.generator == "vllm"
         rows = None if self.rows is None else [joined(row.pieces(0)) for row in self.rows]
-        prompts = generation_prompts(rows, self.questions, self.form, self.shots, self.target.tokenizer, served=served)
+        prompts = generation_prompts(
+            rows, self.questions, self.form, self.shots, self.target.tokenizer, by_server=by_server
+        )
         ids, sampling = self.questions.examples.ids.to_pylist(), self.settings.sampling(self.form.stop)
         return requests_for(prompts, ids, self.questions.answers, self.settings, sampling, self._tools)
 
@@ -237,13 +240,15 @@ def _answers(
         answers: dict[str, list[list[Answer]]] = {}
         done = 0
         for job, rows in zip(jobs, requests_of_job, strict=True):
-            of = [k for k, row in enumerate(rows) for _ in row]  # (m,) row of each completion
-            drawn_for = [completions[done + m] for m in range(len(of))]
-            finals, cells = [str(job.questions.answers[k]) for k in of], job.questions.cells
-            graded_answers = iter(graded(drawn_for, finals, [cells[k] for k in of], job.questions.grader))
+            row_of_completion = [k for k, row in enumerate(rows) for _ in row]  # (m,) row of each completion
+            drawn_for = [completions[done + m] for m in range(len(row_of_completion))]
+            finals, cells = [str(job.questions.answers[k]) for k in row_of_completion], job.questions.cells
+            graded_answers = iter(
+                graded(drawn_for, finals, [cells[k] for k in row_of_completion], job.questions.grader)
+            )
             answers[job.questions.name] = [[next(graded_answers) for _ in row] for row in rows]
-            done += len(of)
-            stage.advance(len(of))
+            done += len(row_of_completion)
+            stage.advance(len(row_of_completion))
     return answers, identity
 
 

@@ -85,14 +85,14 @@ def stops_of(name: str, tokenizer: Any | None) -> tuple[str, ...]:
     return _STOPS["headings" if headings else name]
 
 
-def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -> Shots:
+def draw_shots(settings: Evaluation, pool: Questions | None, questions: Questions) -> Shots:
     """Solved examples for all questions of a set: rows with a worked solution whose question is not asked.
 
     If no row of the pool has a final answer, rows that are not graded are used as well.
     """
     if pool is None or not settings.shots:
         return Shots()
-    taken = {_folded(text) for text in asked.texts}
+    taken = {_folded(text) for text in questions.texts}
     math = isinstance(pool.grader, Math)  # solutions are then shown with their final answer marked
     rows = [
         k
@@ -104,7 +104,7 @@ def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -
     if len(rows) < settings.shots:
         raise InputError(
             f"{settings.shots} shots are asked for, but {pool.description} has {len(rows)} rows with a worked solution "
-            f"and a final answer that are not in {asked.name}; ask for fewer or name other data with --shots-from"
+            f"and a final answer that are not in {questions.name}; ask for fewer or name other data with --shots-from"
         )
     generator = np.random.default_rng(derive_seed(settings.seed, "shots"))
     chosen = [rows[k] for k in generator.choice(len(rows), settings.shots, replace=False).tolist()]
@@ -144,7 +144,7 @@ def rows_of(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> l
             for question, completion in zip(questions.texts, questions.completions, strict=True)
         ]
     if form.name == "chat":
-        tools = [around.tools for around in questions.examples.surroundings(0, n)]
+        tools = [surroundings.tools for surroundings in questions.examples.surroundings(0, n)]
         return [only_last(row) for row in chat_layouts(tokenizer)(_conversations(questions, shots), tools)]
     solved = _pairs(list(shots.questions), list(shots.solutions))
     before = "".join(
@@ -204,15 +204,15 @@ def generation_prompts(
     shots: Shots,
     tokenizer: Any | None,
     *,
-    served: bool = False,
+    by_server: bool = False,
 ) -> list[Prompt]:
     """(n,) prompts of the same rows: exactly the text before their reference completion.
 
-    rows: None without a tokenizer; a chat is then sent as messages. served: whether a server tokenizes the prompts,
+    rows: None without a tokenizer; a chat is then sent as messages. by_server: whether a server tokenizes the prompts,
     which adds a beginning of sequence even if there is one.
     """
     if rows is not None:
-        begin = _added_beginning(tokenizer) if served else ""
+        begin = _added_beginning(tokenizer) if by_server else ""
         texts = ("".join(text for text, part in row if part == "prompt") for row in rows)
         return [text.removeprefix(begin) for text in texts]
     if form.name == "chat":
@@ -231,7 +231,7 @@ def tools_beside(
     """
     if rows is not None or form.name != "chat":
         return None
-    tools = [around.tools for around in questions.examples.surroundings(0, len(questions))]
+    tools = [surroundings.tools for surroundings in questions.examples.surroundings(0, len(questions))]
     return tools if any(tools) else None
 
 
@@ -240,20 +240,20 @@ def unshown(questions: Questions, form: Form) -> str | None:
     if form.name == "chat":
         return None
     examples, n = questions.examples, len(questions)
-    whole = form.name != "question" and examples.shape != "messages"
+    shows_question_only = form.name != "question" and examples.shape != "messages"
     missing: Counter[str] = Counter()
-    for turns, around in zip(examples.conversations(0, n), examples.surroundings(0, n), strict=True):
-        if not whole:
+    for turns, surroundings in zip(examples.conversations(0, n), examples.surroundings(0, n), strict=True):
+        if not shows_question_only:
             last = last_learned(turns)
             before = [turn["role"] in PREAMBLE for turn in turns[:last]]
-            missing["tools"] += bool(around.tools)
+            missing["tools"] += bool(surroundings.tools)
             missing["words of the system"] += any(before)
             missing["earlier turns"] += before.count(False) > 1
             missing["calls as answers"] += "tool_calls" in turns[last]
-    said = ", ".join(f"{what} in {rows:,} rows" for what, rows in missing.items() if rows)
-    if not said:
+    parts = ", ".join(f"{part} in {rows:,} rows" for part, rows in missing.items() if rows)
+    if not parts:
         return None
-    return f"style {form.name} does not show {said}; --style template --template chat shows them"
+    return f"style {form.name} does not show {parts}; --style template --template chat shows them"
 
 
 def _added_beginning(tokenizer: Any) -> str:

@@ -118,17 +118,17 @@ def _named(data: Any, name: str) -> EvaluationSet:
     return EvaluationSet(**{**options, "name": name})
 
 
-def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: bool = True) -> Questions:
+def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, generates: bool = True) -> Questions:
     """Read an evaluation set. Raises InputError if it cannot be one, ExternalError if the hub is not reachable.
 
-    settings: of the evaluation. asked: whether its questions are asked; False for a pool of solved examples.
+    settings: of the evaluation. generates: whether its questions are asked; False for a pool of solved examples.
     """
     roles = _named_roles(spec)
     try:
         opened = open_data(spec.data, roles, spec.split, spec.config, TextOptions(spec.encoding, spec.delimiter))
     except InputError as error:
         raise InputError(f"evaluation set {spec.title}: {in_braces(str(error))}") from error
-    if asked and spec.split is None and opened.split == "train" and _is_one_of_several(opened):
+    if generates and spec.split is None and opened.split == "train" and _is_one_of_several(opened):
         warnings.warn(
             f"evaluation set {spec.title} is read from its split train, on which models are trained; {{split: test}} "
             "takes another",
@@ -147,7 +147,7 @@ def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: 
     texts, completions = questions_and_answers(examples)
     finals = _strings(examples, "final_answer")
     grader, answers, loss_only = graded_by(
-        spec.grader, settings if asked else None, place, (texts, completions, finals, examples.table.to_pylist())
+        spec.grader, settings if generates else None, place, (texts, completions, finals, examples.table.to_pylist())
     )
     answer_only = _answers_only(grader, answers, completions)
     return Questions(

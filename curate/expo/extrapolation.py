@@ -194,8 +194,8 @@ def _extrapolated(
 def _copy_files(models: Models, folder: Path, dtype: Dtype | None) -> None:
     for source in models.folders:
         for path in sorted(source.iterdir()):
-            wanted = path.suffix in _SUFFIXES or path.name.startswith(_LEGAL)
-            if path.is_file() and wanted and path.name not in _NOT_COPIED:
+            is_copied = path.suffix in _SUFFIXES or path.name.startswith(_LEGAL)
+            if path.is_file() and is_copied and path.name not in _NOT_COPIED:
                 shutil.copyfile(path, folder / path.name)
             elif path.is_dir() and path.name == "additional_chat_templates":
                 shutil.copytree(path, folder / path.name, dirs_exist_ok=True)

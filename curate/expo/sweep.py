@@ -113,12 +113,14 @@ def _metrics(results: Mapping[str, EvaluationResult]) -> dict[str, Any]:
     return {"sets": sets, **{key: pooled[key] for key in names}}
 
 
-def _best(points: list[dict[str, Any]], by: Metric | None) -> dict[str, Any]:
+def _best(points: list[dict[str, Any]], metric: Metric | None) -> dict[str, Any]:
     if not points or "sets" not in points[0]:
         return {"by": None, "best": None}
-    by = by or ("accuracy" if points[0]["accuracy"] is not None else "nll")
-    if any(point[by] is None for point in points):
-        raise InputError(f"no row could be graded or scored, so no alpha is best by {by}; look at the evaluation set")
-    sign = -1 if by == "accuracy" else 1
+    metric = metric or ("accuracy" if points[0]["accuracy"] is not None else "nll")
+    if any(point[metric] is None for point in points):
+        raise InputError(
+            f"no row could be graded or scored, so no alpha is best by {metric}; look at the evaluation set"
+        )
+    sign = -1 if metric == "accuracy" else 1
     # Among equals, the one nearest to the tuned model.
-    return {"by": by, "best": min(points, key=lambda point: (sign * point[by], abs(point["alpha"])))["alpha"]}
+    return {"by": metric, "best": min(points, key=lambda point: (sign * point[metric], abs(point["alpha"])))["alpha"]}

@@ -108,8 +108,8 @@ def with_adapter(base: Weights, folder: Path, title: str) -> Weights:
     config = read_json(folder / "adapter_config.json")
     unsupported = [key for key in _UNSUPPORTED if config.get(key)]
     if config.get("peft_type") != "LORA" or unsupported:
-        what = f"has {unsupported[0]}" if unsupported else f"is of type {config.get('peft_type')}"
-        raise InputError(f"{title}: the adapter {what}; merge it into its base (peft's merge_and_unload) first")
+        problem = f"has {unsupported[0]}" if unsupported else f"is of type {config.get('peft_type')}"
+        raise InputError(f"{title}: the adapter {problem}; merge it into its base (peft's merge_and_unload) first")
     rank = int(config["r"])
     scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
     adapter_types(title, folder / "adapter_model.safetensors")  # raises InputError for a damaged file

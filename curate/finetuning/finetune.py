@@ -115,9 +115,9 @@ def _train_run(job: Job, *, fresh: bool, log: Sequence[str | Callback], deadline
     """
     valid = np.flatnonzero(job.tokens.valid)  # (valid rows,)
     config = job.settings.train_config(len(valid))
-    model, whole = job.load()
+    model, trained_model = job.load()
     barrier()  # every rank has looked at the folder before rank 0 changes it
-    begun = job.folder.mark_started(fresh=fresh) if rank() == 0 else 0
+    starts = job.folder.mark_started(fresh=fresh) if rank() == 0 else 0
     barrier()
     resume = job.folder.newest_checkpoint()
     done = 0 if resume is None else int(resume.name.removeprefix("step-"))
@@ -131,10 +131,10 @@ def _train_run(job: Job, *, fresh: bool, log: Sequence[str | Callback], deadline
     with StopSignals() as signals:
         schedule = _CheckpointSchedule(config.steps, done, job.settings.save_every, deadline, signals)
         last = _train(job, model, config, monitor, schedule, resume, log)
-        record = run_record(job, config, model, last, begun, peak, monitor.gradients)
+        record = run_record(job, config, model, last, starts, peak, monitor.gradients)
         if rank() == 0:
             with job.context.progress.stage("save"):
-                save_model(job, model, whole)
+                save_model(job, model, trained_model)
                 if last.reweighting is not None:
                     write_weights(last.reweighting, job.data.examples.ids, job.out)
                 write_rejected(job)

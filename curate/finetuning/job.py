@@ -195,8 +195,8 @@ class Job:
         else:
             model = load_model(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
         check_vocabulary(settings.model, model, self.tokenizer, self.tokens.ids)
-        whole = model if settings.lora is None else with_adapter(model, settings.lora, settings.seed)
-        return model, whole
+        trained_model = model if settings.lora is None else with_adapter(model, settings.lora, settings.seed)
+        return model, trained_model
 
     def diverged(self, error: Any) -> InputError:
         """The same error with the ids of its rows, which are also saved in the run folder."""

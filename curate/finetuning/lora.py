@@ -170,12 +170,12 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
     model = load_model(name, revision=revision, trust_remote_code=trust_remote_code)
     adapted = _with_saved_adapter(model, run / "adapter")
     with _quiet():
-        whole = adapted.merge_and_unload(safe_merge=True).float().eval()
+        merged_model = adapted.merge_and_unload(safe_merge=True).float().eval()
     if (run / "adapter" / "generation_config.json").is_file():
         import transformers
 
-        whole.generation_config = transformers.GenerationConfig.from_pretrained(run / "adapter")
-    return whole
+        merged_model.generation_config = transformers.GenerationConfig.from_pretrained(run / "adapter")
+    return merged_model
 
 
 def _with_saved_adapter(model: Any, folder: Path) -> Any:
@@ -189,8 +189,8 @@ def _with_saved_adapter(model: Any, folder: Path) -> Any:
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:  # RuntimeError: a wrong shape
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"adapter {folder} cannot be loaded ({reason}); {AGAIN}") from error
-        wanted = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    missing = next((name for name in wanted if name not in stored), None)
+        expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    missing = next((name for name in expected if name not in stored), None)
     if missing:
         raise InputError(f"adapter {folder} lacks the weight {missing}; {AGAIN}")
     return adapted

@@ -23,11 +23,17 @@ _ENDS = 20  # first and last loss are means over this share of the steps: one ba
 
 
 def run_record(
-    job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
+    job: Job,
+    config: TrainConfig,
+    model: Any,
+    last: training.Checkpoint,
+    starts: int,
+    peak: float | None,
+    gradients: int,
 ) -> dict[str, Any]:
     """All fields of the record except `inputs`, equal on all ranks.
 
-    begun: how often the run was started before. peak: operations per second of the device. gradients: per step.
+    starts: how often the run was started before. peak: operations per second of the device. gradients: per step.
     """
     settings, tokens = job.settings, job.tokens
     return {
@@ -53,7 +59,7 @@ def run_record(
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
-        "training": _training(job, config, model, last, begun, peak, gradients),
+        "training": _training(job, config, model, last, starts, peak, gradients),
         "template": job.template,
         "max_length": job.max_length,
         "curation": job.curation,
@@ -62,7 +68,13 @@ def run_record(
 
 
 def _training(
-    job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
+    job: Job,
+    config: TrainConfig,
+    model: Any,
+    last: training.Checkpoint,
+    starts: int,
+    peak: float | None,
+    gradients: int,
 ) -> dict[str, Any]:
     tokens = job.tokens
     valid = np.flatnonzero(tokens.valid)  # (valid rows,)
@@ -89,7 +101,7 @@ def _training(
         "precision": str(resolve_precision(config.precision, job.device)).removeprefix("torch."),
         "device": str(job.device),
         "world_size": world_size(),
-        "resumed": begun,
+        "resumed": starts,
         "loss_first": float(np.mean(last.losses[:ends])),
         "loss_last": float(np.mean(last.losses[-ends:])),
         "weights": None if last.reweighting is None else weight_facts(last.reweighting),

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def save_model(job: Job, model: Any, whole: Any) -> None:
+def save_model(job: Job, model: Any, trained: Any) -> None:
     """Write model/ or adapter/ of the run folder; the weights in memory are unchanged. Runs on rank 0 only.
 
-    whole: peft's wrapper around `model`, or `model` itself.
+    trained: peft's wrapper around `model`, or `model` itself.
     """
     settings = job.settings
     record_template(job.tokenizer, job.template)
     generation = _generation(model, job.tokenizer, job.tokens)
     # A copy, because a model that was sharded cannot be converted in place.
-    rounded = _rounded(whole, settings.lora is not None) if settings.saved_dtype == "bfloat16" else None
+    rounded = _rounded(trained, settings.lora is not None) if settings.saved_dtype == "bfloat16" else None
 
     with quiet(), publishing(job.out / ("model" if settings.lora is None else "adapter")) as folder:
         if settings.lora is None:
@@ -41,12 +41,12 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
             if rounded is not None:
                 _set_dtype(folder / "config.json")
         else:
-            save_adapter(whole, folder, settings.model, settings.revision, rounded)
+            save_adapter(trained, folder, settings.model, settings.revision, rounded)
             generation.save_pretrained(folder)
         job.tokenizer.save_pretrained(folder)
 
 
-def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
+def _rounded(model: Any, adapter: bool) -> dict[str, torch.Tensor]:
     """The state in bfloat16, with tied tensors still tied; of an adapter only the factors, the only part saved."""
     import torch
 
@@ -55,7 +55,7 @@ def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
         name: converted.setdefault(
             id(tensor), tensor.detach().to(torch.bfloat16) if tensor.is_floating_point() else tensor
         )
-        for name, tensor in whole.state_dict(keep_vars=True).items()
+        for name, tensor in model.state_dict(keep_vars=True).items()
         if not adapter or "lora_" in name
     }
 
@@ -87,8 +87,8 @@ def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
 
 def _ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
     """Special tokens that end untruncated rows, most frequent first: EOS, or the end of a chat turn."""
-    whole = tokens.valid & (tokens.completion_cut == 0)  # (n,) bool
-    last = tokens.ids[tokens.offsets[1:][whole] - 1]  # (whole rows,)
+    complete = tokens.valid & (tokens.completion_cut == 0)  # (n,) bool
+    last = tokens.ids[tokens.offsets[1:][complete] - 1]  # (complete rows,)
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return [token for token, _ in Counter(token for token in last.tolist() if token in special).most_common()]
 

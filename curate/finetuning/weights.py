@@ -154,9 +154,9 @@ def run_weights(path: Path, examples: Examples) -> RunWeights:
         raise InputError(f"{path}: no row was drawn, so it holds no weight; name a run that trained for some steps")
     indices = pc.index_in(ids, value_set=run_ids)  # (n,) place of each row in the table
     present = indices.is_valid().to_numpy(zero_copy_only=False)  # (n,) bool
-    at = indices.fill_null(0).to_numpy()
-    times = np.where(present, times[at], 0)  # (n,)
-    aligned = np.where(times > 0, weights[at].astype(np.float64), np.nan)  # (n,)
+    positions = indices.fill_null(0).to_numpy()
+    times = np.where(present, times[positions], 0)  # (n,)
+    aligned = np.where(times > 0, weights[positions].astype(np.float64), np.nan)  # (n,)
     run = _run(path)
     key = (run.get("data") or {}).get("fingerprint")
     same = None if key is None else examples.take(rows.to_numpy().astype(np.int64)).fingerprint() == key

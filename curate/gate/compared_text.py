@@ -92,14 +92,14 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     roles |= parse_roles(role_pieces(reading.pop("role", ())) or ())
     text = TextOptions(reading.pop("encoding", None), reading.pop("delimiter", None))
     opened = open_data(data, roles, reading.pop("split", None), reading.pop("config", None), text)
-    table, wanted = opened.table, reading.pop("shape", None)
+    table, asked_shape = opened.table, reading.pop("shape", None)
     if _COLUMN in table.column_names:
         raise InputError(f"{opened.description}: column {_COLUMN!r} has a name that is needed here; rename it")
     if not table.num_rows:
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
-        learned, learned_roles, wanted = as_learned(with_conversations(table), roles, wanted)
-        shape, columns_by_role = recognize(learned.schema, learned_roles, wanted)
+        learned, learned_roles, asked_shape = as_learned(with_conversations(table), roles, asked_shape)
+        shape, columns_by_role = recognize(learned.schema, learned_roles, asked_shape)
     except InputError as error:
         raise InputError(
             f"{opened.description}: {error}; to compare one column only, name it: columns text=COLUMN"

@@ -144,8 +144,8 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
     keys[:, :bands] = np.arange(1, bands + 1, dtype=np.uint64)
     for row in range(rows):
         keys[:, :bands] = mixed(keys[:, :bands] + minima[:, row::rows])
-    whole = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(sets.hashes.view(np.uint64)))])
-    keys[:, bands] = mixed(whole[sets.offsets[1:]] - whole[sets.offsets[:-1]])
+    cumulative = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(sets.hashes.view(np.uint64)))])
+    keys[:, bands] = mixed(cumulative[sets.offsets[1:]] - cumulative[sets.offsets[:-1]])
     return Sketches(sets, ((minima >> 8) ^ minima).astype(np.uint8), keys)
 
 

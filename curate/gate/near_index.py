@@ -91,37 +91,37 @@ class NearIndex:
             keys, rows = np.concatenate([older[0], newer[0]]), np.concatenate([older[1], newer[1]])
             self._runs.append(_sorted(keys, rows))
 
-    def search(self, wanted: Sketches) -> tuple[Pairs, npt.NDArray[np.int32]]:
+    def search(self, sketched: Sketches) -> tuple[Pairs, npt.NDArray[np.int32]]:
         """All near-duplicates of the texts (m,) found by key, and the number of texts with each key (m, keys)."""
-        counts = np.zeros(wanted.keys.shape, np.int32)  # (m, width)
-        filled = np.flatnonzero(wanted.shingles.sizes)  # (f,)
+        counts = np.zeros(sketched.keys.shape, np.int32)  # (m, width)
+        filled = np.flatnonzero(sketched.shingles.sizes)  # (f,)
         if not len(filled) or not self._runs:
             return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)), counts
-        flat = wanted.keys[filled].ravel()
+        flat = sketched.keys[filled].ravel()
         order = np.argsort(flat)  # (f * width,), as `keys` and `met`
-        width, keys = wanted.keys.shape[1], flat[order]
+        width, keys = sketched.keys.shape[1], flat[order]
         met = np.zeros(len(keys), np.int32)
         queries, rows = [], []
         for run_keys, run_rows in self._runs:
-            left = np.searchsorted(run_keys, keys)  # (f * width,)
-            present = np.flatnonzero(run_keys[np.minimum(left, len(run_keys) - 1)] == keys)  # (p,), as those below
-            left = left[present]
-            length = np.searchsorted(run_keys, keys[present], "right") - left
+            first = np.searchsorted(run_keys, keys)  # (f * width,)
+            present = np.flatnonzero(run_keys[np.minimum(first, len(run_keys) - 1)] == keys)  # (p,), as those below
+            first = first[present]
+            length = np.searchsorted(run_keys, keys[present], "right") - first
             taken = np.minimum(length, np.maximum(BUCKET - met[present], 0))
             met[present] += length.astype(np.int32)
             queries.append(np.repeat(filled[order[present] // width], taken))
-            rows.append(run_rows[_ranges(left, taken)])
+            rows.append(run_rows[_ranges(first, taken)])
         whole = np.zeros(len(keys), np.int32)
         whole[order] = met
         counts[filled] = whole.reshape(-1, width)
         self.crowded += int((counts > BUCKET).any(axis=1).sum())
-        return self._verified(wanted, np.concatenate(queries), np.concatenate(rows).astype(np.int64)), counts
+        return self._verified(sketched, np.concatenate(queries), np.concatenate(rows).astype(np.int64)), counts
 
-    def _verified(self, wanted: Sketches, query: Positions, row: Positions) -> Pairs:
+    def _verified(self, queries: Sketches, query: Positions, row: Positions) -> Pairs:
         assert self._minima is not None
         texts = Shingles(self._hashes.filled, self._offsets.filled)
-        mine = Sketches(texts, self._minima.filled, np.zeros((0, 0), np.uint64))
-        pairs, compared = verified(wanted, mine, query, row, self.threshold)
+        indexed = Sketches(texts, self._minima.filled, np.zeros((0, 0), np.uint64))
+        pairs, compared = verified(queries, indexed, query, row, self.threshold)
         self.compared += compared
         return pairs
 

@@ -144,10 +144,10 @@ class EvaluationSet:
                 self._row_texts.clear()
             views = Views(split_words([self.texts[row]]))
             plain = " ".join(views.plain.strings(0, len(views.plain.hashes)))
-            whole = [
+            matches = [
                 views.text(name, words, 0, 0) for name, words in (("exact", views.words), ("template", views.masked))
             ]
-            self._row_texts[row] = (whole[0], whole[1], f" {plain} ")
+            self._row_texts[row] = (matches[0], matches[1], f" {plain} ")
         exact, template, plain = self._row_texts[row]
         if rule.endswith("-gram"):
             return f" {text} " in plain

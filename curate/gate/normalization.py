@@ -82,9 +82,14 @@ class Words:
 
     def chosen(self, keep: BoolArray) -> Words:
         """The same texts, restricted to words where `keep` (w,) is True."""
-        before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+        counts_before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
         return Words(
-            self.codes, self.starts[keep], self.ends[keep], self.kinds[keep], self.hashes[keep], before[self.offsets]
+            self.codes,
+            self.starts[keep],
+            self.ends[keep],
+            self.kinds[keep],
+            self.hashes[keep],
+            counts_before[self.offsets],
         )
 
     def masked(self) -> tuple[Words, BoolArray]:
@@ -97,11 +102,11 @@ class Words:
         first = np.zeros(len(number), np.bool_)
         first[self.offsets[:-1][np.diff(self.offsets) > 0]] = True
         repeat = number & np.concatenate([[False], number[:-1]]) & ~first
-        left = self.chosen(~repeat)
+        kept = self.chosen(~repeat)
         mask = number[~repeat]
-        hashes = left.hashes.copy()
+        hashes = kept.hashes.copy()
         hashes[mask] = 1
-        return Words(left.codes, left.starts, left.ends, left.kinds, hashes, left.offsets), mask
+        return Words(kept.codes, kept.starts, kept.ends, kept.kinds, hashes, kept.offsets), mask
 
 
 @cache
@@ -206,10 +211,10 @@ def _without_dropped(
 
 def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The classes, with points, commas, hyphens and slashes reclassified by their neighbors."""
-    around = np.concatenate([[SEPARATOR], classes, [SEPARATOR] * 4])
+    padded = np.concatenate([[SEPARATOR], classes, [SEPARATOR] * 4])
 
     def near(places: Positions, distance: int, kind: int) -> BoolArray:
-        return np.asarray(around[places + 1 + distance] == kind)
+        return np.asarray(padded[places + 1 + distance] == kind)
 
     points, commas = np.flatnonzero(codes == ord(".")), np.flatnonzero(codes == ord(","))
     signs = np.flatnonzero((codes == ord("-")) | (codes == ord("/")))  # (positions of signs,)

@@ -50,10 +50,10 @@ def as_text(prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()) -> str:
     if isinstance(prompt, str):
         return prompt
     described = ["\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)] if tools else []
-    said = [
+    parts = [
         spoken({key: value for key, value in turn.items() if key != "reasoning_content"}) for turn in _turns(prompt)
     ]
-    return "\n\n".join([*described, *said])
+    return "\n\n".join([*described, *parts])
 
 
 def model_mode(model: str, template: Template) -> Mode:
@@ -94,15 +94,15 @@ def encode_prompt(
     """
     if mode == "chat" and not isinstance(prompt, str):
         dialect = dialect or Dialect(tokenizer)
-        given = [dict(tool) for tool in tools]
+        tool_list = [dict(tool) for tool in tools]
         try:
-            text = dialect.render(dialect.adapted(_turns(prompt), given), given, add_generation_prompt=True)
+            text = dialect.render(dialect.adapted(_turns(prompt), tool_list), tool_list, add_generation_prompt=True)
         except RefusedRow as error:
             raise InputError(f"{error}; change the roles of its messages") from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     text = as_text(prompt, tools)
-    begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
-    return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
+    has_bos = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    return list(tokenizer(text, add_special_tokens=not has_bos)["input_ids"])
 
 
 def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:

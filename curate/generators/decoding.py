@@ -131,8 +131,10 @@ class _Batch:
         ids = encode_prompt(self.tokenizer, request.prompt, mode, request.tools, self.dialect)
         context = self.context
         if not ids or (context is not None and len(ids) >= context):
-            why = f"the prompt has {len(ids)} tokens, the model's context {context}" if ids else "the prompt is empty"
-            self._hand_back(request, Completion("", "refused", len(ids), refusal=why))
+            refusal = (
+                f"the prompt has {len(ids)} tokens, the model's context {context}" if ids else "the prompt is empty"
+            )
+            self._hand_back(request, Completion("", "refused", len(ids), refusal=refusal))
             return None
         most = request.sampling.max_tokens if context is None else min(request.sampling.max_tokens, context - len(ids))
         return _Row(request, ids, most, random.Random(derive_seed(request.seed, request.index)))
@@ -231,12 +233,12 @@ class _Steps:
         import torch
 
         missing = others.mask.shape[1] - self.mask.shape[1]
-        mine, theirs = max(missing, 0), max(-missing, 0)  # columns of padding added to each side
+        own_padding, other_padding = max(missing, 0), max(-missing, 0)  # columns of padding added to each side
         for layer, other_layer in zip(self.cache.layers, others.cache.layers, strict=True):
-            layer.keys = torch.cat([_padded(layer.keys, mine), _padded(other_layer.keys, theirs)])
-            layer.values = torch.cat([_padded(layer.values, mine), _padded(other_layer.values, theirs)])
+            layer.keys = torch.cat([_padded(layer.keys, own_padding), _padded(other_layer.keys, other_padding)])
+            layer.values = torch.cat([_padded(layer.values, own_padding), _padded(other_layer.values, other_padding)])
         pad = torch.nn.functional.pad
-        self.mask = torch.cat([pad(self.mask, (mine, 0)), pad(others.mask, (theirs, 0))])
+        self.mask = torch.cat([pad(self.mask, (own_padding, 0)), pad(others.mask, (other_padding, 0))])
         self.ids = torch.cat([self.ids, others.ids])
 
     def _trim(self) -> None:

@@ -110,12 +110,12 @@ async def _last_answers(flight: _Flight, worker: ThreadPoolExecutor) -> None:
     until = time.monotonic() + GRACE
     while True:
         await flight.loop.run_in_executor(worker, flight.hand_back)
-        left = until - time.monotonic()
+        remaining = until - time.monotonic()
         if flight.finished:
             continue
-        if not flight.tasks or left <= 0:
+        if not flight.tasks or remaining <= 0:
             return
-        await asyncio.wait(flight.tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(flight.tasks, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -189,12 +189,12 @@ class Endpoints:
 
     def wake(self, count: int | None = None) -> None:
         """Wake up to `count` of the requests that wait for a server; None = all."""
-        left = len(self._waiting) if count is None else count
-        while self._waiting and left > 0:
+        remaining = len(self._waiting) if count is None else count
+        while self._waiting and remaining > 0:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                left -= 1
+                remaining -= 1
 
     def pause(self, endpoint: Endpoint, asked_at: float, seconds: float) -> None:
         """Send an overloaded server nothing for a while."""

@@ -123,14 +123,14 @@ class Client:
             raise InputError(
                 f"{endpoint.url}/v1/models does not list models (status {status}); name an OpenAI-compatible server"
             )
-        served = payloads.find_model(self.model, listed)
-        if served is None:
+        found = payloads.find_model(self.model, listed)
+        if found is None:
             names = [str(entry.get("id")) for entry in listed["data"] if isinstance(entry, dict)]
             raise InputError(
                 f"{endpoint.url} serves {self._clean(', '.join(names)) or 'no model'}, not {self.model}; start it with "
                 "that model, or name the one it serves"
             )
-        return served
+        return found
 
     async def ask(self, request: Request) -> Completion:
         """Request one completion. ExternalError after too many failures or too long, InputError if no retry helps."""
@@ -165,11 +165,11 @@ class Client:
         self.failed = True
         log = f"see its log {endpoint.log}" if endpoint.log else "see its log"
         if failures > self.retries:
-            what = f"the server failed {failures} times on one request, at last at {endpoint.url}: {fault}; {log}"
+            problem = f"the server failed {failures} times on one request, at last at {endpoint.url}: {fault}; {log}"
         else:
-            what = f"one request was not answered in {spent:.0f} s, at last by {endpoint.url}: {fault}; {log}"
-            what += ", or raise the generator's patience if it is only slow"
-        raise ExternalError(f"{what}, then rerun the same command")
+            problem = f"one request was not answered in {spent:.0f} s, at last by {endpoint.url}: {fault}; {log}"
+            problem += ", or raise the generator's patience if it is only slow"
+        raise ExternalError(f"{problem}, then rerun the same command")
 
     async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
         """The completion; None if it must be requested again with other parameters."""
@@ -193,22 +193,22 @@ class Client:
             if "stop" not in sent:
                 completion = without_stops(completion, request.sampling.stop)
             return replace(completion, cap=room.cap, refused_parameters=tuple(sorted(left_out)))
-        told = self._clean(payloads.error_message(content), payloads.LONGEST_MESSAGE)
-        message = printable_line(told)
-        if cap != payloads.OTHER_CAP and self.mode == "chat" and payloads.wants_other_cap(status, told):
+        stated = self._clean(payloads.error_message(content), payloads.LONGEST_MESSAGE)
+        message = printable_line(stated)
+        if cap != payloads.OTHER_CAP and self.mode == "chat" and payloads.wants_other_cap(status, stated):
             self._other_cap.add(endpoint.url)
             return None
         if (name := refused_parameter(status, content, sent)) is not None:
             self._refused.setdefault(endpoint.url, set()).add(setting(name, sent[name]))
-            text = f"{endpoint.url} does not take {name} ({self._clean(told)}); asking without"
+            text = f"{endpoint.url} does not take {name} ({self._clean(stated)}); asking without"
             self._note_once(f"{endpoint.url} {name}", text)
             return None
-        if concerns_length(status, told) and not payloads.lacks_chat_template(message):
-            if room.refused(told):
+        if concerns_length(status, stated) and not payloads.lacks_chat_template(message):
+            if room.refused(stated):
                 return None
-            if fills_context(status, told):
+            if fills_context(status, stated):
                 return Completion("", "refused", refusal=message)
-        if payloads.refuses_tools(request, status, told):
+        if payloads.refuses_tools(request, status, stated):
             raise InputError(
                 f"{endpoint.url} does not take the tools of a chat (status {status}): {message}; start it so that "
                 "it does (vLLM: --enable-auto-tool-choice --tool-call-parser NAME, llama.cpp: --jinja), or leave them "
@@ -218,7 +218,7 @@ class Client:
             pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
             raise RetryableError(f"status {status}: {message}", waited=pause > 0)
         if status in _IN_DISTRESS or status > 504:
-            if memory_in(told):
+            if memory_in(stated):
                 self.endpoints.pause(endpoint, asked_at, 0.0)
                 self._note_once("memory", f"{endpoint.url} ran out of memory; asking less at a time")
                 message += " (start it with less, in vLLM a smaller --max-num-seqs or --gpu-memory-utilization)"
@@ -268,10 +268,10 @@ class Client:
 
     def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
         """Pause a server for as long as it asks for, within limits; returns the seconds."""
-        wanted, pause = responses.wanted_seconds(retry_after), responses.pause_seconds(retry_after)
+        requested, pause = responses.wanted_seconds(retry_after), responses.pause_seconds(retry_after)
         if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
-            bounded = "" if wanted == pause else f", asking again in {pause:.0f} s"
-            self.note(f"{endpoint.url} is rate limiting for {wanted:.0f} s; waiting{bounded}")
+            bounded = "" if requested == pause else f", asking again in {pause:.0f} s"
+            self.note(f"{endpoint.url} is rate limiting for {requested:.0f} s; waiting{bounded}")
         self.endpoints.pause(endpoint, asked_at, pause)
         return pause
 
@@ -294,9 +294,9 @@ class Client:
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
         """Raise for a status that is about the server, not about one request."""
         if 300 <= status < 400:
-            where = self._clean(responses.redirect_target(location)) or "nowhere"
+            target = self._clean(responses.redirect_target(location)) or "nowhere"
             raise ExternalError(
-                f"{endpoint.url} redirects to {where}, and redirects are not followed; set url to the target"
+                f"{endpoint.url} redirects to {target}, and redirects are not followed; set url to the target"
             )
         if status in (401, 403):
             problem = "does not accept the key in" if self.key else "requires a key, and there is none in"

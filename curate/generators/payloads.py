@@ -116,21 +116,21 @@ def decode_completion(content: bytes, most: int) -> Answer:
         completion_tokens = None
     counts = (prompt_tokens or 0, most if completion_tokens is None else completion_tokens)
     name = answer.get("model")
-    told = (name if isinstance(name, str) and name.strip() else None, completion_tokens is not None)
+    stated = (name if isinstance(name, str) and name.strip() else None, completion_tokens is not None)
     if reason == "content_filter":
         withheld = "the server's content filter withheld it"
-        return Answer(Completion("", "refused", *counts, refusal=withheld), *told)
+        return Answer(Completion("", "refused", *counts, refusal=withheld), *stated)
     if not isinstance(reason, str) or reason not in _FINISH:
         raise ValueError(f"the answer ended with finish_reason {printable_line(repr(reason), 40)}")
-    whole = encodable(text or "")
-    kept = _within(whole, completion_tokens, _hidden_tokens(used), most)
-    cut = len(kept) < len(whole)
-    return Answer(Completion(kept, "length" if cut else _FINISH[reason], *counts), *told, cut)
+    full_text = encodable(text or "")
+    kept = _within(full_text, completion_tokens, _hidden_tokens(used), most)
+    cut = len(kept) < len(full_text)
+    return Answer(Completion(kept, "length" if cut else _FINISH[reason], *counts), *stated, cut)
 
 
 def _said(message: Any) -> Any:
     """The content of an answer, and behind it the calls that a server has taken out of it."""
-    calls = message.get("tool_calls") or [each for each in [message.get("function_call")] if each]
+    calls = message.get("tool_calls") or [one_call for one_call in [message.get("function_call")] if one_call]
     if not calls:
         return message["content"]
     content = message.get("content")

@@ -55,11 +55,11 @@ async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replic
     def follow() -> None:
         """Runs in a thread of the loop's executor: the engine's events, passed on to the event loop."""
         jobs = [Job(f"server {replica.number}", serve_replica, partial(_itself, replica)) for replica in replicas]
-        for position, kind, about in engine.services(jobs, gpus, stopped.is_set):
+        for position, kind, value in engine.services(jobs, gpus, stopped.is_set):
             if kind == "value":
-                loop.call_soon_threadsafe(heard, position, about)
+                loop.call_soon_threadsafe(heard, position, value)
             elif kind == "note":
-                loop.call_soon_threadsafe(client.note, about)
+                loop.call_soon_threadsafe(client.note, value)
 
     client.note(f"starting {len(replicas)} servers on the cluster")
     following = loop.run_in_executor(None, follow)

@@ -72,12 +72,12 @@ def fills_context(status: int, message: str) -> bool:
     """Whether a refusal says that the prompt does not fit, or leaves no room for one token."""
     if status == _BODY_TOO_LARGE:
         return True
-    told = _CONTEXT.search(message) and _PROMPT.search(message)
-    return told is not None or _PROMPT_TOO_LONG.search(message) is not None
+    matched = _CONTEXT.search(message) and _PROMPT.search(message)
+    return matched is not None or _PROMPT_TOO_LONG.search(message) is not None
 
 
-def stated_limits(message: str, asked: int) -> StatedLimits:
-    """The lengths in a refusal of `asked` tokens, as far as they explain it.
+def stated_limits(message: str, requested: int) -> StatedLimits:
+    """The lengths in a refusal of `requested` tokens, as far as they explain it.
 
     vLLM counts a prompt only until it is too long, and says "at least" of that partial count, which is not information.
     """
@@ -86,19 +86,19 @@ def stated_limits(message: str, asked: int) -> StatedLimits:
     if match := _SUM.search(message):
         context, prompt, counted = int(match[2]), int(match[1]), True
     else:
-        at, of, total = _CONTEXT.search(message), _PROMPT.search(message), _TOTAL.search(message)
-        context = int(at[1] or at[2]) if at else None
-        prompt = int(of[2] or of[3]) if of else None
-        counted = not (of and of[1])
-        if total and int(total[1]) > asked:  # whatever the prompt consists of
-            prompt, counted = int(total[1]) - asked, True
+        in_context, in_prompt, total = _CONTEXT.search(message), _PROMPT.search(message), _TOTAL.search(message)
+        context = int(in_context[1] or in_context[2]) if in_context else None
+        prompt = int(in_prompt[2] or in_prompt[3]) if in_prompt else None
+        counted = not (in_prompt and in_prompt[1])
+        if total and int(total[1]) > requested:  # whatever the prompt consists of
+            prompt, counted = int(total[1]) - requested, True
     if prompt is not None and context is not None and prompt < context:
-        over = prompt + asked - context
+        over = prompt + requested - context
         if over <= 0 or (over == 1 and not counted):
             prompt = None
     if context is None and prompt is None and not _PROMPT_TOO_LONG.search(message):
         limits = [int(digits) for digits in _NUMBER.findall(message) if len(digits) < 12]
-        return StatedLimits(most=max((limit for limit in limits if 0 < limit < asked), default=None))
+        return StatedLimits(most=max((limit for limit in limits if 0 < limit < requested), default=None))
     return StatedLimits(context, prompt)
 
 
@@ -160,11 +160,11 @@ class Room:
             return self._limit
         if self._context is None or self._prompt is None:
             return max(1, self._too_many // 2) if self._probed else 1
-        left = self._context - self._prompt
-        if left >= self._too_many:
+        remaining = self._context - self._prompt
+        if remaining >= self._too_many:
             if not self._probed:  # the prompt's length was not the only limit
                 self._prompt = None
                 return 1
-            left = self._too_many - self._step  # the server reserves some tokens
+            remaining = self._too_many - self._step  # the server reserves some tokens
             self._step *= 2
-        return max(1, left)
+        return max(1, remaining)

@@ -111,8 +111,8 @@ class ServerProcess:
             lines = [printable_line(line, 240) for line in file.read().decode(errors="replace").splitlines()]
         lines = [line for line in lines if line]
         errors = list(dict.fromkeys(line for line in lines if _ERROR.search(line)))
-        told = errors if len(errors) <= 3 else [errors[0], *errors[-2:]]
-        words = " | ".join(told or lines[-4:]) or "it printed nothing"
+        shown = errors if len(errors) <= 3 else [errors[0], *errors[-2:]]
+        words = " | ".join(shown or lines[-4:]) or "it printed nothing"
         if any(_SEEDED_IN_PIECES in line for line in lines):
             words += (
                 " - vLLM on a CPU fails where it cuts the prefill of a request with a seed in pieces: add the "
@@ -154,7 +154,7 @@ async def monitor_servers(client: Client, outage_timeout: float, first_wait: flo
     """
     endpoints = client.endpoints
     endpoints.down_since = time.monotonic()
-    first, told, patience = True, False, min(FIRST_WAIT if first_wait is None else first_wait, outage_timeout)
+    first, warned, patience = True, False, min(FIRST_WAIT if first_wait is None else first_wait, outage_timeout)
     while True:
         if not any(endpoint.served for endpoint in endpoints.all):
             for endpoint in endpoints.all:
@@ -164,14 +164,14 @@ async def monitor_servers(client: Client, outage_timeout: float, first_wait: flo
             if served:
                 endpoints.mark_up(endpoint, served)
         if endpoints.down_since is None:
-            first, told, patience = False, False, outage_timeout
+            first, warned, patience = False, False, outage_timeout
         else:
             faults = ", ".join(f"{endpoint.url} ({endpoint.fault})" for endpoint in endpoints.all)
             hopeless = first and bool(endpoints.all) and all(endpoint.fault in HOPELESS for endpoint in endpoints.all)
             if hopeless or time.monotonic() - endpoints.down_since > patience:
                 raise ExternalError(_gone(faults, first, patience))
-            if not told and faults:
-                told = True
+            if not warned and faults:
+                warned = True
                 client.note(f"no server answers at {faults}; waiting up to {patience:g} s for it")
         await asyncio.sleep(LOOK_EVERY)
 
@@ -193,7 +193,7 @@ async def follow_addresses(client: Client, path: str, check: Callable[[str], Non
     fixed: addresses that are always used. check: raises InputError for an address that must not be used. A file
     that cannot be used is reported, and the addresses stay unchanged until it can be.
     """
-    told = ""
+    last_error = ""
     while True:
         await asyncio.sleep(READ_EVERY)
         try:
@@ -201,9 +201,9 @@ async def follow_addresses(client: Client, path: str, check: Callable[[str], Non
             for url in urls:
                 check(url)
         except InputError as error:
-            if str(error) != told:
-                told = str(error)
-                client.note(f"{told}; the servers stay as they are")
+            if str(error) != last_error:
+                last_error = str(error)
+                client.note(f"{last_error}; the servers stay as they are")
             continue
         before = [endpoint.url for endpoint in client.endpoints.all]
         if set(urls) != set(before):
@@ -261,7 +261,7 @@ async def run_own_server(
 
 
 async def _until_ready(client: Client, endpoint: Endpoint, process: ServerProcess, start_timeout: float) -> None:
-    started = told = time.monotonic()
+    started = reported_at = time.monotonic()
     while True:
         served = await client.probe(endpoint)
         now = time.monotonic()
@@ -276,8 +276,8 @@ async def _until_ready(client: Client, endpoint: Endpoint, process: ServerProces
                 f"the server was not ready after {start_timeout:g} s ({process.last_words()}; log {process.log}); "
                 "raise start_timeout or fix what holds it up"
             )
-        if now - told >= _TELL_EVERY:
-            told = now
+        if now - reported_at >= _TELL_EVERY:
+            reported_at = now
             client.note(f"waiting for the server, {now - started:.0f} s")
         await asyncio.sleep(_WATCH_EVERY if now - started < 5 else 0.5)
 

@@ -214,8 +214,8 @@ class VLLMServer(Component):
         gpus = self.gpus_per_replica
         if gpus is None:
             gpus = self.data_parallel if engine.resources()["gpus"] else 0
-        about = (self._command, token, self.api_key_variable, self.start_timeout, self.restarts)
-        replicas = [Replica(number, *about) for number in range(self.replicas or 0)]
+        setup = (self._command, token, self.api_key_variable, self.start_timeout, self.restarts)
+        replicas = [Replica(number, *setup) for number in range(self.replicas or 0)]
         leave_gpus()
         run_in_thread(lambda: _serve(queue, client, lambda: run_replicas(client, engine, replicas, gpus)))
 

@@ -145,14 +145,14 @@ def _groups(split: Split) -> IntArray:
     return source_codes(split.sources, len(split))[0].astype(np.int64)
 
 
-def _nearest(wanted: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> Rows:
+def _nearest(targets: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> Rows:
     """(m,) indices into the sorted `lengths` (p,), p >= m: for each wanted length in order, the nearest unused one.
 
     free_below and free_above are union-find forests that lead from an index to the next unused one on either side.
     """
     free_below, free_above = list(range(len(lengths) + 1)), list(range(len(lengths) + 1))
     places = []
-    for length, start in zip(wanted.tolist(), np.searchsorted(lengths, wanted).tolist(), strict=True):
+    for length, start in zip(targets.tolist(), np.searchsorted(lengths, targets).tolist(), strict=True):
         above = _free(free_above, start)
         below = _free(free_below, start) - 1  # shifted by 1, so that 0 means none
         further = length - lengths[below] if below >= 0 else None

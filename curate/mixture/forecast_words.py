@@ -107,7 +107,7 @@ def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
     times_shown: occurrences of hard rows. shown: whether verdicts are shown.
     """
     rule = judgment()
-    what = (
+    purpose = (
         f"Hard rows are shown {times(times_shown)}, the smallest number that is predicted to lower the loss by "
         f"{share(rule.threshold)} by the lower bound."
         if times_shown > 1
@@ -115,7 +115,7 @@ def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
         f"lower the loss by {share(rule.threshold)} by the lower bound."
     )
     not_shown = "" if shown else " Forecasts like this one have not been shown to be worth following."
-    return RunWarning("copies_by_forecast", what + not_shown, f"Measure it: `{PLACEHOLDERS.measure}`.")
+    return RunWarning("copies_by_forecast", purpose + not_shown, f"Measure it: `{PLACEHOLDERS.measure}`.")
 
 
 def _late(setting: Mapping[str, Any], outcome: str) -> list[float]:
@@ -164,16 +164,16 @@ def curves_in_words(record: Mapping[str, Any]) -> Iterator[str]:
     curves = record.get("curves")
     if not curves:
         return
-    steps, of = curves["steps"], "the model itself" if curves["of"] == "target" else "the proxy"
+    steps, model_text = curves["steps"], "the model itself" if curves["of"] == "target" else "the proxy"
     if curves["hard"] is None:
         rows = f"{curves['hard_rows']} hard, {curves['other_rows']} others"
-        yield f"held-out curves of {of}: too few rows of a kind ({rows})"
+        yield f"held-out curves of {model_text}: too few rows of a kind ({rows})"
         return
     ends = " and ".join(
         f"{name} {decimal(curves[kind][0])} -> {decimal(curves[kind][-1])}"
         for kind, name in (("hard", "hard rows"), ("other", "others"))
     )
-    yield f"held-out loss of {of}, steps {count(steps[0])} to {count(steps[-1])}, nats per token: {ends}"
+    yield f"held-out loss of {model_text}, steps {count(steps[0])} to {count(steps[-1])}, nats per token: {ends}"
     selected = [prediction for prediction in record["predictions"] if prediction["times"] in _SHOWN_TIMES]
     changes = "; ".join(
         f"x{prediction['times']} {_signed(prediction['change'])} "

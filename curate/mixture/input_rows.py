@@ -71,8 +71,8 @@ def _spoken(cell: Any) -> str | None:
     if not isinstance(cell, list):
         return None if cell is None else str(cell)
     turns = [turn for turn in cell if isinstance(turn, dict)]
-    said = [turn for turn in turns if turn.get("role") not in ("system", "developer")] or turns
-    return "\n".join(f"{turn.get('role')}: {_content(turn)}" for turn in said)
+    spoken = [turn for turn in turns if turn.get("role") not in ("system", "developer")] or turns
+    return "\n".join(f"{turn.get('role')}: {_content(turn)}" for turn in spoken)
 
 
 def _content(turn: dict[str, Any]) -> str:

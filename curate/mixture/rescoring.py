@@ -72,10 +72,10 @@ def rescore(
     """
     _check_split(examples, split)
     both = behind(examples, new)
-    beside = replace(run, trained_on=examples)
+    extended_run = replace(run, trained_on=examples)
     if measures := measures_of(scorer):
-        beside.trace(both, measures)
-    scores = as_scores(scorer.score(both, beside), len(both)).with_ids(both.ids)
+        extended_run.trace(both, measures)
+    scores = as_scores(scorer.score(both, extended_run), len(both)).with_ids(both.ids)
     n = len(examples)
     fresh = scores.take(np.arange(n, len(both)))
     old = np.flatnonzero(split.valid & scores.valid[:n])  # (o,) clustered originals

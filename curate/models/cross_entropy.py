@@ -83,13 +83,13 @@ class _TokenLosses(torch.autograd.Function):
         anchor: HeadPoint | None,
     ) -> torch.Tensor:
         m = len(hidden)
-        at = anchor or HeadPoint(hidden, weight, bias)
-        low = at.hidden.to(dtype)  # (m, d)
+        point = anchor or HeadPoint(hidden, weight, bias)
+        low = point.hidden.to(dtype)  # (m, d)
         peak = torch.full((m,), -torch.inf, device=hidden.device)  # (m,) running maximum over the blocks
         total = torch.zeros(m, device=hidden.device)  # (m,) sum of exp(logit - peak)
         picked = torch.zeros(m, device=hidden.device)  # (m,) logits of the targets
         for start, stop in _blocks(m, weight):
-            logits = _block_logits(low, at.weight, at.bias, start, stop, logit_map)  # (m, stop - start)
+            logits = _block_logits(low, point.weight, point.bias, start, stop, logit_map)  # (m, stop - start)
             inside = (targets >= start) & (targets < stop)
             value = logits.gather(1, (targets - start).clamp(0, stop - start - 1)[:, None])[:, 0]
             picked = torch.where(inside, value, picked)
@@ -106,13 +106,13 @@ class _TokenLosses(torch.autograd.Function):
         hidden, weight, bias, targets, normalizer = ctx.saved_tensors
         upstream = gradients[0][:, None].float()
         want_hidden, want_weight, want_bias = ctx.needs_input_grad[:3]
-        at = ctx.anchor or HeadPoint(hidden, weight, bias)
-        low, at_low = hidden.to(ctx.dtype), at.hidden.to(ctx.dtype)
+        point = ctx.anchor or HeadPoint(hidden, weight, bias)
+        low, at_low = hidden.to(ctx.dtype), point.hidden.to(ctx.dtype)
         d_hidden = torch.zeros(hidden.shape, device=hidden.device) if want_hidden else None  # (m, d)
         d_weight = torch.empty_like(weight) if want_weight else None  # (v, d)
         d_bias = torch.empty_like(bias) if want_bias else None  # (v,)
         for start, stop in _blocks(len(hidden), weight):
-            logits = _block_logits(at_low, at.weight, at.bias, start, stop, ctx.logit_map)
+            logits = _block_logits(at_low, point.weight, point.bias, start, stop, ctx.logit_map)
             d_logits = (logits - normalizer[:, None]).exp_()  # (m, stop - start)
             inside = ((targets >= start) & (targets < stop)).nonzero()[:, 0]
             d_logits[inside, targets[inside] - start] -= 1

@@ -157,9 +157,9 @@ def _whole_model_losses(
             before = torch.func.functional_call(model, earlier, (), {"input_ids": ids, "use_cache": False}).logits
         logits = model(input_ids=ids, use_cache=False).logits
         with torch.enable_grad():
-            at = before.detach().requires_grad_()
-            value = _logit_losses(at, labels)
-            (cotangent,) = torch.autograd.grad(value.sum(), at)
+            leaf = before.detach().requires_grad_()
+            value = _logit_losses(leaf, labels)
+            (cotangent,) = torch.autograd.grad(value.sum(), leaf)
         # Row by row <dL/dz, z>, shifted to the value of the loss without changing the gradient.
         linear = (logits * cotangent).flatten(1).sum(1)
         return linear + (value - linear).detach()

@@ -40,13 +40,13 @@ def mean_gradient(
     if len(rows) == 0:
         raise InputError("there is no row with completion text to take a gradient of")
     total = float(tokens.completion_tokens[rows].sum())
-    mine = rows[distributed.rank() :: distributed.world_size()] if shared else rows
+    own_rows = rows[distributed.rank() :: distributed.world_size()] if shared else rows
     parameters = [p for p in model.parameters() if p.requires_grad]
     own_gradients = [p.grad for p in parameters]
 
     def add_up() -> None:  # runs on every rank, on the rank's own rows
-        for part in plan_batches(tokens.lengths[mine], budget) if len(mine) else []:
-            losses = batch_losses(model, make_batch(tokens, mine[part]).to(device))
+        for part in plan_batches(tokens.lengths[own_rows], budget) if len(own_rows) else []:
+            losses = batch_losses(model, make_batch(tokens, own_rows[part]).to(device))
             with torch.autocast(device.type, enabled=False):
                 (losses.sum() / total).backward()
 

@@ -127,9 +127,10 @@ def _on_hub(name: str, revision: str | None) -> Place:
     cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
     if isinstance(cached, str):
         return Place(name, commit=_commit_of(cached), offline=True)
-    where = f" at revision {revision!r}" if revision else ""
+    revision_text = f" at revision {revision!r}" if revision else ""
     raise ExternalError(
-        f"model {name!r}{where} is not in the hub's local cache and the hub cannot be reached ({problem}); {_REMEDY}"
+        f"model {name!r}{revision_text} is not in the hub's local cache and the hub cannot be reached ({problem}); "
+        f"{_REMEDY}"
     )
 
 
@@ -168,10 +169,10 @@ def explain_load_errors(name: str, place: Place) -> Iterator[None]:
         if "instantiate the backend tokenizer" in text:
             raise InputError(f"model {name!r} has no tokenizer; {TOKENIZER_FILES}") from error
         damaged = None if place.commit or place.gguf else unreadable(Path(place.path))
-        what = f"its {damaged} is not readable: " if damaged else ""
+        problem = f"its {damaged} is not readable: " if damaged else ""
         if place.gguf and isinstance(error, ValueError | struct.error):
-            what = "the file is cut short or damaged: "
-        raise InputError(f"model {name!r} cannot be loaded ({what}{text[:300]}); {_REMEDY}") from error
+            problem = "the file is cut short or damaged: "
+        raise InputError(f"model {name!r} cannot be loaded ({problem}{text[:300]}); {_REMEDY}") from error
 
 
 def _unreachable(text: str) -> bool:

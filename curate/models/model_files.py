@@ -238,10 +238,10 @@ def unreadable(folder: Path) -> str | None:
     """Name of a file of a model folder that should hold one JSON object and does not; None if there is none."""
     for path in sorted(folder.glob("*.json")):
         try:
-            whole = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+            is_readable = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
         except (OSError, ValueError, RecursionError):
-            whole = False
-        if not whole and (path.stem.startswith("tokenizer") or path.name in _OBJECTS):
+            is_readable = False
+        if not is_readable and (path.stem.startswith("tokenizer") or path.name in _OBJECTS):
             return path.name
     return None
 

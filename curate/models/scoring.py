@@ -124,10 +124,10 @@ class LossEngine:
 
     def _choose_layout(self, layout: BatchLayout) -> Literal["padded", "packed"]:
         # GPUs have a kernel for packed attention in half precision only.
-        wanted = layout == "packed" or (
+        wants_packed = layout == "packed" or (
             layout == "auto" and (self.device.type == "cpu" or self.dtype == torch.bfloat16)
         )
-        if not wanted:
+        if not wants_packed:
             return "padded"
         if allow_packing(self._twin):
             return "packed"

@@ -147,14 +147,14 @@ def _fused(
     prefix = int(boundaries[0])
     lengths = boundaries.diff() + prefix
     if prefix:
-        whole = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)  # (rows + 1,)
-        index = torch.arange(int(whole[-1]), device=query.device)  # (all rows with their prefixes,)
-        row = torch.searchsorted(whole, index.to(torch.int32), right=True) - 1
-        inside = index - whole[row]
+        sequence_starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)  # (rows + 1,)
+        index = torch.arange(int(sequence_starts[-1]), device=query.device)  # (all rows with their prefixes,)
+        row = torch.searchsorted(sequence_starts, index.to(torch.int32), right=True) - 1
+        inside = index - sequence_starts[row]
         index = torch.where(inside < prefix, inside, inside + boundaries[row] - prefix)
         own = (inside >= prefix) | (row == 0)
     else:
-        whole, index, own = boundaries, None, None
+        sequence_starts, index, own = boundaries, None, None
     groups = query.shape[1] // key.shape[1]
     flat = []
     for part, count in ((query, 1), (key, groups), (value, groups)):
@@ -169,5 +169,5 @@ def _fused(
     elif sliding_window is not None and sliding_window < longest:
         raise RuntimeError("this torch has no packed attention with a sliding window; upgrade torch")
     kernel: Any = varlen_attn
-    output: torch.Tensor = kernel(*flat, whole, whole, longest, longest, scale=scaling, **options)
+    output: torch.Tensor = kernel(*flat, sequence_starts, sequence_starts, longest, longest, scale=scaling, **options)
     return (output if own is None else output[own])[None]

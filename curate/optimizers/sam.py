@@ -101,7 +101,7 @@ def with_gradient(optimizer: Any) -> tuple[list[torch.nn.Parameter], list[torch.
 
 
 @contextmanager
-def moved(parameters: Sequence[torch.nn.Parameter], by: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+def moved(parameters: Sequence[torch.nn.Parameter], steps: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Move parameters inside the context and restore them bit for bit afterwards; yields their old values."""
     import torch
 
@@ -109,7 +109,7 @@ def moved(parameters: Sequence[torch.nn.Parameter], by: Sequence[torch.Tensor]) 
     saved = [p.detach().clone() for p in parameters]
     try:
         with torch.no_grad():
-            torch._foreach_add_(list(parameters), list(by))
+            torch._foreach_add_(list(parameters), list(steps))
         yield saved
     finally:
         with torch.no_grad():

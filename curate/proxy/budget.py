@@ -140,9 +140,10 @@ class Budget:
         context: Context,
         gate: Gate | None = None,
     ) -> None:
-        whole = ProxyTraining(examples, proxy, context)
-        own = whole.proxy.model_copy(update={"template": whole.template})  # with "auto" resolved on all rows
-        valid = split.valid & whole.tokenized.rows.valid
+        full_training = ProxyTraining(examples, proxy, context)
+        # With "auto" resolved on all rows.
+        own = full_training.proxy.model_copy(update={"template": full_training.template})
+        valid = split.valid & full_training.tokenized.rows.valid
         held_out = held_out_quarter(examples, split, gate)
         rows = np.flatnonzero(held_out & valid)  # (held-out valid rows,)
         if len(rows) > MOST_ROWS:
@@ -153,13 +154,13 @@ class Budget:
             raise InputError(f"{len(examples):,} rows are too few to hold a quarter of them out; give more rows")
         self.context, self.split, self.rows, self.settings = context, split, rows, settings
         self.inside, self.outside = examples.take(inside), examples.take(rows)
-        n = int(whole.tokenized.rows.valid.sum())
+        n = int(full_training.tokenized.rows.valid.sum())
         last, schedule = settings.proxy_steps(own, n), own.schedule(n)
         self.length = int(schedule.steps[-1])
         parts = {name: getattr(own, name) for name in Proxy.model_fields}
         horizon = max(schedule.horizon_steps, 3 * last)
         self.proxy = BudgetProxy(**parts, last_step=last, schedule_steps=horizon)
-        self.training = whole
+        self.training = full_training
 
     def cost(self) -> Cost:
         """The cost, without training or measuring. Raises an error if the model to fine-tune has no known size."""

@@ -80,7 +80,7 @@ def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[In
 
 
 def _lora(
-    checkpoint: LiveCheckpoint, tokens: Tokens, of: GradientParts
+    checkpoint: LiveCheckpoint, tokens: Tokens, parts_spec: GradientParts
 ) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Sum over t of d_t (A x_t)^T: x_t the inputs of a projection, d_t the gradients of its outputs.
 
@@ -94,7 +94,7 @@ def _lora(
     def record(name: str) -> Any:
         def hook(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             x = inputs[0].detach().float()
-            seen[name] = (x @ _adapter(checkpoint, of, name, x.shape[-1]), output)
+            seen[name] = (x @ _adapter(checkpoint, parts_spec, name, x.shape[-1]), output)
 
         return hook
 
@@ -133,12 +133,12 @@ def _mean_losses(checkpoint: LiveCheckpoint, tokens: Tokens, batch: Batch) -> to
         return models.batch_losses(checkpoint.model, batch) / counts
 
 
-def _adapter(checkpoint: LiveCheckpoint, of: GradientParts, name: str, inputs: int) -> torch.Tensor:
+def _adapter(checkpoint: LiveCheckpoint, parts_spec: GradientParts, name: str, inputs: int) -> torch.Tensor:
     """A^T (inputs, rank) of the adapter on one projection, drawn once."""
-    key = f"{fingerprint(of)} {name}"
+    key = f"{fingerprint(parts_spec)} {name}"
     if key not in checkpoint.run_memo:
         seed = derive_seed(checkpoint.seed, "adapter", name)
-        checkpoint.run_memo[key] = projection(inputs, of.rank, seed, checkpoint.device)
+        checkpoint.run_memo[key] = projection(inputs, parts_spec.rank, seed, checkpoint.device)
     factor: torch.Tensor = checkpoint.run_memo[key]
     return factor
 

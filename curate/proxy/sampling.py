@@ -103,15 +103,15 @@ class Prediction:
     explained: Float64Array
 
 
-def predict(known: FloatArray, tokens: npt.NDArray[Any], rows: IntArray, wanted: FloatArray) -> Prediction:
+def predict(known: FloatArray, tokens: npt.NDArray[Any], rows: IntArray, queries: FloatArray) -> Prediction:
     """The losses of n rows at p checkpoints at which only the sample was measured.
 
     known: (n, c) losses at the other checkpoints, NaN for rows that are not valid. tokens: (n,) completion tokens.
-    rows: (s,) positions of the sample. wanted: (s, p) its losses at the p checkpoints.
+    rows: (s,) positions of the sample. queries: (s, p) its losses at the p checkpoints.
     """
-    fitted = np.isfinite(wanted).all(axis=1) & np.isfinite(known[rows]).all(axis=1)
+    fitted = np.isfinite(queries).all(axis=1) & np.isfinite(known[rows]).all(axis=1)
     design = _design(known[rows[fitted]], tokens[rows[fitted]])
-    target = wanted[fitted].astype(np.float64)  # (fitted rows, p)
+    target = queries[fitted].astype(np.float64)  # (fitted rows, p)
     halves = np.arange(len(target)) % 2 == 0
     unseen = np.empty_like(target)
     for part in (halves, ~halves):

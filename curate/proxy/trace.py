@@ -110,15 +110,15 @@ class Trace:
             ids=self.ids,
         )
 
-    def _check_finite(self, values: FloatArray, valid: BoolArray, what: str, remedy: str) -> None:
+    def _check_finite(self, values: FloatArray, valid: BoolArray, name: str, remedy: str) -> None:
         bad = valid & ~np.isfinite(values).all(axis=1)  # (n,)
         if bad.any():
             row, steps = int(np.argmax(bad)), self.schedule.steps
             column = int(np.argmin(np.isfinite(values[row])))
-            where = f" at step {steps[column]}" if values.shape[1] == len(steps) else ""
+            at_step = f" at step {steps[column]}" if values.shape[1] == len(steps) else ""
             raise InputError(
-                f"the {what} of {int(bad.sum())} valid rows is not finite, first row {row} "
-                f"(id {self.ids[row].as_py()}){where}; {remedy}"
+                f"the {name} of {int(bad.sum())} valid rows is not finite, first row {row} "
+                f"(id {self.ids[row].as_py()}){at_step}; {remedy}"
             )
 
 
@@ -284,9 +284,9 @@ class _Sampled:
         self.steps, self.others = schedule.steps, self.sample.others(len(schedule.steps))
         self.parts = [_Measurement(proxy_training, examples, measures, replace(schedule, steps=self.steps[measured]))]
         if len(self.others):
-            beside = replace(schedule, steps=self.steps[self.others])
+            sample_schedule = replace(schedule, steps=self.steps[self.others])
             sampled = examples.take(self.sample.rows)
-            self.parts.append(_Measurement(proxy_training, sampled, measures, beside, "sample"))
+            self.parts.append(_Measurement(proxy_training, sampled, measures, sample_schedule, "sample"))
 
     def values(self, tokenized: CachedTokens) -> tuple[dict[str, FloatArray], dict[str, Any]]:
         """Fingerprint of the measure -> (n, K, 1) losses, and facts about how they were obtained."""
@@ -301,13 +301,13 @@ class _Sampled:
         known = self.parts[0].values(tokenized)
         if not len(self.others):
             return known, {"sample": facts}
-        values, wanted = {}, self.parts[1].values(tokenized, sample.rows)
+        values, sample_values = {}, self.parts[1].values(tokenized, sample.rows)
         for name in known:
-            prediction = predict(known[name][:, :, 0], rows.tokens, sample.rows, wanted[name][:, :, 0])
+            prediction = predict(known[name][:, :, 0], rows.tokens, sample.rows, sample_values[name][:, :, 0])
             losses = np.empty((len(rows.valid), len(self.steps), 1), np.float32)  # (n, K, 1)
             losses[:, sample.measured] = known[name]
             losses[:, self.others, 0] = np.where(rows.valid[:, None], prediction.losses, np.nan)
-            losses[sample.rows[:, None], self.others] = wanted[name]
+            losses[sample.rows[:, None], self.others] = sample_values[name]
             values[name] = losses
             facts |= {"error": prediction.error.round(4).tolist(), "explained": prediction.explained.round(4).tolist()}
         self.proxy_training.progress.note(
@@ -474,9 +474,9 @@ class _Measurement:
             Shard(name, step, shard, *self.shards[shard]) for step, pairs in missing.items() for name, shard in pairs
         ]
         total, expected = sum(shard.high - shard.low for shard in shards), self.passes * len(tokens.ids)
-        about = (self.proxy_training, self.measures, shards, self.examples, tokens, expected)
+        setup = (self.proxy_training, self.measures, shards, self.examples, tokens, expected)
         with self.proxy_training.progress.stage("measure", total, "rows") as stage:
-            for shard, values, progress in measure_on_workers(*about):
+            for shard, values, progress in measure_on_workers(*setup):
                 self._store(shard.name, shard.step, shard.number, values)
                 count = int(tokens.offsets[shard.high] - tokens.offsets[shard.low])
                 stage.cost.tokens += self._cost(shard.name, count)

@@ -252,12 +252,12 @@ class ProxyTraining:
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def train(self, by: Trainer | None = None) -> None:
+    def train(self, trainer: Trainer | None = None) -> None:
         """Train up to the last missing checkpoint, resuming from the last one of a killed run. Runs on every rank.
 
-        by: how to train; None = `train_missing`.
+        trainer: how to train; None = `train_missing`.
         """
-        by = by or ProxyTraining.train_missing
+        trainer = trainer or ProxyTraining.train_missing
         steps, missing = self.schedule.trained_steps.tolist(), self.missing()
         if not missing:
             self._drop_resumable()
@@ -267,7 +267,7 @@ class ProxyTraining:
         self._record_numerics()
         with self.progress.stage("train the proxy", missing[-1], "steps") as stage:
             try:
-                for _, tokens_seen in by(self, stage.advance):
+                for _, tokens_seen in trainer(self, stage.advance):
                     stage.cost.tokens = tokens_seen
             except DivergenceError as error:
                 raise self._explained(error) from error

@@ -30,7 +30,7 @@ class Untrained(ProxyTraining):
         """See `ProxyTraining.checkpoints`: there is nothing to store."""
         return schedule.steps.tolist()
 
-    def train(self, by: Trainer | None = None) -> None:
+    def train(self, trainer: Trainer | None = None) -> None:
         """Does nothing."""
 
     def load_weights(self, model: Any, step: int) -> None:

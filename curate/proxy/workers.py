@@ -52,13 +52,13 @@ def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], Non
         return {"shipped": shipped, "tokens": tokens, "state": state, "stored": stored}
 
     job = Job("the training of the proxy", _train, payload)
-    for kind, about in engine.group(job, needs=package_names(proxy_training.proxy)):
+    for kind, value in engine.group(job, needs=package_names(proxy_training.proxy)):
         if kind == "advance":  # a replacement of a lost rank repeats some steps
-            position += about
+            position += value
             advance(max(0, position - reported))
             reported = max(reported, position)
         elif kind == "value":
-            step, tokens_seen, entries = about
+            step, tokens_seen, entries = value
             for key, files in entries.items():
                 _install(cache, key, files)
             proxy_training.drop_resumable(step)
@@ -137,13 +137,13 @@ def measure_on_workers(
             rows[shard.low] = engine.share((tokens.slice(shard.low, shard.high), own))
         return Shipment(shard.name, shard.step, rows[shard.low], weights.get(shard.step))
 
-    left, needs = list(shards), package_names(proxy_training.proxy, *measures.values())
-    while left:
-        batch = tuple(left)
+    remaining, needs = list(shards), package_names(proxy_training.proxy, *measures.values())
+    while remaining:
+        batch = tuple(remaining)
         items = [_item(shard, payload, tokens) for shard in batch]
         try:
             for position, values, progress in engine.map(MeasuringWorker, setup, items, stage="measure", needs=needs):
-                left.remove(batch[position])
+                remaining.remove(batch[position])
                 yield batch[position], values, progress
         except AllTokensNeeded:
             setup = {**setup, "all_tokens": engine.share(proxy_training.tokenized.tokens)}

@@ -61,9 +61,9 @@ class ADAPT(Component):
             scores = bm25_scores(training.tokens, anchors)
             highest = float(scores.max(initial=0.0))
             if highest == 0:
-                where = self.anchors.name
+                source = self.anchors.name
                 raise InputError(
-                    f"ADAPT: no row shares a token with the anchors {where}; use anchors in the language of the data"
+                    f"ADAPT: no row shares a token with the anchors {source}; use anchors in the language of the data"
                 )
             return _ByRow(self, torch.from_numpy((scores / highest).astype(np.float32)))
         return _Anchored(self, training, anchors)

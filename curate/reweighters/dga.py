@@ -145,10 +145,10 @@ class _Domains:
             gradient = self.training.gradient(self._mini_batch(mixture, step, j))
             own = _norm(gradient)
             if not np.isfinite(own):
-                which = f"mixture {j} of the basis" if self.settings.basis else f"domain {self.names[j]!r}"
+                description = f"mixture {j} of the basis" if self.settings.basis else f"domain {self.names[j]!r}"
                 raise InputError(
-                    f"DGA: the gradient of {which} is not finite after {step} steps; lower the learning rate, or check "
-                    "its rows"
+                    f"DGA: the gradient of {description} is not finite after {step} steps; lower the learning rate, "
+                    "or check its rows"
                 )
             dot = float(sum(torch.dot(g.flatten(), z.flatten()) for g, z in zip(gradient, toward, strict=True)))
             scale = max(own * length, 1e-30) if self.settings.alignment == "cosine" else 1.0
@@ -165,8 +165,8 @@ class _Domains:
         domains = random.choice(len(mixture), count, p=mixture)
         return tokens.take(np.array([random.choice(self.rows[domain]) for domain in domains], np.int64))
 
-    def _drawn(self, tokens: Tokens, rows: IntArray, step: int, what: str | int) -> Tokens:
-        random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, what))
+    def _drawn(self, tokens: Tokens, rows: IntArray, step: int, stream: str | int) -> Tokens:
+        random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, stream))
         count = min(self.settings.rows_per_gradient, len(rows))
         return tokens.take(random.choice(rows, count, replace=False))
 

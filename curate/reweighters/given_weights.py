@@ -40,10 +40,10 @@ class GivenWeights(Component):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        beside = self.beside
-        if beside is not None and not (callable(getattr(beside, "begin", None)) or isinstance(beside, Reweighter)):
+        base = self.beside
+        if base is not None and not (callable(getattr(base, "begin", None)) or isinstance(base, Reweighter)):
             raise ValueError("beside is a reweighter, which has a method weights(batch, outputs)")
-        if beside is not None and self.averages == "rows":
+        if base is not None and self.averages == "rows":
             raise ValueError("averages: rows is of these weights alone; leave it out, or beside")
         return self
 
@@ -99,10 +99,10 @@ _HOOKS = ("averages", "embeds", "refresh", "state", "load_state")
 class _Beside:
     """The state of another reweighter, with its own hooks; its weights are multiplied by the given ones."""
 
-    def __init__(self, weights: _Given, beside: Any) -> None:
-        self.given, self.other = weights, beside
+    def __init__(self, weights: _Given, reweighter: Any) -> None:
+        self.given, self.other = weights, reweighter
         for name in _HOOKS:
-            if (hook := getattr(beside, name, None)) is not None:
+            if (hook := getattr(reweighter, name, None)) is not None:
                 setattr(self, name, hook)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:

@@ -97,10 +97,10 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
     ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)
     unknown = sorted(set(inputs) - _KNOWN)
     if unknown or ids.ndim != 2 or labels.shape != ids.shape or (rows is not None and len(rows) != len(ids)):
-        what = f"also hold {', '.join(unknown)}" if unknown else "do not hold one example per row"
+        problem = f"also hold {', '.join(unknown)}" if unknown else "do not hold one example per row"
         raise InputError(
-            f"the trainer's batches {what}; weights are for padded text: turn packing and padding_free off, and leave "
-            "only input_ids, labels and attention_mask"
+            f"the trainer's batches {problem}; weights are for padded text: turn packing and padding_free off, and "
+            "leave only input_ids, labels and attention_mask"
         )
     mask = inputs.get("attention_mask")
     real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(device) != 0  # (b, T)
@@ -213,8 +213,8 @@ def batch_weights(
     losses, rows = sums[counted] / counts[counted], rows[counted]
     if not bool(losses.isfinite().all()):
         bad = rows[~losses.isfinite()].tolist()
-        what = f"the loss of {len(bad)} of {len(losses)} rows"
-        raise DivergenceError.at(what, step, bad if known else [], learning_rate)
+        problem = f"the loss of {len(bad)} of {len(losses)} rows"
+        raise DivergenceError.at(problem, step, bad if known else [], learning_rate)
     embeddings = _summed(torch.cat(vectors), own, len(sums))[counted] if vectors else None
     weights = torch.zeros(len(sums), device=sums.device)  # (B,)
     if len(losses):

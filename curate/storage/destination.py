@@ -89,12 +89,12 @@ class Destination:
         if self.place is None or not (self.folder / RECORD).is_file():
             return False
         try:
-            whole = check_directory(self.folder, inputs)
+            is_complete = check_directory(self.folder, inputs)
         except InputError:  # made from other inputs, or damaged: it is written again
             return False
-        if whole:
+        if is_complete:
             self.publish()
-        return whole
+        return is_complete
 
     def publish(self, note: Callable[[str], None] | None = None) -> None:
         """Upload the folder to the URL and remove it; does nothing for a local destination."""

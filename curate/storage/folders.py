@@ -60,10 +60,10 @@ class OutputFolder:
         other inputs or another kind, and for a damaged one.
         """
         claimed = peek(self.path / name)
-        ours = isinstance(claimed.get("inputs"), str) and (kind is None or claimed.get("kind") == kind)
-        if ours and fresh:
+        is_ours = isinstance(claimed.get("inputs"), str) and (kind is None or claimed.get("kind") == kind)
+        if is_ours and fresh:
             return False
-        remedy = f"pass --fresh to {again}" if ours else "name another folder, or remove this one"
+        remedy = f"pass --fresh to {again}" if is_ours else "name another folder, or remove this one"
         record = read_record(self.path / name, remedy, kind)
         if record.get("inputs") != inputs:
             raise InputError(f"--out {self.path} {other}; name another folder, or pass --fresh")
@@ -99,9 +99,9 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
     ExternalError if it cannot be written.
     """
     folder = OutputFolder(directory, DATASET_PARTS | {REVIEWS})
-    other = "holds the result of other inputs"
+    conflict = "holds the result of other inputs"
     return RECORD in folder.names() and folder.matches(
-        RECORD, inputs, fresh=fresh, again="rewrite the result", other=other
+        RECORD, inputs, fresh=fresh, again="rewrite the result", other=conflict
     )
 
 

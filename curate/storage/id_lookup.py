@@ -37,9 +37,9 @@ def _numbers(ids: pa.Array) -> npt.NDArray[np.uint64]:
     content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]  # the bytes of all strings, end to end
     width = -(-int(lengths.max(initial=0)) // 8) * 8
     if width > _WIDEST:
-        whole = content.tobytes()
+        id_bytes = content.tobytes()
         bounds = (offsets - offsets[0]).tolist()
-        digests = [hashlib.blake2b(whole[low:high], digest_size=8).digest() for low, high in pairwise(bounds)]
+        digests = [hashlib.blake2b(id_bytes[low:high], digest_size=8).digest() for low, high in pairwise(bounds)]
         return np.where(lengths > _WIDEST, np.frombuffer(b"".join(digests), np.uint64), _short(content, lengths))
     return _short(content, lengths)
 
@@ -90,9 +90,9 @@ def repeated(*ids: pa.Array) -> IntArray:
     return rows[np.bincount(codes)[codes] > 1]
 
 
-def places_of(wanted: pa.Array, ids: pa.Array) -> IntArray:
-    """(m,) for each of `wanted` (m,), the position of the first equal id in `ids` (n,), or -1."""
-    return IdIndex.of(ids).places(wanted)
+def places_of(queries: pa.Array, ids: pa.Array) -> IntArray:
+    """(m,) for each of `queries` (m,), the position of the first equal id in `ids` (n,), or -1."""
+    return IdIndex.of(ids).places(queries)
 
 
 @dataclass(frozen=True)
@@ -112,30 +112,30 @@ class IdIndex:
         order = np.argsort(numbers, kind="stable")
         return cls(ids, numbers[order], order)
 
-    def places(self, wanted: pa.Array) -> IntArray:
+    def places(self, queries: pa.Array) -> IntArray:
         """As `places_of`."""
         if not len(self.ids):
-            return np.full(len(wanted), -1, np.int64)
-        wanted_numbers = id_numbers(wanted)
-        by_number = np.argsort(wanted_numbers)  # sorted lookups read memory sequentially
-        positions = np.searchsorted(self.numbers, wanted_numbers[by_number])
+            return np.full(len(queries), -1, np.int64)
+        query_numbers = id_numbers(queries)
+        by_number = np.argsort(query_numbers)  # sorted lookups read memory sequentially
+        positions = np.searchsorted(self.numbers, query_numbers[by_number])
         positions[positions == len(self.numbers)] = 0
-        equal = self.numbers[positions] == wanted_numbers[by_number]
-        places = np.empty(len(wanted), np.int64)
+        equal = self.numbers[positions] == query_numbers[by_number]
+        places = np.empty(len(queries), np.int64)
         places[by_number] = np.where(equal, self.order[positions], -1)
-        mismatched = _differing(wanted, self.ids, places)
+        mismatched = _differing(queries, self.ids, places)
         if len(mismatched):  # another id has the same number
-            exact: Any = pc.index_in(wanted.take(pa.array(mismatched)).cast(self.ids.type), value_set=self.ids)
+            exact: Any = pc.index_in(queries.take(pa.array(mismatched)).cast(self.ids.type), value_set=self.ids)
             places[mismatched] = pc.fill_null(exact.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
         return places
 
 
-def _differing(wanted: pa.Array, ids: pa.Array, places: IntArray) -> IntArray:
-    """Positions in `wanted` whose id differs from the one that `places` points to (equal hashes, other strings)."""
+def _differing(queries: pa.Array, ids: pa.Array, places: IntArray) -> IntArray:
+    """Positions in `queries` whose id differs from the one that `places` points to (equal hashes, other strings)."""
     parts = [np.zeros(0, np.int64)]
-    for low in range(0, len(wanted), _AT_ONCE):
+    for low in range(0, len(queries), _AT_ONCE):
         rows = low + np.flatnonzero(places[low : low + _AT_ONCE] >= 0)
         candidates = ids.take(pa.array(places[rows]))
-        equal = pc.equal(candidates, wanted.take(pa.array(rows)).cast(ids.type))
+        equal = pc.equal(candidates, queries.take(pa.array(rows)).cast(ids.type))
         parts.append(rows[~pc.fill_null(equal, True).to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)

@@ -94,7 +94,7 @@ def _replaced(text: str, known: dict[str, str]) -> str:
             written, short = write(path).strip('"'), write(name).strip('"')
             text = text.replace(written, short)
             begin = re.escape(written[:_LEAST])
-            text = re.sub(f"{begin}[^\\n…]{{0,4000}}…", partial(_unless_beginning, of=written, name=short), text)
+            text = re.sub(f"{begin}[^\\n…]{{0,4000}}…", partial(_unless_beginning, path=written, name=short), text)
     return text
 
 
@@ -103,6 +103,6 @@ def _as_in_templates(text: str) -> str:
     return html.escape(text).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
 
 
-def _unless_beginning(found: re.Match[str], of: str, name: str) -> str:
-    """What replaces a text that ends in an ellipsis: `name` if it is the beginning of the path `of`, else itself."""
-    return name if of.startswith(found[0][:-1]) else found[0]
+def _unless_beginning(match: re.Match[str], path: str, name: str) -> str:
+    """What replaces a text that ends in an ellipsis: `name` if it is the beginning of the path `path`, else itself."""
+    return name if path.startswith(match[0][:-1]) else match[0]

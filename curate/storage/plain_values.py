@@ -131,9 +131,9 @@ def parse_yaml(text: str, name: str) -> Any:
     # ValueError, OverflowError: from PyYAML, for invalid version numbers and character codes
     except (_Unreadable, yaml.YAMLError, ValueError, OverflowError) as error:
         line = error.line if isinstance(error, _Unreadable) else _line_of(error)
-        where = f" line {line + 1}" if line is not None else ""
+        line_text = f" line {line + 1}" if line is not None else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())[:_LONGEST_PROBLEM]
-        raise InputError(f"{name}{where}: not readable as plain YAML ({problem})") from error
+        raise InputError(f"{name}{line_text}: not readable as plain YAML ({problem})") from error
 
 
 def _line_of(error: Exception) -> int | None:

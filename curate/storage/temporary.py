@@ -19,9 +19,9 @@ def new_folder(prefix: str, place: Path | None = None, clear: Callable[[str], No
     A killed process cannot clean up, so folders with this prefix whose processes have ended are removed here, once
     per process. clear: removes a folder and its content.
     """
-    where = os.path.abspath(tempfile.gettempdir() if place is None else place)
-    _remove_left(where, prefix, clear or _remove)
-    return tempfile.mkdtemp(prefix=f"{prefix}{owner()}-", dir=where)
+    parent = os.path.abspath(tempfile.gettempdir() if place is None else place)
+    _remove_left(parent, prefix, clear or _remove)
+    return tempfile.mkdtemp(prefix=f"{prefix}{owner()}-", dir=parent)
 
 
 @contextmanager

@@ -102,8 +102,8 @@ class CachedTokens:
             return open_tokens(entry), _read_refused(entry)
         refused: dict[int, str] = {}
         with self.progress.stage("tokenize", len(self.examples)) as stage:
-            how = Tokenizing(self.tokenizer(), self.template, self.max_length, self.supervise)
-            parts = tokens_in_parts(self.examples, how, self.engine, stage.advance, refused.__setitem__)
+            settings = Tokenizing(self.tokenizer(), self.template, self.max_length, self.supervise)
+            parts = tokens_in_parts(self.examples, settings, self.engine, stage.advance, refused.__setitem__)
             first, more = _first_parts(parts)
             if not more:
                 tokens = Tokens.concatenate(first)
@@ -197,8 +197,8 @@ def auto_length(
     if entry is not None:
         return int(json.loads((entry / "length.json").read_text(encoding="utf-8")))
     with progress.stage("measure lengths", len(examples)) as stage:
-        how = Tokenizing(tokenizer(), template, context or _LONGEST, supervise)
-        lengths = whole_lengths(examples, how, engine, stage.advance)
+        settings = Tokenizing(tokenizer(), template, context or _LONGEST, supervise)
+        lengths = whole_lengths(examples, settings, engine, stage.advance)
     length = length_for(lengths, context)
 
     with cache.writing("lengths", key) as folder:

@@ -195,16 +195,16 @@ class Chat:
         probed = {**({"role": "assistant"} if more else turns[k]), "content": placeholder}
         try:
             probe = row.render([*turns[:k], probed, *turns[k + 1 :]])
-            left, separator, right = probe.partition(placeholder)
-            if not separator or _is_without(text, probe, len(left), len(probe) - len(right)):
+            before_answer, separator, right = probe.partition(placeholder)
+            if not separator or _is_without(text, probe, len(before_answer), len(probe) - len(right)):
                 return None
-            if needed and not text.startswith(left):
+            if needed and not text.startswith(before_answer):
                 # A template may render (even empty) reasoning before its last answer.
-                left = row.render(turns[:k], add_generation_prompt=True)
+                before_answer = row.render(turns[:k], add_generation_prompt=True)
         except RefusedRow:
             return self._written(row, k) if more else self._missing(needed)
-        start, end = len(left), len(text) - len(right)
-        if not (text.startswith(left) and text.endswith(right) and start <= end):
+        start, end = len(before_answer), len(text) - len(right)
+        if not (text.startswith(before_answer) and text.endswith(right) and start <= end):
             return self._written(row, k) if more else self._missing(needed)
         return self._checked(turns[k], text, (k, start, end), needed)
 
@@ -214,15 +214,15 @@ class Chat:
         It lies between the generation prompt and the end of the conversation rendered up to this answer.
         """
         try:
-            left = row.render(row.turns[:k], add_generation_prompt=True)
+            before_answer = row.render(row.turns[:k], add_generation_prompt=True)
             through = row.render(row.turns[: k + 1])
         except RefusedRow:
             return self._missing(True)
-        if not (row.text.startswith(through) and through.startswith(left)):
+        if not (row.text.startswith(through) and through.startswith(before_answer)):
             return self._missing(True)
-        mark = self.last_mark.search(through, len(left))
+        mark = self.last_mark.search(through, len(before_answer))
         end = mark.start() if mark else len(through.rstrip())
-        return self._checked(row.turns[k], row.text, (k, len(left), max(end, len(left))), True)
+        return self._checked(row.turns[k], row.text, (k, len(before_answer), max(end, len(before_answer))), True)
 
     def _checked(self, turn: Turn, text: str, span: Span, needed: bool) -> Span | None:
         """The span if its text is the turn's content or a part of it; None if it is empty."""

@@ -87,10 +87,10 @@ class Dialect:
         except RefusedRow:
             return ""
 
-    def _warn(self, what: str, leaves_out: str) -> None:
-        if what in self._warned:
+    def _warn(self, feature: str, leaves_out: str) -> None:
+        if feature in self._warned:
             return
-        self._warned.add(what)
+        self._warned.add(feature)
         name = getattr(self.tokenizer, "name_or_path", "") or "the tokenizer"
         warnings.warn(f"the chat template of {name} leaves out {leaves_out}", DataWarning, stacklevel=2)
 

@@ -182,12 +182,12 @@ class Truncation:
         begins = int(self.ends.bos is not None)
         own = least // _QUESTION_SHARE
 
-        def drop(which: BoolArray, leaves: int, own: int = 0) -> None:
-            """Drop the leftmost tokens of `which`, (t,), until the row fits.
+        def drop(selected: BoolArray, leaves: int, own: int = 0) -> None:
+            """Drop the leftmost tokens of `selected`, (t,), until the row fits.
 
-            Stops when `leaves` prompt tokens or `own` tokens of `which` are left.
+            Stops when `leaves` prompt tokens or `own` tokens of `selected` are left.
             """
-            places = np.flatnonzero(kept & which)
+            places = np.flatnonzero(kept & selected)
             spare = int(kept[:first].sum()) - leaves if leaves else len(places)
             kept[places[: max(min(int(kept.sum()) - self.max_length, spare, len(places) - own), 0)]] = False
 
@@ -267,7 +267,9 @@ class Truncation:
         encoding = self._contexts.get(joined) or backend.encode(joined, add_special_tokens=False)
         spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         last = np.maximum(spans[:, 1] - 1, spans[:, 0])
-        pieces = np.stack([np.searchsorted(bounds, at, side="right") for at in (spans[:, 0], last)], axis=1)
+        pieces = np.stack(
+            [np.searchsorted(bounds, positions, side="right") for positions in (spans[:, 0], last)], axis=1
+        )
         return list(encoding.ids), np.minimum(pieces, len(texts) - 1), spans[:, 0]
 
 
@@ -289,10 +291,10 @@ def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, in
 
 def _beyond(older: Any, window: int) -> int:
     """The number of oldest exchanges that lie before the last `window` characters of all exchanges."""
-    left = window
+    remaining = window
     for number in range(len(older) - 1, -1, -1):
-        left -= older[number]
-        if left <= 0:
+        remaining -= older[number]
+        if remaining <= 0:
             return number
     return 0
 

@@ -65,21 +65,21 @@ def _refuse_invalid(
     cut = invalid & (rows.completion_cut > 0)
     by_length = 2 * int(cut.sum()) > count
     row = int(np.flatnonzero(cut if by_length else invalid)[0])
-    what = f"{'all ' if count == usable else ''}{count:,} of {usable:,} rows are invalid"
-    what += f" (more than {MAX_INVALID:.0%})" if count < usable else ""
-    where = f"row {numbers[row]} (counted from 0 in the input, id {examples.ids[row].as_py()})"
+    summary = f"{'all ' if count == usable else ''}{count:,} of {usable:,} rows are invalid"
+    summary += f" (more than {MAX_INVALID:.0%})" if count < usable else ""
+    example = f"row {numbers[row]} (counted from 0 in the input, id {examples.ids[row].as_py()})"
     proceed = "" if count == usable else "; --on-bad-row drop continues without them"
     if by_length:
-        whole = rows.lengths + rows.prompt_cut + rows.completion_cut
-        needed = -(-int(whole[cut].max()) // _ROUND) * _ROUND
+        untruncated = rows.lengths + rows.prompt_cut + rows.completion_cut
+        needed = -(-int(untruncated[cut].max()) // _ROUND) * _ROUND
         raise InputError(
-            f"{what}: no completion text survives max_length = {rules.max_length}, e.g. in {where}; raise it with "
+            f"{summary}: no completion text survives max_length = {rules.max_length}, e.g. in {example}; raise it with "
             f"{rules.option.replace('N', str(needed))}{proceed}"
         )
     column = _answer_column(examples)
     raise InputError(
-        f"{what}: they have no completion text, e.g. {where} in column {column!r}; check --columns, or fill or remove "
-        f"such rows{proceed}"
+        f"{summary}: they have no completion text, e.g. {example} in column {column!r}; check --columns, or fill or "
+        f"remove such rows{proceed}"
     )
 
 

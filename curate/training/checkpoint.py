@@ -188,8 +188,8 @@ def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
     excluded = set() if frozen else _frozen(model)
     own = {name: tensor for name, tensor in state_tensors(model).items() if name not in excluded}
     for name in sorted(own.keys() ^ saved.keys()):
-        where = "model" if name in own else "file"
-        raise InputError(f"{directory}: weight {name} is in the {where} only; load the model that was saved")
+        holder = "model" if name in own else "file"
+        raise InputError(f"{directory}: weight {name} is in the {holder} only; load the model that was saved")
     for name, tensor in own.items():
         if tensor.shape != saved[name].shape:
             raise InputError(

@@ -111,8 +111,8 @@ def train(
             if advance is not None:
                 advance(1)
             if log is not None:
-                about = (update.loss, config.learning_rate * factor, update.norm, update.passes)
-                log(StepRecord(step + 1, *about, tokens_seen, seconds, update.budget, tuple(update.notes)))
+                values = (update.loss, config.learning_rate * factor, update.norm, update.passes)
+                log(StepRecord(step + 1, *values, tokens_seen, seconds, update.budget, tuple(update.notes)))
                 update.notes.clear()
     if sharded:
         with unsharded(model, keep=True):
@@ -144,8 +144,8 @@ def _check_weights(update: TrainingStep, step: int) -> None:
 
 
 @contextlib.contextmanager
-def _gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
-    if not wanted or any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+def _gradient_checkpointing(model: Any, enabled: bool) -> Iterator[None]:
+    if not enabled or any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         yield
         return
     # Newer releases of transformers check "activation", older ones only "gradient".

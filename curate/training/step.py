@@ -359,5 +359,5 @@ class TrainingStep:
         """Raise DivergenceError that names the rows with a loss that is not finite."""
         bad = self.rows[(~losses.isfinite()).cpu().numpy()].tolist()
         rows = bad or self.rows.tolist()
-        what = f"the loss of {len(bad)} of {len(self.rows)} rows" if bad else "the gradient"
-        raise DivergenceError.at(what, self.step, rows, self.config.learning_rate)
+        problem = f"the loss of {len(bad)} of {len(self.rows)} rows" if bad else "the gradient"
+        raise DivergenceError.at(problem, self.step, rows, self.config.learning_rate)

@@ -152,11 +152,11 @@ class Arms:
             )
         )
 
-    def _control(self, of: str, draw: int) -> Pipeline:
+    def _control(self, control: str, draw: int) -> Pipeline:
         hard = self._own("hard")
         copies = copying(hard)
         changed = [
-            augmenter.model_copy(update={"of": of, "draw": draw})
+            augmenter.model_copy(update={"of": control, "draw": draw})
             if any(augmenter is copy for copy in copies)
             else augmenter
             for augmenter in hard.augmenters

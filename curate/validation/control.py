@@ -185,16 +185,16 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     nats on the mixture then only must not be worse.
     """
     intervals = {(base, *REPORTED[k]): _one(rows[base], *REPORTED[k]) for base in (BASELINE, "random") for k in (0, 3)}
-    by = "intervals" if min(row["seeds"] for row in intervals.values()) >= _FEWEST_SEEDS else "estimates"
-    failed = [key for key, row in intervals.items() if not _holds(row, by)]
+    basis = "intervals" if min(row["seeds"] for row in intervals.values()) >= _FEWEST_SEEDS else "estimates"
+    failed = [key for key, row in intervals.items() if not _holds(row, basis)]
     nats, answers = intervals[BASELINE, "mixture", "nll"], intervals[BASELINE, "balanced", "accuracy"]
     random, others = intervals["random", "mixture", "nll"], intervals["random", "balanced", "accuracy"]
     if failed:
         base, _, metric = failed[0]
         row = intervals[failed[0]]
-        what = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
+        measure = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
         sentence = (
-            f"The control failed: {what}, hard against {base}: {signed(metric, row['difference'])} "
+            f"The control failed: {measure}, hard against {base}: {signed(metric, row['difference'])} "
             f"({interval(metric, dict(row))}; {UNITS[metric]}); where this effect is not found, "
             "finding none in your own data says little."
         )
@@ -205,18 +205,18 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
             f"{value('accuracy', answers['arm_mean'])}; against as many random copies by "
             f"{relative(random['relative'])} and {signed('accuracy', others['difference'])} points."
         )
-        if by == "estimates":
+        if basis == "estimates":
             sentence += (
                 f" This goes by the estimates alone: {nats['seeds']} seed(s) are too few for intervals (--seeds 5)."
             )
-    return {"came_out": not failed, "by": by, "sentence": sentence}
+    return {"came_out": not failed, "by": basis, "sentence": sentence}
 
 
-def _one(rows: Sequence[Mapping[str, Any]], where: str, metric: str) -> Mapping[str, Any]:
-    return next(row for row in rows if (row["arm"], row["set"], row["metric"]) == ("hard", where, metric))
+def _one(rows: Sequence[Mapping[str, Any]], set_name: str, metric: str) -> Mapping[str, Any]:
+    return next(row for row in rows if (row["arm"], row["set"], row["metric"]) == ("hard", set_name, metric))
 
 
-def _holds(row: Mapping[str, Any], by: str) -> bool:
-    if by == "intervals":
+def _holds(row: Mapping[str, Any], basis: str) -> bool:
+    if basis == "intervals":
         return bool(row["verdict"] == "better")
     return bool(row["difference"] <= 0 if row["metric"] == "nll" else row["difference"] > 0)

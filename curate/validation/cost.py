@@ -54,8 +54,8 @@ def _through_proxy(
     tokens = (tokens_trained if seeds == 1 else sum(cost.tokens for cost in trained)) + max(through, measured)
     if measured < through:
         return tokens, None  # the time of the rest was not recorded
-    here = trained[0].seconds if trained else 0.0
-    return tokens, seconds + max(in_steps - here, 0.0)
+    seconds_here = trained[0].seconds if trained else 0.0
+    return tokens, seconds + max(in_steps - seconds_here, 0.0)
 
 
 def added(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

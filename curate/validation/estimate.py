@@ -37,13 +37,13 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
     tokens_per_row, _ = mean_tokens(experiment.prepared.loaded.examples, settings.finetuning, 0)
     rates = _rates(experiment, runs)
     listed = [_run(experiment, run, tokens_per_row, rates) for run in runs]
-    left = [run for run in listed if not run["done"] and run["same_as"] is None]
+    remaining = [run for run in listed if not run["done"] and run["same_as"] is None]
     return {
         "arms": [{"arm": name, "rows": arms[name].rows, "known": known_rows[name] is not None} for name in arms],
         "runs": listed,
-        "runs_left": len(left),
-        "tokens_left": sum(run["tokens"] for run in left),
-        "seconds_left": None if rates is None else round(sum(run["seconds"] for run in left), 1),
+        "runs_left": len(remaining),
+        "tokens_left": sum(run["tokens"] for run in remaining),
+        "seconds_left": None if rates is None else round(sum(run["seconds"] for run in remaining), 1),
         "evaluation_sets": [evaluation_set.title for evaluation_set in experiment.prepared.sets],
         "detectable": _detectable(experiment, runs),
         "pilot": {"steps": steps_of(settings.epochs, reference, settings.finetuning.batch_size)}

@@ -49,14 +49,14 @@ class Prepared:
     facts: dict[str, Any]
     warnings: tuple[str, ...]
 
-    def moved(self, here: Path, out: Path) -> Prepared:
-        """The same with paths of files in `here` replaced by `out`."""
+    def moved(self, source: Path, out: Path) -> Prepared:
+        """The same with paths of files in `source` replaced by `out`."""
 
         def moved_path(data: Any) -> Any:
-            inside = isinstance(data, str) and Path(data).is_relative_to(here)
-            return str(out / Path(data).relative_to(here)) if inside else data
+            inside = isinstance(data, str) and Path(data).is_relative_to(source)
+            return str(out / Path(data).relative_to(source)) if inside else data
 
-        for folder in here.iterdir():
+        for folder in source.iterdir():
             with publishing(out / folder.name) as copy:
                 shutil.copytree(folder, copy, dirs_exist_ok=True)
         sets = tuple(
@@ -189,7 +189,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     if examples.shape == "text":
         raise InputError("rows of text alone have no question to hold out; name evaluation sets with --evaluation")
     n = len(examples)
-    wanted = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
+    requested = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
     most = max(count, min(int(_LARGEST_SHARE * n), _MOST_HELD_OUT))
     chosen, near = _drawn(examples, count, settings, progress, engine)
     while (lacking := _FEWEST - int((chosen & ~near).sum())) > 0 and count < most:
@@ -197,15 +197,15 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         chosen, near = _drawn(examples, count, settings, progress, engine)
     clean = np.flatnonzero(chosen & ~near)  # (rows held out,)
     if len(clean) < _FEWEST:
-        why, remedies = "", ["name evaluation sets with --evaluation"]
+        reason, remedies = "", ["name evaluation sets with --evaluation"]
         if near.any():
-            why = f" ({int(near.sum()):,} of the {count:,} drawn are near to rows that stay)"
+            reason = f" ({int(near.sum()):,} of the {count:,} drawn are near to rows that stay)"
         if n >= 2 * _FEWEST:
             remedies.append("hold out more with --held-out")
         if near.any() and gate.near_duplicate is not None:
             remedies.append("allow near-duplicates with --set gate.near_duplicate=null")
         raise InputError(
-            f"{len(clean)} of {n:,} rows can be held out{why}, too few to compare (at least {_FEWEST}); "
+            f"{len(clean)} of {n:,} rows can be held out{reason}, too few to compare (at least {_FEWEST}); "
             + " or ".join(remedies)
         )
     sample = examples.take(clean)
@@ -219,15 +219,15 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     gate = _with_questions(gate, [questions], out)
     loaded = _without(loaded, chosen, "held out for evaluation")
     evaluation, warnings = settings.evaluation, []
-    if count > wanted:
+    if count > requested:
         warnings.append(
             f"{count:,} of {n:,} rows are held out, more than the share of {settings.held_out:g}, because fewer than "
             f"{_FEWEST} questions are too few; name evaluation sets with --evaluation to train on all rows"
         )
     if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
         evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
-        why = questions.loss_only or "most rows have no final answer, or nothing else to grade by"
-        warnings.append(f"{HELD_OUT}: loss only: {why}")
+        reason = questions.loss_only or "most rows have no final answer, or nothing else to grade by"
+        warnings.append(f"{HELD_OUT}: loss only: {reason}")
     facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
     return Prepared(loaded, (held_out_set,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
 

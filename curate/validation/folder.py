@@ -74,9 +74,9 @@ def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
             f"--out {out} holds a validation with another {' and another '.join(differing)}; {remedy} (more seeds, "
             "arms and evaluation sets need neither)"
         )
-    for name, why in _BY_SETS.items():
+    for name, reason in _BY_SETS.items():
         if name in described and before.get(name) != described[name]:
-            raise InputError(f"--out {out} holds a validation with other evaluation sets, and {why}; {remedy}")
+            raise InputError(f"--out {out} holds a validation with other evaluation sets, and {reason}; {remedy}")
     for name, value in described.get("sets", {}).items():
         if before.get("sets", {}).get(name, value) != value:
             raise InputError(
@@ -87,12 +87,12 @@ def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
 
 def check_weights(out: Path, settings: Validation, sets: Iterable[str]) -> None:
     """Raise InputError if a finished run of `settings` must be evaluated again but its weights are gone."""
-    wanted = list(sets)
+    names = list(sets)
     for arm, budget, seed in product(settings.named_arms(), settings.budgets, settings.seeds):
         run = out / "runs" / f"{arm}-{budget}-seed{seed}"
         if not (run / "run.json").is_file() or weights(run):
             continue
-        for name in wanted:
+        for name in names:
             if not (run / "evaluation" / name / "summary.json").is_file():
                 raise InputError(
                     f"evaluation set {name}: the weights of {run} were deleted by --drop-weights, so it cannot be "

@@ -45,8 +45,8 @@ def is_due(experiment: Experiment) -> bool:
         return False
     if settings.pilot == "always" or settings.stop_if is not None:
         return True
-    begun = (experiment.out / "runs").exists()  # the runs it might have saved are already paid for
-    return not begun and experiment.engine is None and share_of_runs(experiment) < MOST_UNASKED
+    has_runs = (experiment.out / "runs").exists()  # the runs it might have saved are already paid for
+    return not has_runs and experiment.engine is None and share_of_runs(experiment) < MOST_UNASKED
 
 
 def pilot(experiment: Experiment) -> dict[str, Any] | None:

@@ -180,10 +180,10 @@ def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[
     settings, prepared = experiment.settings, experiment.prepared
     needs = package_names(tuning, settings.reweighters, prepared.sets, prepared.evaluation)
     with experiment.progress.stage(_FINETUNE, sum(run.steps for run in runs), "steps") as stage:
-        for number, kind, about in engine.jobs([job(k) for k in range(len(runs))], needs=needs):
+        for number, kind, value in engine.jobs([job(k) for k in range(len(runs))], needs=needs):
             experiment.left()
             if kind == "advance":  # a replacement of a lost worker repeats some steps
-                position[number] += about
+                position[number] += value
                 stage.advance(max(0, position[number] - reported[number]), runs[number].name)
                 reported[number] = max(reported[number], position[number])
             elif kind == "value":

@@ -120,12 +120,12 @@ def _validate_on_workers(experiment: Experiment) -> dict[str, Any]:
     check_workers(experiment)
     planned = {seed: experiment.runs(seed) for seed in experiment.settings.seeds}
     own = [run for runs in planned.values() for run in runs if run.same_as is None and not experiment.complete(run)]
-    left = {seed: {run.name for run in own if run.seed == seed} for seed in planned}
+    unfinished = {seed: {run.name for run in own if run.seed == seed} for seed in planned}
     seeds, done = list(planned), []  # seeds that are not compared yet
 
     def compare_finished() -> dict[str, Any] | None:
         result = None
-        while seeds and not left[seeds[0]]:
+        while seeds and not unfinished[seeds[0]]:
             seed = seeds.pop(0)
             for run in planned[seed]:
                 finish_run(experiment, run)
@@ -135,7 +135,7 @@ def _validate_on_workers(experiment: Experiment) -> dict[str, Any]:
 
     result = compare_finished()
     for run in runs_on_workers(experiment, own) if own else ():
-        left[run.seed].discard(run.name)
+        unfinished[run.seed].discard(run.name)
         experiment.progress.note(f"finished: {run.name}")
         result = compare_finished() or result
     assert result is not None

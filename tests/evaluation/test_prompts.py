@@ -34,7 +34,7 @@ def test_a_question_is_asked_by_the_very_tokens_that_training_put_before_its_ans
         assert np.array_equal(scored.ids, trained.ids)
         assert np.array_equal(scored.supervised, trained.supervised)
         prompts = generation_prompts(rows, questions, Form(name, ()), Shots(), tokenizer)
-        served = generation_prompts(rows, questions, Form(name, ()), Shots(), tokenizer, served=True)
+        served = generation_prompts(rows, questions, Form(name, ()), Shots(), tokenizer, by_server=True)
         for k, prompt in enumerate(prompts):
             low, high = int(trained.offsets[k]), int(trained.offsets[k + 1])
             before = int(np.argmax(trained.supervised[low:high]))

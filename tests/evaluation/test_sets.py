@@ -88,7 +88,7 @@ def test_a_training_split_that_nobody_asked_for_is_warned_of() -> None:
     # Warnings are errors: none where a split is named, where there is one only, or for solved examples.
     read_set(EvaluationSet(data=several, name="sums", split="train"))
     read_set(EvaluationSet(data=datasets.DatasetDict({"train": table}), name="sums"))
-    read_set(EvaluationSet(data=several, name="sums"), asked=False)
+    read_set(EvaluationSet(data=several, name="sums"), generates=False)
 
 
 def test_conversations_in_json_are_questions_too(tmp_path: Path) -> None:

@@ -29,9 +29,11 @@ def fault(problem: str, answer: str, parent: str) -> str | None:
     if len(stated) == 1 and _NUMBER.fullmatch(_bare(answer)):
         (number,) = stated
         return answer if number in _numbers(problem) and number not in _numbers(parent) else None
-    wanted = _squeezed(answer)
-    told = len(wanted) >= 3 and wanted in _squeezed(problem) and wanted not in _squeezed(parent)
-    return answer if told else None
+    squeezed_answer = _squeezed(answer)
+    gives_answer = (
+        len(squeezed_answer) >= 3 and squeezed_answer in _squeezed(problem) and squeezed_answer not in _squeezed(parent)
+    )
+    return answer if gives_answer else None
 
 
 def solution_told(task: str, solution: str) -> str | None:
@@ -39,8 +41,8 @@ def solution_told(task: str, solution: str) -> str | None:
     if (call := re.search(r"<tool_call>|\{\s*\"name\"\s*:", task)) is not None:
         return call[0]
     lines = (line.strip() for line in solution.splitlines())
-    told = _squeezed(task)
-    return next((line[:80] for line in lines if len(_squeezed(line)) >= _LONG and _squeezed(line) in told), None)
+    squeezed = _squeezed(task)
+    return next((line[:80] for line in lines if len(_squeezed(line)) >= _LONG and _squeezed(line) in squeezed), None)
 
 
 def _bare(answer: str) -> str:

@@ -37,10 +37,10 @@ def fault(problem: str, right: Sequence[str]) -> str | None:
 def _used(text: str) -> set[Fraction]:
     used = {value for equation in equations(text) for operand in equation.operands for value in operand.readings}
     for sentence in sentences(text):
-        said = [*numbers(sentence), *number_words(sentence)]
-        for a, b in combinations(said, 2):
+        stated = [*numbers(sentence), *number_words(sentence)]
+        for a, b in combinations(stated, 2):
             results = {a + b, a - b, b - a, a * b, *([a / b] if b else ()), *([b / a] if a else ())}
-            if results & (set(said) - {a, b}):
+            if results & (set(stated) - {a, b}):
                 used |= {a, b}
     return used
 

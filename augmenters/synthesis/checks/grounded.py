@@ -70,11 +70,11 @@ def _forms(value: Fraction) -> tuple[Fraction, ...]:
     return forms if not value else (*forms, 1 / value)
 
 
-def _derived(said: Sequence[Fraction], known: set[Fraction]) -> set[Fraction]:
+def _derived(stated: Sequence[Fraction], known: set[Fraction]) -> set[Fraction]:
     """The numbers of a sentence that two known ones in it make: "3 packs of 4, so 12 in all"."""
-    old = [number for number in said if number in known]
+    old = [number for number in stated if number in known]
     derivable = {value for a in old for b in old for value in (a + b, a - b, a * b, a / b if b else a)}
-    return {number for number in said if number in derivable}
+    return {number for number in stated if number in derivable}
 
 
 def _shown(value: Fraction) -> str:

@@ -120,8 +120,8 @@ def rewritten(text: str) -> str:
     for _ in range(3):
         text = _FRACTION.sub(r"((\1)/(\2))", text)
         text = _TEXT.sub(r" \1 ", text)
-    for pattern, by in _REWRITTEN:
-        text = pattern.sub(by, text)
+    for pattern, replacement in _REWRITTEN:
+        text = pattern.sub(replacement, text)
     return text
 
 

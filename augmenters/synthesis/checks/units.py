@@ -35,14 +35,16 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 def fault(problem: str, right: Sequence[str]) -> str | None:
     """Both units, if most solutions that name a unit name another one than the problem asks for; else None."""
-    wanted = asked_unit(problem)
-    if wanted is None:
+    unit_asked = asked_unit(problem)
+    if unit_asked is None:
         return None
     units = Counter(unit for text in right if (unit := _answer_unit(text)) is not None)
     if not units:
         return None
     most, _ = units.most_common(1)[0]
-    return f"asked in {wanted}, answered in {most}" if most != wanted and units[wanted] < units[most] else None
+    return (
+        f"asked in {unit_asked}, answered in {most}" if most != unit_asked and units[unit_asked] < units[most] else None
+    )
 
 
 def asked_unit(problem: str) -> str | None:

@@ -194,9 +194,9 @@ def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:
     if _are_booleans(filled):
         missing = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
         return pc.equal(pc.utf8_lower(missing), "true"), None
-    kind, why = _number_type(filled)
+    kind, reason = _number_type(filled)
     if kind is None:
-        return cells, why
+        return cells, reason
     missing = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
     return missing.cast(kind), None
 
@@ -225,8 +225,8 @@ def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None
     if misfit is not None:
         similar = pc.all(_matches(cells, _LIKE_A_NUMBER)).as_py()
         return None, f"as a number, {misfit[:40]!r} would change" if similar else None
-    whole = _matches(cells, _INTEGER)
-    integers = cells.filter(whole)
+    is_integer = _matches(cells, _INTEGER)
+    integers = cells.filter(is_integer)
     try:
         sizes = pc.abs(integers.cast(pa.int64()))
     except pa.ArrowInvalid:
@@ -234,7 +234,7 @@ def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None
     if len(integers) == len(cells):
         return pa.int64(), None
     misfit = _first(integers, pc.less_equal(sizes, 2**53)) if len(sizes) else None
-    fractions = cells.filter(pc.invert(whole))
+    fractions = cells.filter(pc.invert(is_integer))
     misfit = misfit or _first(fractions, _held(fractions))
     if misfit is None:
         return pa.float64(), None

@@ -89,11 +89,11 @@ def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]]
         return None
     for k, table in zip(others, retried, strict=True):
         tables[k] = table
-    whole = pa.concat_tables([table.select(schema.names) for table in tables])
-    if len(whole) != rows or not all(_is_certain(chunk) for column in whole.columns for chunk in column.chunks):
+    joined = pa.concat_tables([table.select(schema.names) for table in tables])
+    if len(joined) != rows or not all(_is_certain(chunk) for column in joined.columns for chunk in column.chunks):
         return None
     if any(_holds_doubles(field.type) for field in schema):
-        in_table = sum(_long_integers(chunk) for column in whole.columns for chunk in column.chunks)
+        in_table = sum(_long_integers(chunk) for column in joined.columns for chunk in column.chunks)
         in_files = [long_integers(np.frombuffer(data, np.uint8)) for data in files]
         if None in in_files or sum(count or 0 for count in in_files) != in_table:
             return None
@@ -103,7 +103,7 @@ def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]]
         for name in piece_schema.names
         if _undated(piece_schema.field(name).type) != piece_schema.field(name).type
     }
-    return whole, [name for name in schema.names if name in dated]
+    return joined, [name for name in schema.names if name in dated]
 
 
 def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
@@ -300,13 +300,13 @@ def _begin_with_null(data: Bytes, places: _Places) -> bool:
 def _unescaped(data: Bytes, quotes: _Places) -> _Places:
     """The quotes that no backslash escapes: those with an even number of backslashes before them."""
     escaped = np.zeros(len(quotes), np.bool_)
-    left = np.arange(len(quotes))  # quotes whose run of backslashes has not ended yet
+    open_quotes = np.arange(len(quotes))  # quotes whose run of backslashes has not ended yet
     for length in range(1, 17):
-        left = left[(quotes[left] >= length) & (data[quotes[left] - length] == _BACKSLASH)]
-        if not len(left):
+        open_quotes = open_quotes[(quotes[open_quotes] >= length) & (data[quotes[open_quotes] - length] == _BACKSLASH)]
+        if not len(open_quotes):
             break
-        escaped[left] = length % 2 == 1
-    for place in left.tolist():
+        escaped[open_quotes] = length % 2 == 1
+    for place in open_quotes.tolist():
         escaped[place] = _backslashes(data, int(quotes[place])) % 2 == 1
     return quotes[~escaped]
 
