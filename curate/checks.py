@@ -139,7 +139,7 @@ def check_scorer(
             raise
         columns = ", ".join(examples.columns[role] for role in examples.content_roles)
         raise InputError(
-            f"{error}. The check scores {len(examples)} rows of its own with the columns {columns}; for others pass "
+            f"{error}. The check scores its own {len(examples)} rows with the columns {columns}; for others pass "
             "examples=curate.read(DATA).examples"
         ) from error
     again = as_scores(scorer.score(examples, run), len(examples))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
-# Messages of torch, oneDNN, Arrow and the system for failed allocations without an exception class of their own,
+# Messages of torch, oneDNN, Arrow and the system for failed allocations that have no exception class,
 # including those of a thread's stack and of a primitive's code.
 _WORDS = (
     *("can't allocate memory", "out of memory", "cannot allocate memory", "malloc of size", "failed to allocate"),

@@ -171,7 +171,7 @@ def _planned(
 
 def _priced(price: Price, notes: list[str]) -> _Stage:
     """The stage of a demand's price, with notes about it."""
-    skipped = f" ({price.skipped:,} cannot serve)" if price.skipped else ""
+    skipped = f" ({price.skipped:,} cannot be used)" if price.skipped else ""
     notes.append(
         f"synthesize: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} "
         f"at most; beside them about {price.prompt_tokens:,} of prompts. How many rows come out is not known before"

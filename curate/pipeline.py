@@ -132,7 +132,7 @@ class Pipeline(Component):
         several = any(getattr(augmenter, "epochs", 1) > 1 for augmenter in self.augmenters)
         if several and (self.order != "shuffle" or self.copies != "rows"):
             raise ValueError(
-                "rows that are redrawn for every epoch (Subset.epochs) have an order of their own; leave out order "
+                "rows that are redrawn for every epoch (Subset.epochs) already have an order; leave out order "
                 "and copies"
             )
         return self
@@ -383,7 +383,7 @@ class Pipeline(Component):
         )
 
     def score(self, loaded: Loaded, run: Run) -> Scores:
-        """Difficulty of every example; one proxy run serves all measures of the scorer."""
+        """Difficulty of every example; one proxy run provides all measures of the scorer."""
         examples = loaded.examples
         measures = measures_of(self.scorer)
         if measures:

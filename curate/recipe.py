@@ -491,7 +491,7 @@ def _name_of(kind: type) -> str:
                 return kind.__name__
     if "<" in kind.__qualname__ or kind.__module__ == "__main__":
         raise InputError(
-            f"{kind.__qualname__} is defined where no recipe can find it again; move it into a module of its own"
+            f"{kind.__qualname__} is defined where no recipe can find it again; move it into an importable module"
         )
     if kind.__module__.split(".")[0] in _OWN:
         for module in _PUBLIC:  # the path that users import it by, which stays where its module moves

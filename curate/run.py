@@ -90,7 +90,7 @@ class Run:
         """Values of the measures at every checkpoint of the proxy, kept for later calls.
 
         A pipeline requests the union of its scorers' measures before they request their own, so that one proxy run, and
-        one pass over the data per checkpoint, serves them all.
+        one pass over the data per checkpoint, is enough for all of them.
         """
         key = self._key(examples)
         cached = self._traces.get(key)
@@ -244,7 +244,7 @@ class Scorer(Protocol):
     """Computes the difficulty of every example. Optional methods:
 
     measures() -> sequence of `Measure`: the measures at the proxy's checkpoints that `score` will request from
-        `run.trace`. They are declared in advance, so that one proxy run serves all scorers.
+        `run.trace`. They are declared in advance, so that one proxy run is enough for all scorers.
     check_schedule(schedule): raises InputError, with the remedy, if the proxy's checkpoints are unsuitable.
     identity() -> list: everything besides its parameters that affects scores, such as the content of files.
     pending(examples, run) -> str | None: for a scorer without measures, a description of the work of `score`; None if

@@ -39,7 +39,7 @@ class _Combination:
         scorers: tuple[Any, ...]
 
     def measures(self) -> Sequence[Measure]:
-        """The measures of all scorers without repeats, so that one proxy run serves them all."""
+        """The measures of all scorers without repeats, so that one proxy run is enough."""
         measures = [measure for scorer in self.scorers for measure in measures_of(scorer)]
         return list({fingerprint(measure): measure for measure in measures}.values())
 
@@ -56,7 +56,7 @@ class _Combination:
         return [part for scorer in self.scorers for part in call_hook(scorer, "identity") or ()]
 
     def pending(self, examples: Examples, run: Run) -> str | None:
-        """Work of scorers that train or load a model of their own; None if there is none. See `ReferenceLoss`."""
+        """Work of scorers that train or load their own model; None if there is none. See `ReferenceLoss`."""
         lines = [call_hook(scorer, "pending", examples, run) for scorer in self.scorers]
         return "; ".join(line for line in lines if line) or None
 

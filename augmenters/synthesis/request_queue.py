@@ -26,7 +26,7 @@ class Workload:
 
 
 class SecondQueue(RequestQueue[tuple[VariantGroup, Ticket]]):
-    """The second-route requests if another model serves them; its completions go to the queue of the groups."""
+    """The second-route requests if another model answers them; its completions go to the queue of the groups."""
 
     def __init__(self, first: SynthesisQueue, store: RequestStore, model: str) -> None:
         super().__init__(model, store, note=first.note)

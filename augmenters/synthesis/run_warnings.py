@@ -55,7 +55,7 @@ def _of_grading(record: dict[str, Any], solved: int) -> list[RunWarning]:
             RunWarning(
                 "answers_not_graded",
                 f"{ungraded:,} of {solved:,} solved problems have solutions whose answer cannot be compared.",
-                "Look at their answers in tables/synthesis.parquet; rows with plain final answers serve better.",
+                "Look at their answers in tables/synthesis.parquet; rows with plain final answers work better.",
             )
         )
     if (warning := refused_parameters_warning(record.get("refused_parameters", {}))) is not None:

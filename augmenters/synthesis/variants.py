@@ -35,7 +35,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class SecondRoute:
-    """The second route to an answer: samples drawn with a prompt of its own, which shows only the problem.
+    """The second route to an answer: samples drawn with a separate prompt that shows only the problem.
 
     answer: (completion, its verdict) -> its answer, None = none. grade: (completion, source) -> Verdict.
     """
@@ -103,7 +103,7 @@ class Variant:
     faults: check -> fault it found; all of those that were checked together.
     checked: the checks that ran.
     difference: from its parent, see `checks.difference`.
-    outcome: None while open; "kept", or the reason why it was rejected; detail: what it collided with, and the like.
+    outcome: None while open; "kept", or the reason why it was rejected; detail: such as what it collided with.
     """
 
     number: int

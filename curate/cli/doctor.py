@@ -98,7 +98,7 @@ def _optional(package: str, use: str, extra: str) -> tuple[str, str, str]:
 
 def _vllm() -> tuple[str, str, str]:
     executable = shutil.which("vllm")
-    remedy = "to start servers for new problems: install vLLM in an environment of its own and name it with --vllm PATH"
+    remedy = "to start servers for new problems: install vLLM in a separate environment and name it with --vllm PATH"
     return ("good", executable, "") if executable else ("note", "not on the PATH", remedy)
 
 

@@ -12,7 +12,7 @@ from curate.console.formatting import count, decimal, duration, share, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
 from curate.errors import InputError
-from curate.finetuning.config import Finetuning, finetuning_from
+from curate.finetuning.config import BUDGETS, Finetuning, finetuning_from
 from curate.finetuning.finetune import finetune
 from curate.finetuning.lora import LoRA
 from curate.recipe import apply_settings, parse_recipe
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="replace what an earlier run left in RUN")
     about = parser.add_argument_group("about the run")
     about.add_argument("--arm", metavar="NAME", help="how the data was treated, for comparisons (the name of DATA)")
-    about.add_argument("--budget", choices=("steps", "epochs"), help="what the arms of a comparison have in common")
+    about.add_argument("--budget", choices=BUDGETS, help="what the arms of a comparison have in common")
     about.add_argument("--log", metavar="NAME,...", help=f"metrics also to {', '.join(TRACKERS)}")
     add_field_options(about, Finetuning, _RUN)
     about.add_argument(
@@ -50,9 +50,8 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("what to train and how")
     add_tuning_arguments(
         training,
-        f"{offered('curate.optimizers')} (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
-        "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and "
-        "optimizer.weight_decay",
+        "their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, and for the hidden matrices of muon "
+        "optimizer.learning_rate (2e-4; from scratch 0.02) and optimizer.weight_decay",
     )
     training.add_argument(
         "--lora-targets", metavar="NAME,...", help="modules to adapt, e.g. q_proj,v_proj (all linear layers)"
@@ -81,10 +80,10 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_field_options(training, Finetuning, ("trust_remote_code",))
 
 
-def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:
-    """Add the options shared by all commands that fine-tune, see `tuning_settings`. optimizer: help for --optimizer."""
+def add_tuning_arguments(group: argparse._ArgumentGroup, note: str) -> None:
+    """Add the options shared by all commands that fine-tune, see `tuning_settings`. note: for --optimizer."""
     add_field_options(group, Finetuning, _TUNING, {"model": "MODEL", "revision": "NAME", "learning_rate": "RATE"})
-    group.add_argument("--optimizer", metavar="NAME", help=optimizer)
+    group.add_argument("--optimizer", metavar="NAME", help=f"{offered('curate.optimizers')} (adamw); {note}")
     group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
     add_field_options(group, LoRA, options_of(LoRA), prefix="lora_")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_WRITTEN = ("near_duplicate", "ngrams")  # options with a form of their own
+_WRITTEN = ("near_duplicate", "ngrams")  # options with their own form
 _FIELDS = options_of(Gate, without=_WRITTEN)
 _SHOWN = 3  # matches of each kind in the terminal
 _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"

@@ -98,7 +98,7 @@ def go_through(
 
 
 def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
-    """Record the verdict that a key stands for; returns whether to continue with the next problem."""
+    """Record the verdict of a key; returns whether to continue with the next problem."""
     if key == "a":
         journal.add(problem, "accepted")
     elif key == "r":

@@ -65,8 +65,8 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, requir
         choices=FORMS,
         default="input",
         metavar="FORM",
-        help="columns of the result: those of the input (input), or in their place those that trainers take: "
-        "messages, prompt_completion, alpaca, sharegpt",
+        help=f"columns of the result: those of the input ({FORMS[0]}), or in their place those that trainers take: "
+        f"{', '.join(FORMS[1:])}",
     )
     parser.add_argument("more", nargs="*", metavar="NEW", help="with --reuse: data added since")
     parser.add_argument(
@@ -84,7 +84,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if options.reuse is None and options.more:
         raise InputError(f"{options.more[0]}: several datasets are for --reuse DIR; put the files in one folder")
     if options.reuse is not None and options.preview is not None:
-        raise InputError("--preview is for a proxy of its own, and --reuse takes a finished one; leave one of them out")
+        raise InputError("--preview trains a new proxy and --reuse takes a finished one; leave one of them out")
     pipeline = pipeline_from(options) if options.reuse is None else pipeline_of(options.reuse, options, "--reuse")
     if options.preview is not None:
         pipeline = previewed(pipeline, options)

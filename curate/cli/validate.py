@@ -25,11 +25,11 @@ from curate.console.printing import show
 from curate.dataset_reference import named_dataset
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, parse_set
-from curate.finetuning.config import Finetuning, finetuning_from
+from curate.finetuning.config import BUDGETS, Finetuning, finetuning_from
 from curate.recipe import apply_settings, construct, grader_from, load_recipe, recipe_names, reweighter_from
 from curate.storage.places import local_path
 from curate.training.trackers import TRACKERS, tracker_names
-from curate.validation.config import ARMS, BUDGETS, FRONT, NAMED_ONLY, Addition, Validation
+from curate.validation.config import ARMS, FRONT, NAMED_ONLY, Addition, Validation
 from curate.validation.estimate import estimate_runs
 from curate.validation.validate import prepare_experiment, validate
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser, evaluation=_EVALUATION_HELP)
     add_generator_arguments(parser, grader=False)
     tuning = parser.add_argument_group("what to fine-tune")
-    add_tuning_arguments(tuning, "adamw or muon (adamw)")
+    add_tuning_arguments(tuning, "one that takes two gradients per step leaves no arm sam")
     tuning.add_argument(
         "--finetuning", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate finetune"
     )

@@ -168,7 +168,7 @@ def estimators() -> str:
 
 
 def checked(key: str, fields: dict[str, Any], path: str) -> Any:
-    """The class that `key` stands for, if a recipe may create it with these fields. key: result of `estimator`.
+    """The class named by `key` (a result of `estimator`), if a recipe may create it with these fields.
 
     path: its place in the recipe, for messages. Raises InputError that names the parameter.
     """

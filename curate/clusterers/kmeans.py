@@ -249,6 +249,6 @@ def _passes(columns: FloatArray) -> Iterator[_Pass]:
         return
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    # BLAS must not start threads of its own inside ours.
+    # BLAS must not start its own threads inside these.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         yield _Pass(columns, square, pool)

@@ -12,7 +12,7 @@ from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
 from curate.types import BoolArray
 
-# Names of aggregates over several sets. They are reserved, and unlike what users call a set of their own ("balanced").
+# Names of aggregates over several sets. They are reserved, and differ from likely names of users' sets ("balanced").
 POOLED, MEAN_OF_SETS, BALANCED = "pooled", "mean of sets", "mean of groups"
 _MOST_LABELS = 30  # levels or sources of one set
 _LEAST_EXAMPLES = 5  # of a level or source; fewer are not shown

@@ -10,13 +10,13 @@ from typing import Any
 from curate.console.formatting import one_line
 from curate.errors import InputError
 from curate.evaluation.results import EvaluationResult, read_evaluations
+from curate.finetuning.config import BUDGETS
 from curate.finetuning.metrics import read_metrics
 from curate.finetuning.run_folder import read_run
 from curate.storage.places import expanded
 
-_BUDGETS = {"steps": "equal steps", "epochs": "equal epochs", None: "as run"}
+_BUDGETS: dict[str | None, str] = {**{budget: f"equal {budget}" for budget in BUDGETS}, None: "as run"}
 MAIN_ARM = "hard"  # the treatment of interest, listed first
-_MEASURED_BY = {"steps": "steps", "epochs": "epochs"}
 _SCRATCH = "scratch"  # folder of scratch models of a validation
 _SAME_EPOCHS = 0.01  # whole steps cannot match whole epochs exactly
 Groups = dict[str | None, dict[str, dict[int, "ArmRun"]]]  # budget -> arm -> seed -> run
@@ -51,7 +51,7 @@ class ArmRun:
 
 
 def budget_name(budget: str | None) -> str:
-    """A budget as it is called in texts, such as "equal steps"."""
+    """A budget as texts name it, such as "equal steps"."""
     return _BUDGETS.get(budget, str(budget))
 
 
@@ -148,9 +148,7 @@ def _check_evaluations(runs: Sequence[ArmRun]) -> None:
     first = runs[0]
     for name, evaluation in first.evaluations.items():
         if name in ("pooled", "mean of sets", "mean of groups"):
-            raise InputError(
-                f"an evaluation set is named {name!r}, which stands for all sets here; choose another name"
-            )
+            raise InputError(f"an evaluation set is named {name!r}, the name of all sets together; choose another name")
         for run in runs:
             if run.evaluations[name].summary.get("protocol") != evaluation.summary.get("protocol"):
                 raise InputError(
@@ -210,19 +208,18 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
 
 def _check_equal(budget: str | None, members: dict[str, dict[int, ArmRun]]) -> None:
     """Check that the runs of a budget have equal steps or epochs: otherwise an arm could win by training longer."""
-    if budget not in _MEASURED_BY:
+    if budget is None or budget not in BUDGETS:
         return
-    name = _MEASURED_BY[budget]
-    runs = [run for seeds in members.values() for run in seeds.values() if run.number(name) is not None]
+    runs = [run for seeds in members.values() for run in seeds.values() if run.number(budget) is not None]
     for run in runs[1:]:
-        value, expected = run.number(name) or 0.0, runs[0].number(name) or 0.0
+        value, expected = run.number(budget) or 0.0, runs[0].number(budget) or 0.0
         # Epochs are rounded to whole steps: each run is up to half of one of its steps away.
         rounding = sum(_epochs_of_a_step(compared) for compared in (run, runs[0])) / 2
-        if value != expected if name == "steps" else abs(value - expected) > rounding + _SAME_EPOCHS * expected:
-            remedy = "--steps N" if name == "steps" else "--steps 'N epochs'"
+        if value != expected if budget == "steps" else abs(value - expected) > rounding + _SAME_EPOCHS * expected:
+            remedy = "--steps N" if budget == "steps" else "--steps 'N epochs'"
             raise InputError(
                 f"{runs[0].place} and {run.place} are recorded as {budget_name(budget)}, but one took "
-                f"{expected:.4g} {name} and the other {value:.4g}; fine-tune both with the same {remedy}, or without "
+                f"{expected:.4g} {budget} and the other {value:.4g}; fine-tune both with the same {remedy}, or without "
                 "--budget"
             )
 
@@ -236,19 +233,18 @@ def _matching_runs(
     groups: Groups, budget: str | None, arm: str, members: dict[str, dict[int, ArmRun]]
 ) -> dict[int, ArmRun] | None:
     """Runs of `arm` made for another budget with the steps or epochs of this one."""
-    if budget not in _MEASURED_BY:
+    if budget is None or budget not in BUDGETS:
         return None
-    name = _MEASURED_BY[budget]
-    lengths = [run.number(name) for member in members.values() for run in member.values() if run.budget == budget]
+    lengths = [run.number(budget) for member in members.values() for run in member.values() if run.budget == budget]
     for other_budget, other_members in groups.items():
         if other_budget == budget or arm not in other_members:
             continue
         runs = {seed: run for seed, run in other_members[arm].items() if run.budget == other_budget}
-        values = [run.number(name) for run in runs.values()]
-        if runs and all(a is not None and b is not None and _meets(name, a, b) for a in values for b in lengths):
+        values = [run.number(budget) for run in runs.values()]
+        if runs and all(a is not None and b is not None and _meets(budget, a, b) for a in values for b in lengths):
             return runs
     return None
 
 
-def _meets(name: str, value: float, length: float) -> bool:
-    return value == length if name == "steps" else abs(value - length) <= _SAME_EPOCHS * length
+def _meets(budget: str, value: float, length: float) -> bool:
+    return value == length if budget == "steps" else abs(value - length) <= _SAME_EPOCHS * length

@@ -63,7 +63,7 @@ def plot_text(text: str, limit: int = 60) -> str:
 
 
 def as_json(value: Any) -> Markup:
-    """`value` as JSON that may stand inside a script element: no `<`, `>` or `&` is left in it."""
+    """`value` as JSON that is safe inside a script element: no `<`, `>` or `&` is left in it."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 

@@ -140,7 +140,7 @@ def _fitting() -> str:
     """The style for where this process runs."""
     if _notebook() is not None:
         return "notebook"
-    # A command that a notebook starts with `!` has a terminal of its own, which shows no more than lines.
+    # A command that a notebook starts with `!` has its own terminal, which shows lines only.
     return "bar" if sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ else "lines"
 
 

@@ -233,7 +233,7 @@ class Examples(Presented):
         return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
 
     def _read_anew(self) -> list[tuple[str, pa.Array]]:
-        """Column to hash where conversations are read unlike earlier releases did, whose cached work must not serve."""
+        """Column to hash if conversations are read unlike in earlier releases, whose cached work must not be used."""
         message_options = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
         columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
         keys = message_keys(self.columns)

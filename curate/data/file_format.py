@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-# (column, note) for each column that was converted; the column "" stands for the file.
+# (column, note) for each column that was converted; the column "" means the file.
 Notes = list[tuple[str, str]]
 # The path of a file, and its content as UTF-8: decompressed, and without a byte order mark.
 TextFile = tuple[Path, pa.Buffer]

@@ -17,7 +17,7 @@ from curate.types import BoolArray
 def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None = None) -> Loaded:
     """Keep the rows listed in `include` and drop those listed in `exclude`; dropped rows are recorded as rejected.
 
-    The files hold one example id per line, as `curate view` saves them; the id of a copy (`id#1`) stands for its row.
+    The files hold one example id per line, as `curate view` saves them; the id of a copy (`id#1`) selects its row.
     Raises InputError for a file that cannot be read or lists none of the rows, and if no row is left.
     """
     keep = np.ones(len(loaded.examples), np.bool_)

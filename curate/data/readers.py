@@ -60,7 +60,7 @@ from curate.types import IntArray
 _TREES = frozenset(["replies", "children", "comments", "parent_id", "parent_message_id", "parent", "mapping"])
 Nested = Literal["json", "text"]
 
-# Options in messages, which stand for arguments of `read`.
+# Options as messages name them, for arguments of `read`.
 _OPTION = re.compile(r"--(columns|role|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
 
 

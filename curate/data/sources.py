@@ -326,7 +326,7 @@ def format_of(path: Path) -> Format | None:
 def read_files(
     paths: Sequence[Path], text_columns: Sequence[str], options: TextOptions | None = None
 ) -> tuple[pa.Table, Notes]:
-    """All rows of files of one format, in order, and (column, note) pairs; the column "" stands for the file.
+    """All rows of files of one format, in order, and (column, note) pairs; the column "" means the file.
 
     text_columns: further text columns of CSV files.
     Raises InputError with the file, and the line if known, that cannot be read, or the column whose types differ

@@ -112,7 +112,7 @@ def overruled(table: pa.Table, name: str, system: str, keys: MessageKeys) -> lis
     rows = sum(first and second for first, second in zip(from_turns, from_column, strict=True))
     if not rows:
         return []
-    return [f"{rows:,} rows have a message of the system of their own, which is shown in place of column {system!r}"]
+    return [f"{rows:,} rows have their own system message, which is shown in place of column {system!r}"]
 
 
 def question_with(context: str, question: str) -> str:

@@ -20,7 +20,7 @@ _CURATED = frozenset(["example_id", "source_id", "origin", "copy"])  # what ever
 
 
 def check_no_copies(table: pa.Table, description: str, where: str | None) -> None:
-    """InputError for the copies of a result: each would count as a row of its own. where: conditions given so far."""
+    """InputError for the copies of a result: each would count as a separate row. where: conditions given so far."""
     if not {*table.column_names} >= _CURATED or not pa.types.is_integer(table.schema.field("copy").type):
         return
     copies = pc.sum(pc.greater(table["copy"], 0)).as_py() or 0

@@ -8,7 +8,7 @@ from typing import Any
 
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 _SCHEMAS = ("parameters", "input_schema", "inputSchema", "arguments")
-_NOTHING = ("", "null")  # texts that stand for no tools
+_NOTHING = ("", "null")  # texts that mean no tools
 _LEVELS = 4  # of JSON text within JSON text, from tools that were dumped twice
 
 

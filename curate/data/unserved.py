@@ -111,7 +111,7 @@ def _tree(fields: dict[str, pa.Field]) -> str | None:
         column = "mapping"
     else:
         return None
-    alone = f", or take every message as a text of its own with --columns text={fields[texts[0]].name}" if texts else ""
+    alone = f", or take every message as a separate text with --columns text={fields[texts[0]].name}" if texts else ""
     return (
         f"column {fields[column].name!r} makes these trees of messages, which have many answers to one question; write "
         f"one row with a list `messages` for each path from a root to a leaf{alone}"
@@ -208,7 +208,7 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     asks = next((name for name in _ASKS if name in fields), None)
     if asks is None or not _ANSWERS.isdisjoint(fields):
         return None
-    if asks in ("messages", "conversations"):  # other types have a message of their own
+    if asks in ("messages", "conversations"):  # other types have their own message
         return _no_messages(fields[asks].name) if is_text(fields[asks].type) else None
     others = [name for name, field in fields.items() if name not in _NO_ANSWERS and is_text(field.type)]
     name = ""

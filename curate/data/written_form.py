@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ from curate.data.tool_calls import parsed
 from curate.data.turns import WEIGHT_KEYS, MessageKeys
 
 WriteAs = Literal["input", "messages", "prompt_completion", "alpaca", "sharegpt"]
-FORMS: tuple[WriteAs, ...] = ("input", "messages", "prompt_completion", "alpaca", "sharegpt")
+FORMS: tuple[WriteAs, ...] = get_args(WriteAs)
 Row = dict[str, Any]
 Conversation = list[dict[str, Any]]
 
@@ -207,13 +207,13 @@ def _answers(examples: Examples) -> str:
 
 
 def _messages(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
-    """The messages in the cells of a column, as they are written."""
+    """The messages in the cells of a column, unchanged."""
     for conversation in _conversations(column):
         yield from conversation
 
 
 def _conversations(column: pa.ChunkedArray) -> Iterator[Conversation]:
-    """The messages of each cell of a column, as they are written."""
+    """The messages of each cell of a column, unchanged."""
     if is_text(column.type):
         return
     for cell in (cell for chunk in column.chunks for cell in values_of(chunk)):

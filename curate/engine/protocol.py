@@ -114,7 +114,7 @@ class Engine(Protocol):
         self, jobs: Sequence[Job], gpus: float, stopped: Callable[[], bool]
     ) -> Iterator[tuple[int, EventKind, Any]]:
         """(position, kind, value) of events and values of jobs that run until `stopped()`, all at the same time, each
-        on a worker of its own with that many GPUs, in place of other workers.
+        on a separate worker with that many GPUs, in place of other workers.
 
         A lost one restarts elsewhere, and yields None at that moment.
         """

@@ -180,7 +180,7 @@ def _check_graders(jobs: Sequence[_Job]) -> None:
 
 
 def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.device, place: Path | None) -> None:
-    """Score all sets, then answer all: only one model is in memory at a time, and one server serves all sets."""
+    """Score all sets, then answer all: only one model is in memory at a time, and one server answers all sets."""
     started = time.monotonic()
     settings, target, progress = jobs[0].settings, jobs[0].target, context.progress
     scorer = CompletionScorer(target, settings, device, context.store, progress)

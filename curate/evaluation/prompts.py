@@ -61,7 +61,7 @@ class Form:
 
 
 def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | None) -> Form:
-    """The prompt form that the style stands for.
+    """The prompt form of the style.
 
     trained_with: template of a fine-tuned model, None if unknown. tokenizer: None if only a server has it.
     """

@@ -221,7 +221,7 @@ def _filled(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Table
 
 def _read(table: pa.Table, shape: str, columns: Mapping[str, str], spec: EvaluationSet) -> Loaded:
     if "id" in columns and "id" not in _named_roles(spec):
-        # An id column recognized by name only: if it cannot serve as id, ids are made from the content.
+        # An id column recognized by name only: if it cannot be the id, ids are made from the content.
         columns = {role: name for role, name in columns.items() if role != "id"}
     columns = {**columns, **{role: "" for role, name in _named_roles(spec).items() if not name}}  # stays switched off
     chosen: dict[str, Any] = {"where": spec.where, "limit": spec.limit, "seed": spec.seed}

@@ -46,7 +46,7 @@ def sweep(
     and the alpha of best `by` over the rows of all sets together is named; None = accuracy where answers are drawn,
     else nll. The choice fits these rows: what it gains must be measured on others. Evaluations are in
     out/evaluation/alpha-A; finished ones are not repeated.
-    Raises InputError for alphas that cannot be told apart, a folder of other files, and as `extrapolate` and
+    Raises InputError for alphas that round to the same name, a folder of other files, and as `extrapolate` and
     `evaluate` do.
     """
     alphas = sorted({check_alpha(alpha) for alpha in alphas})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -36,6 +36,8 @@ from curate.training.config import (
 _FREE = ("micro_batch_tokens", "gradient_checkpointing", "save_every", "log_every")
 # Names of the model; the model counts by its identity.
 _NAMES = ("model", "revision")
+Budget = Literal["steps", "epochs"]  # what the arms of a comparison have in common
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 
 class Finetuning(Component):

@@ -201,6 +201,6 @@ def further_data(reweighter: Any) -> dict[str, str]:
         for name, value in values.items()
         if isinstance(value, FurtherData)
     }
-    for name, value in values.items():  # a reweighter nested in another one has data of its own
+    for name, value in values.items():  # a reweighter nested in another one has its own data
         keys |= {f"{name}.{inner}": key for inner, key in further_data(value).items()}
     return keys

@@ -62,7 +62,7 @@ def finetune(
     comparison have in common; curation: cost of making the data (None = read from the data if recorded there).
     cache: folder, or Cache; holds the lock that keeps two processes from writing one run.
     log: further places for metrics: "tensorboard", "wandb", "mlflow", or functions that are called with the step and
-        its metrics (loss, learning_rate, gradient_norm, tokens and the like).
+        its metrics (loss, learning_rate, gradient_norm, tokens and others).
     time_limit: seconds from now after which a checkpoint is saved and ExternalError raised; the same call resumes.
 
     The same call resumes from the newest checkpoint of an unfinished run, bit for bit on the same hardware and number

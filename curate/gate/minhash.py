@@ -46,7 +46,7 @@ class Shingles:
 @dataclass(frozen=True)
 class Sketches:
     """Sketches of n texts with shingles: minima (n, bands * rows) uint8, the lowest byte of each minimum, and keys
-    (n, bands + 1) uint64. Two texts are candidates if a key is equal; the last key stands for the whole set, so
+    (n, bands + 1) uint64. Two texts are candidates if a key is equal; the last key is that of the whole set, so
     that equal sets always are."""
 
     shingles: Shingles

@@ -4,7 +4,7 @@ Common HTML entities are decoded, and invisible characters are dropped: format a
 characters, variation selectors, and all else that Unicode calls default-ignorable. The rest is put into NFKC form and
 case-folded. Its words are runs of letters, runs of digits (`3.5` is one
 number, `1,000` is `1000`), single signs of scripts that are written without spaces, and the operators of mathematics
-(`+ - / ^ = < >` and the like; a hyphen or slash between letters is none). Punctuation and space, line breaks and tabs
+(such as `+ - / ^ = < >`; a hyphen or slash between letters is none). Punctuation and space, line breaks and tabs
 included, separate words. All texts of a call are processed as one array.
 """
 
@@ -53,7 +53,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)  # any odd number with well-distributed bi
 class Words:
     """The words of n texts.
 
-    codes: (c,) code points of the normalized texts. starts, ends: (w,) where each word lies in them.
+    codes: (c,) code points of the normalized texts. starts, ends: (w,) where each word is in them.
     kinds: (w,) uint8 LETTERS, DIGITS, SINGLE or OPERATOR. hashes: (w,) 64-bit hash of each word.
     offsets: (n + 1,) text k has words offsets[k] .. offsets[k + 1] - 1.
     """
@@ -245,7 +245,7 @@ def sequence_hashes(values: Hashes, offsets: Positions) -> Hashes:
 
 
 def window_hashes(hashes: Hashes, offsets: Positions, size: int) -> tuple[Hashes, Positions]:
-    """Hashes (g,) of all runs of `size` words that lie within one text, and the word (g,) each starts at."""
+    """Hashes (g,) of all runs of `size` words within one text, and the word (g,) each starts at."""
     count = len(hashes) - size + 1
     if count <= 0:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)

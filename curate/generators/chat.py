@@ -57,7 +57,7 @@ def as_text(prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()) -> str:
 
 
 def model_mode(model: str, template: Template) -> Mode:
-    """The template that "auto" stands for: "plain" if and only if a local model has no chat template."""
+    """The template that "auto" resolves to: "plain" if and only if a local model has no chat template."""
     if template != "auto":
         return template
     path = expanded(model)
@@ -72,7 +72,7 @@ def model_mode(model: str, template: Template) -> Mode:
 
 
 def tokenizer_mode(tokenizer: Any, template: Template) -> Mode:
-    """The template that "auto" stands for; InputError for "chat" without a chat template."""
+    """The template that "auto" resolves to; InputError for "chat" without a chat template."""
     has = bool(tokenizer.chat_template)
     if not has and template != "plain":
         check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)

@@ -265,7 +265,7 @@ def make_private(paths: Iterable[Path]) -> None:
             continue
         except OSError as error:
             warnings.warn(
-                f"others can read {path}, and that cannot be changed ({error.strerror}); choose a cache of your own "
+                f"others can read {path}, and that cannot be changed ({error.strerror}); choose your own cache "
                 "with --cache",
                 DataWarning,
                 stacklevel=2,

@@ -53,8 +53,8 @@ def sampling_parameters(request: Request, served: Served) -> dict[str, Any]:
 def refused_parameter(status: int, content: bytes, sent: Mapping[str, Any]) -> str | None:
     """The name of a sent sampling parameter that a server does not accept at all, or only with its own value.
 
-    A value out of range is none: another one would be taken. But a top_p of 1 says nothing: it is left out where one
-    below 1 is wanted.
+    A value out of range counts as missing: another one would be used. A top_p of 1 says nothing: it is left out where
+    one below 1 is wanted.
     """
     if status not in (400, 422):
         return None

@@ -51,7 +51,7 @@ def find_command(command: str | tuple[str, ...]) -> list[str]:
     executable = shutil.which(os.path.expanduser(words[0])) if words else None
     if executable is None:
         raise InputError(
-            f"no command {' '.join(words) or 'vllm'!r}: install vLLM into an environment of its own (python -m venv "
+            f"no command {' '.join(words) or 'vllm'!r}: install vLLM into a separate environment (python -m venv "
             "vllm-env && vllm-env/bin/pip install vllm) and add --vllm vllm-env/bin/vllm, or name a server with --url; "
             "--set 'augmenters.0.generator={use: Transformers, model: MODEL}' generates in this process, slowly"
         )

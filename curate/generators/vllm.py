@@ -165,7 +165,7 @@ class VLLMServer(Component):
         return " ".join([name, self._mode(), *(deciding(self.arguments) if self._starts else ())])
 
     def check_ready(self) -> None:
-        """Raise InputError if there is no such command or folder, a key would travel in the clear, or a server at
+        """Raise InputError if there is no such command or folder, a key would be sent unencrypted, or a server at
         `url` has another model. One that does not answer may be there when it is needed: where none does, a warning
         says so before time is spent on anything else."""
         if self._starts:
@@ -224,7 +224,7 @@ class VLLMServer(Component):
 
     @property
     def _starts(self) -> bool:
-        """Whether it starts a server of its own."""
+        """Whether it starts its own server."""
         return self.url is None and self.urls_from is None
 
     def _fixed_urls(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
     python watchdog.py PARENT GRACE COMMAND...
 
-It runs as a script in a session of its own, and waits for the end of its standard input or of the process PARENT,
+It runs as a script in its own session, and waits for the end of its standard input or of the process PARENT,
 however that one ends: the descriptor closes even if it is killed. Then SIGTERM to all, GRACE seconds, SIGKILL.
 """
 

@@ -17,7 +17,7 @@ _DECORATION = " \t\n*_$`\"'"
 _LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 _ALONE = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])[.):]?)\.?", re.IGNORECASE)
 _WITH_TEXT = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])\s*(\S.*)", re.DOTALL)
-# Letters that may stand for an option: excludes articles and pronouns.
+# Letters that may name an option: excludes articles and pronouns.
 _NAMED = re.compile(r"\b(A(?!\s+[a-z])|A(?=\s+(?:is|was|wins|and|or)\b)|I(?!['\u2019\s])|[B-HJ])\b")
 _SPACES = re.compile(r"\s+")
 

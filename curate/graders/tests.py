@@ -111,7 +111,7 @@ class Tests(Component):
         harness = _HARNESS.format(code=code, tests=tests, token=token, counted=counted)
         result = run_program(harness, ProgramLimits(wall_seconds=self.seconds, cpu_seconds=max(1, round(self.seconds))))
         if result.output is None:
-            # it may have ended the process, which is a failure of its own and not a limit
+            # it may have ended the process, which is a failure and not a limit
             exited = (result.failure or "").startswith("exit status")
             return Verdict.wrong if result.layers and exited else Verdict.undecided
         lines = result.output.splitlines()

@@ -78,7 +78,7 @@ class Mixture:
         check_counts(self.plan.counts)
         if self.plan.epochs > 1 and (self.order != "shuffle" or self.copies != "rows"):
             raise InputError(
-                "rows that are redrawn for every epoch (Subset.epochs) have an order of their own; leave out order "
+                "rows that are redrawn for every epoch (Subset.epochs) already have an order; leave out order "
                 "and copies"
             )
 
@@ -271,7 +271,7 @@ class Mixture:
             clash = taken_by_a_copy(ids, [*like_copies(ids_kept), *like_copies(new)], counts)
         if clash is not None:
             raise InputError(
-                f"example id {clash!r} stands for two rows of the result; rename ids that end in '#' and a number or "
+                f"example id {clash!r} names two rows of the result; rename ids that end in '#' and a number or "
                 "begin with 'replay:', and mix each other dataset in only once"
             )
 

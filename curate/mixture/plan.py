@@ -102,7 +102,7 @@ class Plan(Tabular):
         for demand in self.demands[:3]:
             facts.append(("to be made", f"{demand.kind} rows, by {type(demand.augmenter).__name__}"))
         if self.epochs > 1:
-            facts.append(("epochs", f"{self.epochs}, each with rows of its own"))
+            facts.append(("epochs", f"{self.epochs}, each with its own rows"))
         return Facts(
             f"Plan of {count(len(self))} rows: {count(int(self.counts.sum(dtype=np.int64)))} after it", tuple(facts)
         )

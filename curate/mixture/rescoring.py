@@ -112,7 +112,7 @@ def behind(examples: Examples, new: Examples) -> Examples:
     if pc.count_distinct(ids).as_py() < len(ids):
         counted = pc.value_counts(ids)
         twice = counted.filter(pc.greater(counted.field("counts"), 1))[0]["values"].as_py()
-        raise InputError(f"example id {twice!r} stands for two rows; give every new row an id of its own")
+        raise InputError(f"example id {twice!r} names two rows; give every new row a unique id")
     return Examples(table, ids, examples.shape, examples.columns, _made(examples.made, new.made))
 
 

@@ -90,7 +90,7 @@ class HalfProxies:
 
     parents: (n,) id of the row that each one was made from, None for an original; rows of one parent, equal rows
     and near-duplicates (by `gate`, over prompt and completion) stay in one half. null_rows: see `make_halves`. seed:
-    another seed divides the rows differently. Raises InputError for examples without a completion of their own.
+    another seed divides the rows differently. Raises InputError for examples without their own completion.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ def measure_halves(examples: Examples, proxy: Proxy, context: Context, **setting
 
 
 def check_exchangeable(examples: Examples) -> None:
-    """Raise InputError if rows have no completion of their own that could be exchanged."""
+    """Raise InputError if rows have no separate completion that could be exchanged."""
     if examples.content_roles != ("messages",):
         _completion_role(examples)
 
@@ -170,7 +170,7 @@ def check_exchangeable(examples: Examples) -> None:
 def completion_texts(examples: Examples) -> list[str]:
     """(n,) completion text of each row; for a conversation in one column, its last answer.
 
-    Raises InputError if rows have no completion of their own.
+    Raises InputError if rows have no separate completion.
     """
     if examples.content_roles == ("messages",):
         conversations = examples.texts("messages", 0, len(examples))
@@ -181,7 +181,7 @@ def completion_texts(examples: Examples) -> list[str]:
 
 
 def null_examples(examples: Examples, halves: Halves) -> Examples:
-    """The m null rows: each with the completion of its donor, and an id of its own.
+    """The m null rows: each with the completion of its donor and a new id.
 
     In a conversation in one column only the last answer is exchanged, so that only part of several turns is wrong.
     """
@@ -216,7 +216,7 @@ def _completion_role(examples: Examples) -> str:
             return role
     raise InputError(
         f"rows of shape {examples.shape} have no completion apart from the prompt, so none can be exchanged; "
-        "give prompts and completions in columns of their own"
+        "give prompts and completions in separate columns"
     )
 
 

@@ -201,7 +201,7 @@ _PARTS = """- config_name: parts
   data_files:
 """
 
-_WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"
+_WEIGHT_COLUMN = "| `weight` | how many rows it represents: what another recipe would have copied is here once |\n"
 
 
 def _synthetic_columns(counts: dict[str, Any]) -> str:

@@ -129,7 +129,7 @@ class RowStore:
     ) -> dict[str, Any]:
         """One page of the rows that match a query (see `_where`), with the total and the number of the last page.
 
-        sort: a column of `about`, or difficulty, tokens and the like; None = the order of the result.
+        sort: a column of `about`, or difficulty, tokens and others; None = the order of the result.
         """
         where, values = self._where(query)
         size = max(1, min(size, MOST_PER_PAGE))

@@ -244,7 +244,7 @@ def _unbroken(formatted: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 def _command(line: str) -> Markup:
-    """A command whose words are elements of their own, for the style sheet to keep whole."""
+    """A command with one element per word, which the style sheet does not break."""
     return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in line.split())
 
 

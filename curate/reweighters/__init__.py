@@ -1,7 +1,7 @@
 """Online reweighting: weights for the examples of each optimizer batch, computed while the model trains.
 
 Reweighters are frozen components. `curate.training.reweighting` defines their inputs; `curate.reweighters.trainers`
-adds one to a trainer of transformers or TRL, `example_losses` serves in any loop:
+adds one to a trainer of transformers or TRL, `example_losses` works in any loop:
 
     import torch
     import transformers

@@ -91,7 +91,7 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
     for name in ("input_ids", "labels"):
         if not isinstance(inputs.get(name), torch.Tensor):
             raise InputError(
-                f"the trainer's batches have no {name}, so examples have no loss of their own; use a collator that "
+                f"the trainer's batches have no {name}, so the loss of an example is unknown; use a collator that "
                 "gives input_ids and labels"
             )
     ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)

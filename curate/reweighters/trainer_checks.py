@@ -49,7 +49,7 @@ def _reasons(trainer: Any, replaced: Sequence[str]) -> Iterator[str]:
 def _of_the_rows(trainer: Any) -> Iterator[str]:
     args, dataset = trainer.args, trainer.train_dataset
     if getattr(args, "packing", False) or getattr(trainer, "padding_free", False):
-        yield "examples in a pack have no loss of their own; set packing=False and padding_free=False"
+        yield "the loss of an example in a pack is unknown; set packing=False and padding_free=False"
     if has_positions(dataset):
         if len(dataset) == 0:
             yield "the trainer's train_dataset is empty; give it rows"

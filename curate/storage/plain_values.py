@@ -189,7 +189,7 @@ def _alias(event: Any, building: _Building, line: int) -> None:
     anchored = building.anchors.get(event.anchor)
     if anchored is None:
         inside = any(collection.anchor == event.anchor for collection in building.open)
-        problem = "stands for what it is part of" if inside else "stands for nothing before it"
+        problem = "refers to a node that contains it" if inside else "refers to no earlier anchor"
         raise _Unreadable(f"alias *{event.anchor} {problem}", line)
     building.count(anchored.size, anchored.depth, line)
     building.take(_copied(anchored.value), anchored.size, anchored.depth, line)

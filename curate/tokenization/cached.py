@@ -97,7 +97,7 @@ class CachedTokens:
 
     @cached_property
     def _encoded(self) -> tuple[Tokens, dict[int, str]]:
-        """Tokens, and row -> why the template refuses it; many tokens lie in the cache and are mapped."""
+        """Tokens, and row -> why the template refuses it; many tokens are memory-mapped from the cache."""
         if (entry := self.cache.get("tokens", self.key)) is not None:
             return open_tokens(entry), _read_refused(entry)
         refused: dict[int, str] = {}

@@ -242,7 +242,7 @@ class Chat:
         if not needed:
             return None  # the row stays usable although this turn cannot be cut
         raise RefusedRow(
-            "the tokenizer's chat template rewrites an assistant turn, so that it cannot be told apart from the prompt"
+            "the tokenizer's chat template rewrites an assistant turn, so that it cannot be separated from the prompt"
         )
 
 

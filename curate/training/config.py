@@ -89,7 +89,7 @@ class StepRecord:
     """Record of one optimizer step.
 
     step: number of the step, from 1. loss: nats per completion token, unweighted. learning_rate: of the training
-    configuration at this step; parameter groups with a peak of their own follow the same schedule. gradient_norm: L2,
+    configuration at this step; parameter groups with their own peak follow the same schedule. gradient_norm: L2,
     before clipping. gradients: how many the optimizer used. tokens, seconds: of the run so far, as in `Checkpoint`.
     micro_batch_tokens: most tokens per forward pass. notes: messages for the user.
     """

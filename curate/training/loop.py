@@ -120,7 +120,7 @@ def train(
 
 
 def _listed(steps: Sequence[int], config: TrainConfig) -> Callable[[int], bool]:
-    """The predicate of the listed steps, which must lie in the run."""
+    """The predicate of the listed steps, which must be in the run."""
     listed = {int(step) for step in steps}
     for step in sorted(listed):
         if not 0 <= step <= config.steps:

@@ -90,7 +90,7 @@ class TrainingRows:
     def tokens_of(self, data: Any, reading: Mapping[str, Any], wanted_by: str) -> Tokens:
         """Valid rows of a further dataset, tokenized like the training rows. InputError if there are none."""
         if self.tokenize is None:
-            raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenize to the loop")
+            raise InputError(f"{wanted_by} reads its own dataset; pass TrainingRows with tokenize to the loop")
         tokens = self.tokenize(data, reading)
         valid = np.flatnonzero(tokens.valid)  # (valid rows,)
         if len(valid) == 0:
@@ -146,7 +146,7 @@ class Reweighter(Protocol):
 
     `begin(training: Training) -> Reweighter`: for a reweighter that needs the run: the model, the rows, a dataset of
         its own. Returns what is called for weights in this run, which may keep state and has the hooks below. Raises
-        InputError if the run cannot serve it.
+        InputError if the run does not provide what it needs.
     `averages: Literal["tokens", "rows"]`: what the method averages; "tokens" where it is missing. With "rows" its
         `weights` are w_i mean(n) / n_i (`curate.training.reweighting.of_rows`), so that the batch loss is the mean of
         w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.

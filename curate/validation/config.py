@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,12 +11,10 @@ from curate.component import Component
 from curate.dataset_reference import Reading
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
-from curate.finetuning.config import Finetuning
+from curate.finetuning.config import BUDGETS, Budget, Finetuning
 from curate.optimizers.sam import takes_two_gradients
 from curate.pipeline import Pipeline
 
-Budget = Literal["steps", "epochs"]
-BUDGETS: tuple[Budget, ...] = get_args(Budget)
 BASELINE = "original"
 # Arm -> the control (see `curate.mixture.control_rows`) whose rows replace the hard arm's extra rows.
 CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
@@ -137,7 +135,7 @@ class Validation(Component):
         recipes = [self.pipeline, *(addition.recipe for addition in self.additions if addition.recipe is not None)]
         if any(recipe.copies == "weights" for recipe in recipes):
             raise ValueError(
-                "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
+                "arms are trained on copies as rows, not on weights; leave copies: weights out of the recipe, "
                 "or pass --set copies=rows"
             )
         if any(getattr(part, "epochs", 1) > 1 for recipe in recipes for part in recipe.augmenters):
@@ -155,7 +153,7 @@ class Validation(Component):
         if len(set(names)) < len(names):
             raise ValueError("two evaluation sets have one name; write NAME=DATA")
         if "pooled" in names:
-            raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
+            raise ValueError("an evaluation set is named 'pooled', the name of all sets together; write NAME=DATA")
         additions = [addition.name for addition in self.additions]
         if len(set(additions)) < len(additions):
             raise ValueError("two arms have one name; choose another")

@@ -69,7 +69,7 @@ def control(
     seeds: of fine-tuning, and of the random controls; a later call may add more. task: seed of the skills, their rows,
     the base model and the proxy. sizes: None = SIZES. arms: of `curate validate`, at least original, hard and random.
     further: called with the curated result; returns further arms by name as (n,) numbers of times each row is shown.
-    The budget is the first step at which a pilot run on the original rows, with a seed of its own, has halved the
+    The budget is the first step at which a pilot run on the original rows, with its own seed, has halved the
     loss of the rare skills on held-out questions and reduced it to a quarter of the loss of guessing: a
     model that is confidently wrong halves its loss before it has learned anything. All arms take that many steps.
     out: rows, base (the run of the base model), pilot.json, validation (a folder of `curate validate`) and run.json,

@@ -157,7 +157,7 @@ def _parts(match: re.Match[str]) -> tuple[str, str]:
 
 @lru_cache(maxsize=4096)
 def _unit(rest: str) -> tuple[int | None, str | None]:
-    """What follows a number: the power of ten it stands for, and the unit; unit None if it is neither."""
+    """What follows a number: the power of ten it means, and the unit; unit None if it is neither."""
     rest, spaced = rest.strip(), rest[:1] == " "
     if rest.startswith("(") and rest.endswith(")"):
         rest = rest[1:-1]

@@ -88,7 +88,7 @@ def test_epochs_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="set epochs, or leave pool out"):
         Subset(size=10, pool=20)
     for changes in ({"order": "front"}, {"order": "keep"}, {"copies": "weights"}):
-        with pytest.raises(ValueError, match="an order of their own"):
+        with pytest.raises(ValueError, match="already have an order"):
             pipeline_by_column(augmenters=[several], **changes)
 
 

@@ -61,7 +61,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"scorers": (FinalLoss(), Length()), "of": "scores"},
     ],
 }
-# These need a target, a reference or answers, and have tests of their own below.
+# These need a target, a reference or answers, and have their own tests below.
 NEEDING = ("GradientAlignment", "Learnability", "PreMemorizationAccuracy", "PreferenceMargin", "ReferenceLoss")
 
 

@@ -173,8 +173,8 @@ def test_a_system_column_beside_messages_of_the_system_is_said() -> None:
     own = [{"role": "system", "content": "Own."}, *SHAPES["messages"]["messages"]]
     rows = [{"messages": own, "system": "Column."}, {"messages": own, "system": ""}, table("messages", system="C.")]
     loaded = read(pa.Table.from_pylist([*rows[:2], *rows[2].to_pylist()]))
-    (note,) = (note for note in loaded.notes if "of their own" in note)
-    assert note.startswith("1 rows have a message of the system of their own")
+    (note,) = (note for note in loaded.notes if "their own system message" in note)
+    assert note.startswith("1 rows have their own system message")
     assert "'system'" in note
     assert [turns[0]["content"] for turns in loaded.examples.texts("messages", 0, 3)] == ["Own.", "Own.", "C."]
 

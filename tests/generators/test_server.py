@@ -110,7 +110,7 @@ def test_the_command_may_be_found_on_the_path(monkeypatch: pytest.MonkeyPatch, t
 def test_a_command_that_is_missing_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for command in ("vllm", "/no/such/vllm", ()):
-        with pytest.raises(InputError, match=r"no command .*environment of its own.* or name a server with --url"):
+        with pytest.raises(InputError, match=r"no command .*separate environment.* or name a server with --url"):
             complete(VLLMServer(model="m", command=command), many(1))
 
 

@@ -48,7 +48,7 @@ def test_order_is_a_seeded_shuffle_or_the_input_with_copies_behind_their_row(tmp
 
 def test_a_copy_that_takes_another_rows_id_is_an_error() -> None:
     table = _known([1.0, 1.0, 9.0, 1.0]).set_column(0, "id", [["a", "b", "c", "c#1"]])
-    with pytest.raises(InputError, match="'c#1' stands for two rows"):
+    with pytest.raises(InputError, match="'c#1' names two rows"):
         _ = _with_known().run(table).dataset
 
 

@@ -303,7 +303,7 @@ def test_schemas_that_differ_in_notes_alone_fit() -> None:
 
 
 def test_an_id_that_is_there_already_is_refused() -> None:
-    with pytest.raises(InputError, match="example id 'old-3' stands for two rows"):
+    with pytest.raises(InputError, match="example id 'old-3' names two rows"):
         behind(ORIGINALS, examples_of(range(3, 4)))
 
 

@@ -133,7 +133,7 @@ def test_equal_rows_near_duplicates_and_rows_of_one_parent_are_alike() -> None:
 
 def test_rows_without_a_completion_of_their_own_are_refused(tmp_path: Path) -> None:
     examples = read(pa.table({"text": [f"row {k}" for k in range(20)]})).examples
-    with pytest.raises(InputError, match="prompts and completions in columns of their own"):
+    with pytest.raises(InputError, match="prompts and completions in separate columns"):
         measure_halves(examples, PROXY, Run(PROXY, tmp_path).context)
 
 

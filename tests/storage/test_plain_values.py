@@ -59,10 +59,10 @@ def _bomb(levels: int, of: int) -> str:
 HOSTILE = {
     "aliases": (_bomb(10, 9), r"line \d+: .*values, those of aliases included"),
     "aliases that nest": ("".join(f"a{k}: &a{k} [{f'*a{k - 1}' if k else 'x'}]\n" for k in range(99)), "deep"),
-    "cycle": ("scorer: &a {use: RankAverage, scorers: [*a]}", r"line 1: .*\*a stands for what it is part of"),
+    "cycle": ("scorer: &a {use: RankAverage, scorers: [*a]}", r"line 1: .*\*a refers to a node that contains it"),
     "cycle of itself": ("&a [*a]", "part of"),
     "cycle in a key": ("&a {*a : 1}", "part of"),
-    "no anchor": ("a: *b", r"\*b stands for nothing before it"),
+    "no anchor": ("a: *b", r"\*b refers to no earlier anchor"),
     "an anchor that comes later": ("[*b, &b x]", "nothing before it"),
     "flow nesting": ("augmenters: " + "[" * 500 + "]" * 500, f"nested more than {MOST_DEPTH} deep"),
     "flow nesting without an end": ("[" * 200_000, "deep"),

@@ -52,7 +52,7 @@ def test_the_recipe_decides_which_arms_there_are() -> None:
             {"sets": (EvaluationSet(data="a/x.parquet", name="x"), EvaluationSet(data="b/x.parquet", name="x"))},
             "one name",
         ),
-        ({"sets": (EvaluationSet(data="x.parquet", name="pooled"),)}, "stands for all sets"),
+        ({"sets": (EvaluationSet(data="x.parquet", name="pooled"),)}, "the name of all sets together"),
         ({"additions": (Addition(name="a", data="x"), Addition(name="a", data="y"))}, "two arms have one name"),
     ],
 )

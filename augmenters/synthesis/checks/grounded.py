@@ -65,7 +65,7 @@ def _is_known(operand: Operand, known: set[Fraction]) -> bool:
 
 
 def _forms(value: Fraction) -> tuple[Fraction, ...]:
-    """The number itself, and givens that it may stand for: 80 % for 20 % off, 0.25 for 25 % and a quarter."""
+    """The number itself, and givens that it may come from: 80 % for 20 % off, 0.25 for 25 % and a quarter."""
     forms = (value, value * 100, 100 - value, (1 - value) * 100, (value - 1) * 100, 1 - value, value - 100)
     return forms if not value else (*forms, 1 / value)
 

@@ -67,7 +67,7 @@ class Operand:
 
     @property
     def readings(self) -> tuple[Fraction, ...]:
-        """Values it may stand for: 20 % is 20 or 0.2."""
+        """Values it may mean: 20 % is 20 or 0.2."""
         return (self.value, self.value / 100) if self.percent else (self.value,)
 
 
