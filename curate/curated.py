@@ -47,9 +47,8 @@ from curate.storage.destination import Destination
 from curate.storage.downloads import state_of
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.hashing import file_digest
-from curate.storage.places import arrow_path, expanded, files_under
+from curate.storage.places import arrow_path, expanded, files_under, is_url
 from curate.storage.records import made_by
-from curate.storage.remote import is_url
 from curate.types import IntArray
 
 Recipe = Any  # `curate.Pipeline`, which imports this module

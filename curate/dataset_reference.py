@@ -15,8 +15,8 @@ from curate.data.known_formats import DELIMITED, ENCODED
 from curate.data.turns import TARGETS
 from curate.data.wording import alternatives
 from curate.errors import InputError
+from curate.storage.places import holds_signature, without_secrets
 from curate.storage.plain_values import parse_yaml
-from curate.storage.remote import holds_signature, without_secrets
 
 
 def role_pieces(value: Any) -> Any:

@@ -53,7 +53,7 @@ from curate.recipe import (
 from curate.run import Run, Scorer, measures_of
 from curate.seeds import derive_seed
 from curate.storage.destination import Destination, check_result_place, result_place
-from curate.storage.remote import holds_signature, without_secrets
+from curate.storage.places import holds_signature, without_secrets
 from curate.tokenization.usable import Rules, check_usable, without_refused
 from curate.training.trackers import Callback, check_trackers
 

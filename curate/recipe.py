@@ -21,9 +21,10 @@ from curate.clusterers.estimators import checked, estimator, estimators
 from curate.component import Component, Consent, stateless
 from curate.errors import InputError
 from curate.storage.folders import RECORD
+from curate.storage.places import is_url
 from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
 from curate.storage.records import read_finished
-from curate.storage.remote import is_url, remote
+from curate.storage.remote import remote
 
 # Modules in which bare names are looked up; strings, since `curate` does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")

@@ -35,7 +35,7 @@ from curate.proxy.trace import (
 )
 from curate.proxy.untrained import Untrained
 from curate.storage.cache import Cache
-from curate.storage.remote import is_url
+from curate.storage.places import is_url
 from curate.training.trackers import Callback, tracking
 
 

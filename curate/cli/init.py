@@ -18,8 +18,7 @@ from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
 from curate.storage.atomic import publish_file
-from curate.storage.places import check_place, local_path
-from curate.storage.remote import without_secrets
+from curate.storage.places import check_place, local_path, without_secrets
 
 _LOOKED_AT = 2_000  # rows used to recognize the columns, unless --limit says otherwise
 

@@ -30,8 +30,7 @@ from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import AUTO, length_in_steps
 from curate.storage.destination import Destination, result_place
-from curate.storage.places import local_path
-from curate.storage.remote import is_url
+from curate.storage.places import is_url, local_path
 from curate.training.trackers import TRACKERS, tracker_names
 
 # Optimizer steps of the proxy in a preview, and rows that new problems are made from.

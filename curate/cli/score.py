@@ -13,8 +13,7 @@ from curate.dataset_reference import READING, FileOptions
 from curate.difficulty.score_files import check_scores_file, write_scores
 from curate.errors import InputError
 from curate.storage.destination import result_place
-from curate.storage.places import local_path
-from curate.storage.remote import is_url, without_secrets
+from curate.storage.places import is_url, local_path, without_secrets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -52,8 +52,7 @@ from curate.data.unserved import check_answered, is_tree, unserved, wrapped
 from curate.data.written_form import WriteAs
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
-from curate.storage.places import expanded
-from curate.storage.remote import without_secrets
+from curate.storage.places import expanded, without_secrets
 from curate.types import IntArray
 
 # Columns of conversation trees; whether data is one is decided by types.

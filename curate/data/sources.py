@@ -36,8 +36,8 @@ from curate.data.repositories import format_names, hub_card, local_card, split_f
 from curate.data.wording import alternatives, first_line, listed, nearest_path
 from curate.errors import InputError
 from curate.storage.mapped import mapped, release
-from curate.storage.places import expanded
-from curate.storage.remote import is_url, remote
+from curate.storage.places import expanded, is_url
+from curate.storage.remote import remote
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

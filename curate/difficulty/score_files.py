@@ -18,8 +18,8 @@ from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
 from curate.storage.downloads import local_file
-from curate.storage.places import arrow_path, check_place, local_path
-from curate.storage.remote import is_url, remote, without_secrets
+from curate.storage.places import arrow_path, check_place, is_url, local_path, without_secrets
+from curate.storage.remote import remote
 from curate.types import BoolArray
 
 _GAIN, _HELD_OUT_LOSS = "gain", "held_out_loss"

@@ -21,8 +21,9 @@ from curate.engine.packages import Files, install, package_digest
 from curate.engine.protocol import WorkerContext
 from curate.errors import CurateError, InputError
 from curate.storage.hashing import file_digest
+from curate.storage.places import is_url
 from curate.storage.records import own_version, versions
-from curate.storage.remote import is_url, remote
+from curate.storage.remote import remote
 from curate.storage.temporary import new_folder, temporary_folder
 
 _EVENTS = 64  # maximum number in one answer

@@ -18,7 +18,8 @@ from curate.engine.protocol import Item
 from curate.engine.tables import send_views
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import make_folder, publish_file
-from curate.storage.remote import is_url, remote, without_secrets
+from curate.storage.places import is_url, without_secrets
+from curate.storage.remote import remote
 from curate.storage.temporary import temporary_folder
 
 _POLL_SECONDS = 1.0

@@ -15,8 +15,7 @@ from curate.evaluation.sets import Questions
 from curate.finetuning.data import training_data
 from curate.gate.compared_text import compared_texts
 from curate.gate.gate import Gate
-from curate.storage.places import expanded
-from curate.storage.remote import is_url
+from curate.storage.places import expanded, is_url
 
 # Runs of 8 words are common phrases in competition problems; runs of 13 are copies.
 _NGRAM = 13

@@ -16,9 +16,9 @@ from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
 from curate.dataset_reference import FurtherData
 from curate.errors import InputError
-from curate.storage.places import expanded
+from curate.storage.places import expanded, is_url, without_secrets
 from curate.storage.records import parse_record, peek, read_record
-from curate.storage.remote import Remote, is_url, remote, without_secrets
+from curate.storage.remote import Remote, remote
 from curate.tokenization.tokens import Tokens
 from curate.training.reweighting import TrainingRows
 from curate.types import IntArray

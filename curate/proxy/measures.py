@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from curate import models
 from curate.component import Component, call_hook
 from curate.data.examples import Examples
+from curate.errors import InputError
 from curate.proxy.training import ProxyTraining
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
@@ -83,6 +86,17 @@ class Measure(Protocol):
         The checkpoint is lent: its weights must be unchanged when this returns.
         """
         ...
+
+
+def measured_values(measure: Measure, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
+    """(n, d) float32 of the n examples of a shard. Raises InputError for a measure that returns another shape."""
+    values = np.asarray(measure.measure(checkpoint, examples), np.float32)  # (n, d)
+    if values.ndim != 2 or len(values) != len(examples):
+        raise InputError(
+            f"{type(measure).__name__}.measure returned shape {values.shape} for {len(examples)} rows; "
+            f"it must return ({len(examples)}, d)"
+        )
+    return values
 
 
 def passes_of(measure: Measure, rows: int, checkpoints: int) -> float:

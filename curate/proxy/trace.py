@@ -24,12 +24,12 @@ from curate.data.examples import Examples
 from curate.devices.distributed import any_rank, barrier, rank, world_size
 from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
-from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, passes_of
+from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, measured_values, passes_of
 from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.sampling import predict
 from curate.proxy.stopping import Stop, find_stop
 from curate.proxy.training import ProxyTraining
-from curate.proxy.workers import Shard, measure_on_workers, measured_values, train_on_workers
+from curate.proxy.workers import Shard, measure_on_workers, train_on_workers
 from curate.storage.mapped import release
 from curate.tokenization.cached import CachedTokens
 from curate.tokenization.tokens import Tokens

@@ -19,8 +19,8 @@ from curate.context import Context
 from curate.data.examples import Examples
 from curate.engine.packages import package_names
 from curate.engine.protocol import Item, Job, WorkerContext
-from curate.errors import CurateError, InputError
-from curate.proxy.measures import LiveCheckpoint, Measure
+from curate.errors import CurateError
+from curate.proxy.measures import LiveCheckpoint, Measure, measured_values
 from curate.proxy.training import ProxyTraining, resume_name, step_name
 from curate.storage.cache import MANIFEST, Cache
 from curate.storage.remote_cache import open_cache
@@ -197,17 +197,6 @@ class MeasuringWorker:
             raise AllTokensNeeded("the tokens of all rows are needed")
         tokens: Tokens = self.worker.fetch(self.all_tokens)
         return tokens
-
-
-def measured_values(measure: Measure, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
-    """(n, d) float32 of the n examples of a shard. Raises InputError for a measure that returns another shape."""
-    values = np.asarray(measure.measure(checkpoint, examples), np.float32)  # (n, d)
-    if values.ndim != 2 or len(values) != len(examples):
-        raise InputError(
-            f"{type(measure).__name__}.measure returned shape {values.shape} for {len(examples)} rows; "
-            f"it must return ({len(examples)}, d)"
-        )
-    return values
 
 
 # -- entries of a cache -----------------------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from curate.errors import CacheDamage, ExternalError, InputError
 from curate.storage.atomic import disk_errors, mkdirs, publishing, remove
-from curate.storage.places import local_path
-from curate.storage.remote import is_url
+from curate.storage.places import is_url, local_path
 
 MANIFEST = "manifest.json"  # of an entry: its files, and their checksums
 

@@ -21,9 +21,9 @@ from curate.storage.folders import DATASET_PARTS, RECORD, check_directory
 from curate.storage.hashing import file_digest
 from curate.storage.hub import check_login, repository, upload
 from curate.storage.local_paths import without_local_paths
-from curate.storage.places import check_place, files_under, local_path
+from curate.storage.places import check_place, files_under, is_url, local_path
 from curate.storage.records import parse_record, read_finished
-from curate.storage.remote import Remote, is_url, remote
+from curate.storage.remote import Remote, remote
 
 PENDING = ".pending"
 _CARD = "README.md"

@@ -1,4 +1,4 @@
-"""Expand local paths that users name, and check that they can be written before any work starts."""
+"""Paths and URLs that users name: tell them apart, expand paths, and check early that they can be written."""
 
 from __future__ import annotations
 
@@ -8,17 +8,38 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from curate.errors import ExternalError, InputError
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # A URL, also after pathlib has folded its slashes ("s3:/bucket"); one letter is a drive, not a scheme.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# Names of URL parameters that grant access; in a URL, the query and a name before the host.
+_GIVES_ACCESS = re.compile(r"sig|token|key|credential|secret|password|auth", re.IGNORECASE)
+_SECRET = re.compile(r"(?<=[\w.+-]:)(//)(?:[^\s/'\"@]*@)?([^\s'\"?]*)(?:\?[^\s'\"]*)?")
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # Longest addition to a name while its file or folder is written: ".NAME.partial-HOST-PID-START-RANDOM".
 _PARTIAL_BYTES = 52
 _PATH_BYTES = 4096 - 256  # the system's limit, less what we append to a folder
+
+
+def is_url(place: Any) -> bool:
+    """Whether `place` is a URL."""
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def without_secrets(text: str) -> str:
+    """The text with the queries (signatures) and user names of URLs in it removed."""
+    return _SECRET.sub(r"\1\2", text)
+
+
+def holds_signature(value: Any) -> bool:
+    """Whether `value` is a URL with a signature, key or token in its query."""
+    return is_url(value) and any(_GIVES_ACCESS.search(name) for name, _ in parse_qsl(urlsplit(value).query))
 
 
 def arrow_path(path: Path) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from curate.errors import CurateError, ExternalError, InputError
+from curate.storage.places import without_secrets
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEB = ("http", "https")
 # What a scheme needs besides fsspec, and how to log in.
 _PACKAGES = {
@@ -33,24 +32,6 @@ _LOGINS = {
 }
 # Keys of a listing, by precedence: the first one present tells whether an object's content changed.
 _STAMPS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "oid", "Last-Modified", "LastModified", "mtime")
-_GIVES_ACCESS = re.compile(r"sig|token|key|credential|secret|password|auth", re.IGNORECASE)
-# In a URL: a query, and a name before the host.
-_SECRET = re.compile(r"(?<=[\w.+-]:)(//)(?:[^\s/'\"@]*@)?([^\s'\"?]*)(?:\?[^\s'\"]*)?")
-
-
-def is_url(place: Any) -> bool:
-    """Whether `place` is a URL."""
-    return isinstance(place, str) and _URL.match(place) is not None
-
-
-def without_secrets(text: str) -> str:
-    """The text with the queries (signatures) and user names of URLs in it removed."""
-    return _SECRET.sub(r"\1\2", text)
-
-
-def holds_signature(value: Any) -> bool:
-    """Whether `value` is a URL with a signature, key or token in its query."""
-    return is_url(value) and any(_GIVES_ACCESS.search(name) for name, _ in parse_qsl(urlsplit(value).query))
 
 
 @dataclass(frozen=True)

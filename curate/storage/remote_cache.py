@@ -13,8 +13,8 @@ from typing import Any
 from curate.errors import CacheDamage, InputError
 from curate.storage.atomic import disk_errors, make_folder, publishing
 from curate.storage.cache import Cache, local_cache
-from curate.storage.places import check_cache, local_path
-from curate.storage.remote import Remote, is_url, remote
+from curate.storage.places import check_cache, is_url, local_path
+from curate.storage.remote import Remote, remote
 
 # Entries about files of this machine (by path and modification time), which other machines cannot use.
 _LOCAL = frozenset(["digests"])

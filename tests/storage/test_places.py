@@ -15,7 +15,16 @@ from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.storage.cache import Cache, local_cache
-from curate.storage.places import check_cache, check_place, expanded, files_under, local_path
+from curate.storage.places import (
+    check_cache,
+    check_place,
+    expanded,
+    files_under,
+    holds_signature,
+    is_url,
+    local_path,
+    without_secrets,
+)
 from curate.verify.sandbox_limits import remove_folder
 from scorers import Length
 
@@ -221,3 +230,12 @@ def test_a_cache_is_made_where_it_can_be(tmp_path: Path) -> None:
     check_place(tmp_path / "new" / "result")
     assert not (tmp_path / "new").exists()
     assert Cache(tmp_path / "new").get("a") is None
+
+
+def test_only_text_with_a_scheme_is_a_url() -> None:
+    signed = "https://host/rows.csv?X-Amz-Signature=secret&token=other"
+    assert all(map(is_url, ["s3://a/b", "https://a", "hf://datasets/a/b"]))
+    assert not any(map(is_url, ["C:/x", "a/b", Path("s3://a"), None, "org/name"]))
+    assert holds_signature(signed)
+    assert not holds_signature("https://host/rows.csv?download=true")
+    assert without_secrets(f"at {signed} and s3://me:word@b/x") == "at https://host/rows.csv and s3://b/x"
