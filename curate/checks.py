@@ -59,10 +59,10 @@ def small_examples(n: int = 24) -> Examples:
 def small_split(n: int = 24, seed: int = 0) -> Split:
     """A split of n rows with two clusters, one noise row and one invalid row."""
     generator = np.random.default_rng(seed)
-    difficulty = generator.gamma(2.0, 1.0, n).astype(np.float32)
-    hard = difficulty > np.median(difficulty)
-    cluster = hard.astype(np.int32)
-    valid = np.ones(n, np.bool_)
+    difficulty = generator.gamma(2.0, 1.0, n).astype(np.float32)  # (n,)
+    hard = difficulty > np.median(difficulty)  # (n,)
+    cluster = hard.astype(np.int32)  # (n,)
+    valid = np.ones(n, np.bool_)  # (n,)
     valid[-1], hard[-1], cluster[-1], difficulty[-1] = False, False, -2, np.nan
     hard[0], cluster[0] = False, -1
     return Split(
@@ -202,7 +202,7 @@ def check_augmenter(augmenter: Any) -> None:
     assert ((plan.counts == 0) == (plan.reason >= 0)).all(), "a row left out has no reason, or a kept row has one"
     again = augmenter.plan(identity(len(split)), split, 3)
     assert np.array_equal(plan.counts, again.counts), "the same seed gives another plan"
-    dropped = np.zeros(len(split), np.bool_)
+    dropped = np.zeros(len(split), np.bool_)  # (n,)
     dropped[: len(split) // 3] = True
     partial = start.leave_out(dropped, "left out before")
     try:

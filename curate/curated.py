@@ -211,7 +211,7 @@ class Curated(Tabular):
 
         row: position in the input as read; null for rows that were never in it.
         """
-        left_out = np.flatnonzero(self.plan.reason >= 0)
+        left_out = np.flatnonzero(self.plan.reason >= 0)  # (m,)
         reasons = pa.array(list(self.plan.reasons) or [""], pa.string())
         planned = pa.table(
             {
@@ -427,7 +427,7 @@ def _count_rows(
             for measurements in measured
             if measurements is not None and measurements.tokens is not None
         )
-        tokens = scores.tokens.astype(np.int64)
+        tokens = scores.tokens.astype(np.int64)  # (n,)
         counts["tokens_before"] = int(tokens.sum())
         counts["tokens_after"] = int((tokens * (plan.counts > 0 if weighted else plan.counts)).sum()) + new
         if weighted:

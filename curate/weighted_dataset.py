@@ -129,7 +129,7 @@ class WeightedDataset:
     @property
     def counts(self) -> dict[str, Any]:
         """Number of rows, sum of weights, and numbers of rows drawn in all runs, in some only, and in none."""
-        run_counts = np.sum([run.drawn for run in self.runs], axis=0)
+        run_counts = np.sum([run.drawn for run in self.runs], axis=0)  # (n,)
         return {
             "input": len(self),
             "output": len(self),

@@ -63,7 +63,7 @@ class EarlyOutput(Component):
 
     def _early_checkpoint(self, schedule: Schedule) -> int:
         """Position among the checkpoints of the last one within the early share of the schedule."""
-        early = np.flatnonzero(schedule.steps <= self.within * schedule.horizon_steps)
+        early = np.flatnonzero(schedule.steps <= self.within * schedule.horizon_steps)  # (early checkpoints,)
         if len(early) == 0:
             share = schedule.steps[0] / schedule.horizon_steps
             needed = int(np.ceil(schedule.steps[-1] / (self.within * schedule.horizon_steps)))

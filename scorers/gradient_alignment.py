@@ -49,7 +49,7 @@ class Alignment(Component):
         if key not in checkpoint.memo:
             checkpoint.memo[key] = self._target_gradient(checkpoint)
         target, size = checkpoint.memo[key]
-        alignments = np.full((len(examples), 1), np.nan, np.float32)
+        alignments = np.full((len(examples), 1), np.nan, np.float32)  # (n, 1)
         for rows, gradients in example_gradients(checkpoint, checkpoint.tokens, self.of):
             dots = _dots(gradients, target)  # (b,)
             if self.similarity == "cosine":

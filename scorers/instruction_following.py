@@ -75,7 +75,7 @@ def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
     """
     starts, counts = tokens.offsets[:-1], tokens.completion_tokens  # (n,) each
     filled = tokens.lengths > 0  # (n,)
-    has_bos = np.zeros(len(tokens), np.bool_)
+    has_bos = np.zeros(len(tokens), np.bool_)  # (n,)
     has_bos[filled] = tokens.ids[starts[filled]] == (-1 if bos is None else bos)
     ordinal = np.cumsum(tokens.supervised)  # (t,) number of each completion token among those of all rows, from 1
     before = np.concatenate([[0], np.cumsum(counts)])[:-1]  # (n,) completion tokens of earlier rows
@@ -86,6 +86,7 @@ def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
     same = replace(same, valid=same.completion_tokens > 0)
     kept = tokens.supervised.copy()  # (t,) the tokens of the completions alone, with BOS
     kept[starts[has_bos]] = True
+    # (n + 1,)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of_token[kept], minlength=len(tokens)))]).astype(np.int64)
     supervised = np.ones(offsets[-1], np.bool_)
     supervised[offsets[:-1][np.diff(offsets) > 0]] = False

@@ -42,7 +42,7 @@ class Length(Component):
             # A scratch proxy's tokenizer is trained on the data that the proxy is trained on.
             trained_on = examples if run.trained_on is None else run.trained_on
             rows = ProxyTraining(trained_on, run.proxy, run.context).tokenize(examples).rows
-            length, valid = rows.tokens.astype(np.float32), rows.valid
+            length, valid = rows.tokens.astype(np.float32), rows.valid  # (n,) and (n,)
             counts = {name: getattr(rows, name) for name in COUNTS}
         else:
             length, counts = _characters(examples), {}
@@ -58,7 +58,7 @@ class Length(Component):
 
 def _characters(examples: Examples) -> FloatArray:
     """(n,) float32 characters of the completion, or of all learned assistant turns."""
-    lengths = np.zeros(len(examples), np.float32)
+    lengths = np.zeros(len(examples), np.float32)  # (n,)
     role = "messages" if examples.shape == "messages" else _COMPLETION.get(examples.shape, "text")
     for low in range(0, len(examples), _ROWS):
         cells = examples.texts(role, low, min(low + _ROWS, len(examples)))

@@ -83,7 +83,7 @@ def sampled_accuracy(
     completions = sample(
         model, tokenizer, [request for _, request in requests], template="plain", batch_size=batch_size
     )
-    right = np.zeros(len(prompts), np.float32)
+    right = np.zeros(len(prompts), np.float32)  # (prompts,)
     grader_of = [None] * len(prompts) if graders is None else list(graders)
     for grader in {id(grader): grader for grader in grader_of}.values():
         own = [k for k, (row, _) in enumerate(requests) if grader_of[row] is grader]
@@ -147,7 +147,7 @@ class SampledAccuracy(Component):
             if graded_by is not None and checkpoint.tokens.valid[k]
         }
         rows = list(gradable)
-        values = np.full((len(examples), 1), np.nan, np.float32)
+        values = np.full((len(examples), 1), np.nan, np.float32)  # (n, 1)
         if not rows:
             return values
         ids, tokenizer = examples.ids.to_pylist(), checkpoint.proxy_training.tokenizer
@@ -280,7 +280,7 @@ class PreMemorizationAccuracy(Component):
         trace = run.trace(examples, self.measures())
         self.check_schedule(trace.schedule)
         accuracy, loss = trace.scalars(self.measures()[0]), trace.losses  # (n, K) each
-        valid = trace.valid & np.isfinite(accuracy).all(axis=1)
+        valid = trace.valid & np.isfinite(accuracy).all(axis=1)  # (n,)
         if not np.isfinite(loss[valid]).all():
             row = int(np.flatnonzero(valid & ~np.isfinite(loss).all(axis=1))[0])
             row_text = f"row {row} (id {examples.ids[row].as_py()})"

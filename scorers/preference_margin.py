@@ -83,7 +83,7 @@ class PreferenceMargin(Component):
         chosen, rejected = self.measures()
         trace = run.trace(examples, [chosen, rejected])
         rejected_values = trace.of(rejected)  # (n, K, 2)
-        valid = trace.valid & np.isfinite(rejected_values[:, 0, 1])
+        valid = trace.valid & np.isfinite(rejected_values[:, 0, 1])  # (n,)
         margin = trace.losses - rejected_values[:, :, 0]  # (n, K)
         scores = trace.to_scores(margin, what="margin", valid=valid)
         lengths = np.where(valid, rejected_values[:, 0, 1], 0).astype(np.int32)

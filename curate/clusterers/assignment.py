@@ -48,7 +48,7 @@ def assign(
     n, m = len(X), len(new)
     codes = np.zeros(n + m, np.int32)  # (n + m,)
     if sources is not None:
-        codes, _ = source_codes(np.concatenate([sources, new_sources]), n + m)
+        codes, _ = source_codes(np.concatenate([sources, new_sources]), n + m)  # (n + m,)
     inner = clusterer.clusterer if isinstance(clusterer, PerSource) else clusterer
     assign_rows = getattr(inner, "assign", _nearest_row)
     cluster = np.empty(m, np.int32)  # (m,)

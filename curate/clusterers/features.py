@@ -59,7 +59,7 @@ def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
 
 def feature_matrix(X: Any) -> Array:
     """X as a finite (n, f) array, or an InputError that names the invalid row."""
-    array = np.asarray(X)
+    array = np.asarray(X)  # (n, f)
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"features have shape {array.shape}; a clusterer needs (n, f) with n, f > 0")
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):

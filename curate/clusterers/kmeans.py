@@ -200,6 +200,7 @@ class _Pass:
         half = (0.5 * (centroids**2).sum(axis=1)).astype(np.float32)[:, None]  # (k, 1)
 
         def chunk(low: int) -> tuple[Float64Array, Float64Array, float]:
+            """Runs in a thread of the pool, which writes only its own slice of `labels`."""
             points = self.columns[:, low : low + size]
             affinity = weights @ points - half  # (k, m): |x - c|^2 = |x|^2 - 2 affinity
             nearest, best = _nearest(affinity)  # (m,) each

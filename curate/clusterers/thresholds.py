@@ -55,7 +55,7 @@ class Threshold(Component):
 
 def _by_edge(X: Array, labels: Labels, new: Array, edge: float | None) -> Labels:
     """Labels (m,) of `new`: the upper cluster's above `edge`; None = the largest mean feature of the lower cluster."""
-    value = X.mean(axis=1, dtype=np.float64)
+    value = X.mean(axis=1, dtype=np.float64)  # (n,)
     numbers = np.unique(labels)
     lower, upper = sorted((numbers[0], numbers[-1]), key=lambda number: float(value[labels == number].mean()))
     if edge is None:

@@ -373,7 +373,7 @@ def _number_repeats(hashes: pa.Array) -> pa.Array:
     codes = _codes(hashes.take(pa.array(rows)))  # (m,)
     order = np.argsort(codes, kind="stable")  # (m,) groups equal hashes, each in row order
     _, first, sizes = np.unique(codes[order], return_index=True, return_counts=True)
-    number = np.empty(len(rows), np.int64)  # 1 for the first of its kind
+    number = np.empty(len(rows), np.int64)  # (m,) 1 for the first of its kind
     number[order] = np.arange(len(rows)) - np.repeat(first, sizes) + 1
     rows, number = rows[number > 1], number[number > 1]
     hashes_repeated = hashes.take(pa.array(rows)).to_pylist()

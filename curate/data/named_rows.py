@@ -20,8 +20,8 @@ def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None
     The files hold one example id per line, as `curate view` saves them; the id of a copy (`id#1`) selects its row.
     Raises InputError for a file that cannot be read or lists none of the rows, and if no row is left.
     """
-    keep = np.ones(len(loaded.examples), np.bool_)
-    reason = np.full(len(keep), "", dtype=object)
+    keep = np.ones(len(loaded.examples), np.bool_)  # (n,)
+    reason = np.full(len(keep), "", dtype=object)  # (n,)
     notes = list(loaded.notes)
     for path, included in ((include, True), (exclude, False)):
         if path is not None:

@@ -21,7 +21,7 @@ _CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
 
 def matching_rows(table: pa.Table, where: str, description: str) -> IntArray:
     """(m,) int64 positions of the rows that satisfy every condition. Raises InputError if there are none."""
-    keep = np.ones(table.num_rows, np.bool_)
+    keep = np.ones(table.num_rows, np.bool_)  # (rows,)
     for name, equal, value in _conditions(where):
         if name not in table.column_names:
             names = table.column_names

@@ -137,7 +137,7 @@ def _share(part: BoolArray, rows: BoolArray) -> float | None:
 
 def _groups(split: Split) -> list[IntArray]:
     """Positions of the clustered rows, without noise, of each source that was clustered by itself, or of all rows."""
-    rows = np.flatnonzero(split.cluster >= 0)
+    rows = np.flatnonzero(split.cluster >= 0)  # (m,)
     if not split.per_source:
         return [rows]
     codes, names = source_codes(split.sources, len(split))
@@ -185,7 +185,7 @@ def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
     if split.sources is None:
         return None
     codes, names = source_codes(split.sources, len(split))
-    rows = np.bincount(codes[split.valid], minlength=len(names))
+    rows = np.bincount(codes[split.valid], minlength=len(names))  # (sources,)
     hard = np.bincount(codes[split.hard], minlength=len(names))
     return {
         name or "": {"rows": int(r), "hard": int(h), "share": float(h / r)}
@@ -271,7 +271,7 @@ def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None)
     learned to relate the answer to the question, wrong answers are as easy as right ones, so that none stands out.
     """
     valid = np.ones(len(trajectory), bool) if valid is None else valid
-    suspects = np.zeros(len(trajectory), bool)
+    suspects = np.zeros(len(trajectory), bool)  # (n,)
     losses = trajectory if valid.all() else trajectory[valid]
     if losses.shape[1] < 2 or len(losses) < MIN_NOISE_ROWS:
         return suspects

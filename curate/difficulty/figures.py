@@ -88,11 +88,11 @@ def trajectories(rows: PlottedRows, seed: int, words: Words | None = None) -> di
 
 def groups(rows: PlottedRows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
     """The groups to plot, and all clusters; above `_MOST_CLUSTERS` clusters, the groups are easy and hard rows."""
-    usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)
+    usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)  # (n,)
     if not rows.split:
         everything = [_group(trajectories, "all rows", False, False, np.flatnonzero(usable))] if usable.any() else []
         return everything, everything
-    order = np.flatnonzero(usable)
+    order = np.flatnonzero(usable)  # (usable rows,)
     order = order[np.argsort(rows.cluster[order], kind="stable")]
     numbers, starts = np.unique(rows.cluster[order], return_index=True)
     clusters = []
@@ -291,8 +291,8 @@ def lengths(rows: PlottedRows, seed: int, words: Words | None = None) -> dict[st
         return "The scores of this run hold no token counts."
     scored = np.flatnonzero(rows.valid & (tokens > 0))
     generator = np.random.default_rng(derive_seed(seed, "report", "lengths"))
-    sample = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))
-    labels = np.array(_labels(rows, sample, words), dtype=object)
+    sample = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))  # (s,)
+    labels = np.array(_labels(rows, sample, words), dtype=object)  # (s,)
     clouds = []
     for name, side, color in _sides(rows):
         inside = side[sample]

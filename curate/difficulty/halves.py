@@ -71,7 +71,8 @@ def make_halves(
     Raises InputError for repeated ids and for arrays of different lengths.
     """
     n = len(ids)
-    size = np.asarray(lengths)
+    size = np.asarray(lengths)  # (n,)
+    # (n,) number of each row's group
     tied = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(set(ids)) != n or not len(size) == len(completions) == len(tied) == n:
         raise InputError(f"{n} ids, {len(size)} lengths, {len(completions)} completions; give one each, ids different")
@@ -84,7 +85,7 @@ def make_halves(
     head_ids = [ids[k] for k in heads]
     half = _dealt(heads, counts, strata, _hashes(head_ids, "half", seed))[tied]
     null = _spread(heads, counts, strata, _hashes(head_ids, "null", seed), null_count, int(MOST_WITHDRAWN * n))
-    donor = _donors(null, strata, np.asarray(_hashes([ids[k] for k in null], "donor", seed)), completions)
+    donor = _donors(null, strata, np.asarray(_hashes([ids[k] for k in null], "donor", seed)), completions)  # (m,)
     null, donor = null[donor >= 0], donor[donor >= 0]
     withdrawn = np.isin(tied, tied[np.concatenate([null, donor])])
     order = np.argsort(null)
@@ -93,10 +94,11 @@ def make_halves(
 
 def length_strata(lengths: npt.ArrayLike, sources: Sequence[Any] | npt.NDArray[Any] | None = None) -> IntArray:
     """(n,) stratum of each row: its source and length quantile, at most 8 per source with about 40 rows or more."""
-    size = np.asarray(lengths, float)
+    size = np.asarray(lengths, float)  # (n,)
     names = ["" if sources is None else repr(name) for name in (sources if sources is not None else [None] * len(size))]
+    # (n,) codes
     source = np.unique(np.array(names, object).astype(str), return_inverse=True)[1] if len(size) else np.zeros(0, int)
-    part = np.zeros(len(size), np.int64)
+    part = np.zeros(len(size), np.int64)  # (n,)
     for code in range(int(source.max(initial=-1)) + 1):
         rows = np.flatnonzero(source == code)
         count = int(np.clip(len(rows) // _LEAST_STRATUM, 1, _MOST_STRATA))
@@ -135,8 +137,9 @@ def tied_groups(
     if alike is None:
         return exact, 0
     left, right = (np.asarray(side, np.int64) for side in alike)
+    # (n,) groups, as `exact`
     together = components(np.concatenate([first, left]).astype(int), np.concatenate([second, right]).astype(int))
-    pattern = np.bincount(together, minlength=1)[together] > max(MOST_TIED * n, 2)
+    pattern = np.bincount(together, minlength=1)[together] > max(MOST_TIED * n, 2)  # (n,)
     pattern &= np.bincount(exact, minlength=1)[exact] != np.bincount(together, minlength=1)[together]
     kept = ~pattern[left]
     again = components(
@@ -164,7 +167,7 @@ def _dealt(heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDAr
 
     heads: (g,) representatives. counts: (g,) rows. strata: (n,). hashes: (g,) break ties.
     """
-    half = np.zeros(len(heads), np.int8)
+    half = np.zeros(len(heads), np.int8)  # (g,)
     rows = np.zeros(2, np.int64)  # in each half, over all strata, for ties
     for stratum in np.unique(strata[heads]):
         members = np.flatnonzero(strata[heads] == stratum)
@@ -207,7 +210,7 @@ def _donors(null: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], co
 
     Donors are null rows themselves, so that no model was trained on their completions.
     """
-    donor = np.full(len(null), -1, np.int64)
+    donor = np.full(len(null), -1, np.int64)  # (m,)
     for code in (strata, strata // _MOST_STRATA):
         for stratum in np.unique(code[null]):
             members = np.flatnonzero(code[null] == stratum)

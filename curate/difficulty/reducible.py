@@ -74,8 +74,8 @@ def gains(losses: npt.ArrayLike, null: npt.ArrayLike, halves: Halves, short: int
             f"losses have shape {rows.shape} and {wrong.shape} for {len(halves.half)} rows and {len(halves.null)} null "
             "rows; give one number per row and checkpoint"
         )
-    gained, null_gained = np.full(len(rows), np.nan), np.full(len(wrong), np.nan)
-    first, null_first = np.full(len(rows), np.nan), np.full(len(wrong), np.nan)
+    gained, null_gained = np.full(len(rows), np.nan), np.full(len(wrong), np.nan)  # (n,) and (m,)
+    first, null_first = np.full(len(rows), np.nan), np.full(len(wrong), np.nan)  # (n,) and (m,)
     best, since = [0, 0], [0, 0]
     for half in (0, 1):
         measured, nulls = halves.measured_by(half)
@@ -144,14 +144,14 @@ def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resampl
     rows above the cut exceeds that of null rows by no more than 0.05, by the lower bound); and if the wrong share is
     smaller by 0.1 at the 0.25 quantile, by the lower bound, since right rows then gain as little.
     """
-    is_hard, value = np.asarray(hard, bool), gained.rows
-    has_gain = np.isfinite(value)
+    is_hard, value = np.asarray(hard, bool), gained.rows  # (n,) and (n,)
+    has_gain = np.isfinite(value)  # (n,)
     hard_gain, easy_gain = value[has_gain & is_hard], value[has_gain & ~is_hard]
     null_gain = gained.null[_as_hard(gained, is_hard & has_gain, has_gain)]
     counts = {"hard": len(hard_gain), "easy": len(easy_gain), "null": len(null_gain)}
     small = [name for name, count in counts.items() if count < LEAST_ROWS]
     cut = max(float(np.quantile(null_gain, CUT)), 0.0) if len(null_gain) else np.inf
-    chosen = has_gain & (np.nan_to_num(value, nan=-np.inf) > cut)
+    chosen = has_gain & (np.nan_to_num(value, nan=-np.inf) > cut)  # (n,)
     groups = {"hard": hard_gain, "easy": easy_gain, "null": null_gain}
     shares = {
         name: float((group_gains > cut).mean()) if len(group_gains) else 0.0 for name, group_gains in groups.items()
@@ -166,7 +166,7 @@ def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resampl
     if gained.best == gained.since:
         return answer("rows that were not trained on gain nothing")
     rng = np.random.default_rng(derive_seed(seed, "reducible"))
-    again, rise, excess = np.empty(resamples), np.empty(resamples), np.empty(resamples)
+    again, rise, excess = np.empty(resamples), np.empty(resamples), np.empty(resamples)  # (resamples,) each
     for k in range(resamples):
         some, nulls = rng.choice(hard_gain, len(hard_gain)), rng.choice(null_gain, len(null_gain))
         low, again[k] = _wrong_shares(some, nulls)
@@ -189,7 +189,7 @@ def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resampl
 
 def _as_hard(gained: Gains, hard: BoolArray, known: BoolArray) -> IntArray:
     """Indices of null rows whose first loss is above the quantile of first losses that the share of hard rows sets."""
-    finite = np.isfinite(gained.null)
+    finite = np.isfinite(gained.null)  # (m,)
     if not hard.any():
         return np.flatnonzero(finite)
     least = np.quantile(gained.short[known], 1 - hard.sum() / known.sum())

@@ -140,9 +140,9 @@ def read_scores(path: Path | str) -> Scores:
     valid = _valid(table, difficulty, path)
     losses, columns = _numbered(table, "loss_"), _numbered(table, "feature_")
     steps = sorted(losses)
-    trajectory = np.stack([_floats(table, losses[step]) for step in steps], axis=1) if steps else None
+    trajectory = np.stack([_floats(table, losses[step]) for step in steps], axis=1) if steps else None  # (n, K)
     if columns:
-        features = np.stack([_floats(table, columns[k]) for k in sorted(columns)], axis=1)
+        features = np.stack([_floats(table, columns[k]) for k in sorted(columns)], axis=1)  # (n, f)
     else:
         features = trajectory if trajectory is not None else difficulty[:, None]
     if not valid.all():

@@ -144,7 +144,7 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
             return value
         # Features of invalid rows are meaningless and must not be recorded.
         return replace(value, features=np.where(value.valid[:, None], value.features, 0).astype(np.float32))
-    array = np.asarray(value)
+    array = np.asarray(value)  # (n,)
     if array.ndim != 1 or len(array) != n:
         raise InputError(f"the scorer returned an array of shape {array.shape} for {n} examples; expected ({n},)")
     if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:

@@ -68,7 +68,7 @@ def make_split(
     numbers, is_hard = _rank(clustering.labels, clustering.groups, difficulty, hard)
     cluster = np.full(len(scores), INVALID, np.int32)
     cluster[rows] = numbers
-    mask = np.zeros(len(scores), bool)
+    mask = np.zeros(len(scores), bool)  # (n,)
     mask[rows] = is_hard | clustering.all_hard[clustering.groups]
     return Split(
         ids=scores.ids,
@@ -151,7 +151,7 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
             f"the scores have no row for example id {row_ids[missing[0]]} (and {len(missing) - 1} more); "
             "score this dataset again"
         )
-    times = np.bincount(rows, minlength=len(scored))
+    times = np.bincount(rows, minlength=len(scored))  # (scored rows,)
     if times.max(initial=0) > 1:
         raise InputError(f"example id {scored[int(np.argmax(times))]} is not unique; give every row its own id")
     if len(scored) > len(row_ids):

@@ -254,7 +254,7 @@ def _hard_is_length(diagnostics: Diagnostics) -> RunWarning | None:
 def _hard_too_large(diagnostics: Diagnostics, split: Split, counts: npt.NDArray[Any] | None) -> RunWarning | None:
     if counts is None or not (counts[split.hard] > 1).any():
         return None
-    of_hard = counts[split.hard & (counts > 0)].astype(np.int64)
+    of_hard = counts[split.hard & (counts > 0)].astype(np.int64)  # (hard rows with tokens,)
     after = float(of_hard.sum() / counts.sum(dtype=np.int64))
     if after <= MAX_HARD_AFTER:
         return None

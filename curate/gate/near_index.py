@@ -100,7 +100,7 @@ class NearIndex:
         flat = sketched.keys[filled].ravel()
         order = np.argsort(flat)  # (f * width,), as `keys` and `met`
         width, keys = sketched.keys.shape[1], flat[order]
-        met = np.zeros(len(keys), np.int32)
+        met = np.zeros(len(keys), np.int32)  # (f * width,)
         queries, rows = [], []
         for run_keys, run_rows in self._runs:
             first = np.searchsorted(run_keys, keys)  # (f * width,)
@@ -111,7 +111,7 @@ class NearIndex:
             met[present] += length.astype(np.int32)
             queries.append(np.repeat(filled[order[present] // width], taken))
             rows.append(run_rows[_ranges(first, taken)])
-        whole = np.zeros(len(keys), np.int32)
+        whole = np.zeros(len(keys), np.int32)  # (f * width,)
         whole[order] = met
         counts[filled] = whole.reshape(-1, width)
         self.crowded += int((counts > BUCKET).any(axis=1).sum())
@@ -189,6 +189,7 @@ def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
     flat = texts.keys.ravel()
     order = np.argsort(flat, kind="stable")  # (m * width,)
     keys = flat[order]  # (m * width,) ascending
+    # (different keys,)
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
     sizes = np.diff(np.append(starts, len(keys)))  # (different keys,)
     rank = np.arange(len(keys)) - np.repeat(starts, sizes)  # (m * width,) texts of the same key before this one

@@ -82,7 +82,7 @@ class Words:
 
     def chosen(self, keep: BoolArray) -> Words:
         """The same texts, restricted to words where `keep` (w,) is True."""
-        counts_before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+        counts_before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)  # (w + 1,)
         return Words(
             self.codes,
             self.starts[keep],

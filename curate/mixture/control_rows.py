@@ -31,11 +31,11 @@ def evened(sources: Sequence[str], copies: int, seed: int) -> IntArray:
     Copies go to the smallest source until it is as large as the next one, and so on. Within a source all rows are
     copied equally often; the remainder goes to a random sample.
     """
-    names, index = np.unique(np.array(sources, object).astype(str), return_inverse=True)
+    names, index = np.unique(np.array(sources, object).astype(str), return_inverse=True)  # (s,) and (n,)
     sizes = np.bincount(index, minlength=len(names))
     additions = _filled(sizes, copies) - sizes  # (s,) copies for each of s sources
     generator = np.random.default_rng(seed)
-    extra = np.zeros(len(index), np.int64)
+    extra = np.zeros(len(index), np.int64)  # (n,)
     for source, count in enumerate(additions.tolist()):
         members = np.flatnonzero(index == source)
         whole, rest = divmod(count, len(members))
@@ -46,8 +46,8 @@ def evened(sources: Sequence[str], copies: int, seed: int) -> IntArray:
 
 def _filled(sizes: IntArray, copies: int) -> IntArray:
     """(s,) sizes after adding `copies` one by one, always to the smallest."""
-    order = np.argsort(sizes, kind="stable")
-    ordered = sizes[order].astype(np.int64)
+    order = np.argsort(sizes, kind="stable")  # (s,)
+    ordered = sizes[order].astype(np.int64)  # (s,)
     below = 1
     while below < len(ordered) and (ordered[below] - ordered[:below]).sum() <= copies:
         below += 1
@@ -96,7 +96,7 @@ def _highest_loss(rows: Rows, split: Split, valid: Mask) -> Rows:
     """As many valid rows as `rows`, of highest final loss, in the same proportion over sources."""
     if split.final_loss is None:
         raise InputError("of: final_loss needs losses; use a scorer that records them, such as LossTrajectory")
-    groups = _groups(split) if split.per_source else np.zeros(len(split), np.int64)
+    groups = _groups(split) if split.per_source else np.zeros(len(split), np.int64)  # (n,)
     chosen = []
     for group in np.unique(groups[rows]):
         pool = np.flatnonzero(valid & (groups == group))
@@ -112,7 +112,7 @@ def _matched(rows: Rows, split: Split, allowed: Mask, generator: np.random.Gener
     groups = _groups(split)
     chosen, unmatched = [], []
     for group in np.unique(groups[rows]):
-        hard_rows, pool = rows[groups[rows] == group], np.flatnonzero(allowed & (groups == group))
+        hard_rows, pool = rows[groups[rows] == group], np.flatnonzero(allowed & (groups == group))  # (m,) and (p,)
         if len(pool):
             chosen.append(_of_length(hard_rows, pool, split.tokens, generator))
         else:

@@ -212,8 +212,9 @@ class _Counted:
     def exposures(self, group: IntArray, groups: int) -> list[dict[str, Any]]:
         """Fields of an `Exposure` for each of `groups` groups. group: (n + m,) group of each row, -1 = none."""
         n, total, grouped = len(self.split), float(self.part.sum()), group >= 0
-        before = np.bincount(group[:n][grouped[:n]], minlength=groups)
-        new = np.bincount(group[n:][grouped[n:]], minlength=groups)
+        before = np.bincount(group[:n][grouped[:n]], minlength=groups)  # (groups,)
+        new = np.bincount(group[n:][grouped[n:]], minlength=groups)  # (groups,)
+        # (groups,) each
         after, parts = (np.bincount(group[grouped], weights[grouped], groups) for weights in (self.seen, self.part))
         losses = _losses(self.scores, self.columns, np.where(self.split.valid, group[:n], -1), groups)
         exposures = []
@@ -287,7 +288,7 @@ def _losses(scores: Scores | None, columns: IntArray, group: IntArray, groups: i
     if scores is None or scores.trajectory is None:
         return per_group
     grouped = group >= 0
-    rows = np.bincount(group[grouped], minlength=groups)
+    rows = np.bincount(group[grouped], minlength=groups)  # (groups,)
     sums = [np.bincount(group[grouped], column[grouped].astype(np.float64), groups) for column in scores.trajectory.T]
     mean = np.stack(sums, axis=1) / np.maximum(rows, 1)[:, None]  # (groups, K)
     fall = fall_per_e_fold(scores.steps[columns], mean[:, columns]) if len(columns) > 1 else None  # type: ignore[index]

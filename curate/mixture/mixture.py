@@ -141,7 +141,7 @@ class Mixture:
         return self._weights(self.positions)
 
     def _weights(self, positions: IntArray) -> FloatArray:
-        weights = np.ones(len(positions), np.float32)
+        weights = np.ones(len(positions), np.float32)  # (m,)
         if self.copies == "weights":
             inside = positions < len(self.plan)
             weights[inside] = self.plan.counts[positions[inside]]
@@ -179,7 +179,7 @@ class Mixture:
         positions, copies = self._placed[0][low:high], self._placed[1][low:high]
         n, ids = len(self.plan), self.loaded.examples.ids
         difficulty, cluster, hard, measured, scored = self._judged(positions)
-        origin = (copies > 0).astype(np.int64)
+        origin = (copies > 0).astype(np.int64)  # (m,)
         new = positions >= n
         origin[new] = self._new_origins[positions[new] - n]
         columns = {
@@ -236,6 +236,7 @@ class Mixture:
         columns = (split.difficulty, split.cluster, split.hard, None, split.valid)
         result = []
         for column, new_values in zip(columns, self._judged_new, strict=True):
+            # (m,)
             values = np.ones(len(positions), np.bool_) if column is None else np.empty(len(positions), column.dtype)
             if column is not None:
                 values[inside] = column[old]

@@ -30,7 +30,7 @@ def row_keys(positions: IntArray, copies: Copies, seed: int, purpose: str = "ord
     The key of copy c of row p is number p + c 2^40 of the SplitMix64 stream of the seed (Steele, Lea and Flood 2014).
     """
     first = derive_seed(seed, purpose, 0) | derive_seed(seed, purpose, 1) << 32
-    keys = np.empty(len(positions), np.uint64)
+    keys = np.empty(len(positions), np.uint64)  # (m,)
     for low in range(0, len(positions), _AT_ONCE):
         part = slice(low, low + _AT_ONCE)
         number = positions[part].astype(np.uint64)

@@ -198,7 +198,7 @@ class NewRows:
 
     def keep(self, kept: BoolArray) -> NewRows:
         """The rows marked in the (m,) mask."""
-        places = np.flatnonzero(kept)
+        places = np.flatnonzero(kept)  # (kept rows,)
         return replace(
             self,
             table=self.table.take(places),

@@ -92,7 +92,7 @@ def rescore(
         sources=old_sources,
         new_sources=new_sources,
     )
-    cluster = np.full(len(new), INVALID, np.int32)
+    cluster = np.full(len(new), INVALID, np.int32)  # (m,)
     cluster[rows] = assigned.cluster
     unknown = np.zeros(len(new), np.bool_)
     unknown[rows] = assigned.unknown_source

@@ -148,8 +148,8 @@ class Budget:
         rows = np.flatnonzero(held_out & valid)  # (held-out valid rows,)
         if len(rows) > MOST_ROWS:
             chosen = np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False)
-            rows = rows[np.sort(chosen)]
-        inside = np.flatnonzero(~held_out)
+            rows = rows[np.sort(chosen)]  # (chosen rows,)
+        inside = np.flatnonzero(~held_out)  # (rows trained on,)
         if not valid[inside].any() or not len(rows):
             raise InputError(f"{len(examples):,} rows are too few to hold a quarter of them out; give more rows")
         self.context, self.split, self.rows, self.settings = context, split, rows, settings

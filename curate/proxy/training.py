@@ -216,7 +216,10 @@ class ProxyTraining:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Hold the lock of this training: a second run waits, then finds everything done. Rank 0 holds it for all."""
+        """Hold the lock of this training: a second run waits, then finds everything done.
+
+        All ranks must enter it; rank 0 holds the lock for all.
+        """
         from contextlib import nullcontext
 
         def waiting() -> None:

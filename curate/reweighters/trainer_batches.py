@@ -94,7 +94,7 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
                 f"the trainer's batches have no {name}, so the loss of an example is unknown; use a collator that "
                 "gives input_ids and labels"
             )
-    ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)
+    ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)  # (b, t)
     unknown = sorted(set(inputs) - _KNOWN)
     if unknown or ids.ndim != 2 or labels.shape != ids.shape or (rows is not None and len(rows) != len(ids)):
         problem = f"also hold {', '.join(unknown)}" if unknown else "do not hold one example per row"
@@ -108,7 +108,7 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
         raise InputError("the trainer's attention masks are not (rows, tokens); use a collator that pads")
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # (b, T), padding last
     labels = labels.masked_fill(~real, -100).gather(1, order)
-    begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]
+    begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]  # (b, t)
     numbers = torch.arange(len(ids), device=device) if rows is None else rows.to(device)  # (b,)
     return MicroBatch(
         Batch(ids.gather(1, order), labels, numbers),
@@ -138,7 +138,7 @@ def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: S
         ids.append(part.batch.input_ids[real].numpy().astype(np.int32))
         supervised.append(counted[real].numpy())
         lengths.append(part.lengths.numpy())
-    flat = np.concatenate(supervised)
+    flat = np.concatenate(supervised)  # (t,)
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
     running = np.concatenate([[0], np.cumsum(flat)])
     valid = running[offsets[1:]] > running[offsets[:-1]]

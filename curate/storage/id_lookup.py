@@ -34,7 +34,7 @@ def _numbers(ids: pa.Array) -> npt.NDArray[np.uint64]:
     _, ends, data = strings.buffers()
     offsets = np.frombuffer(ends, np.int64)[strings.offset : strings.offset + len(strings) + 1]  # (n + 1,)
     lengths = np.diff(offsets)  # (n,) bytes of each string
-    content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]  # the bytes of all strings, end to end
+    content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]  # (bytes,) of all strings, end to end
     width = -(-int(lengths.max(initial=0)) // 8) * 8
     if width > _WIDEST:
         id_bytes = content.tobytes()
@@ -50,13 +50,13 @@ def _short(content: npt.NDArray[np.uint8], lengths: IntArray) -> npt.NDArray[np.
     content: the bytes of all strings, end to end. lengths: (n,) bytes of each.
     """
     width = min(-(-int(lengths.max(initial=0)) // 8) * 8, _WIDEST)  # rounded up to whole words
-    padded = np.zeros((len(lengths), width), np.uint8)
+    padded = np.zeros((len(lengths), width), np.uint8)  # (n, width)
     inside = np.arange(width) < np.minimum(lengths, width)[:, None]  # (n, width)
     if int(lengths.max(initial=0)) > width:
         starts = np.cumsum(lengths) - lengths
         content = content[(starts[:, None] + np.arange(width))[inside]]
     padded[inside] = content
-    numbers = lengths.astype(np.uint64) * _FACTOR
+    numbers = lengths.astype(np.uint64) * _FACTOR  # (n,)
     least = int(lengths.min(initial=_WIDEST))
     for k, word in enumerate(padded.view("<u8").T):
         mixed = (numbers ^ word) * _FACTOR
@@ -76,11 +76,11 @@ def repeated(*ids: pa.Array) -> IntArray:
     """Ascending positions, in the concatenation of the arrays, of all ids that occur more than once."""
     numbers = np.concatenate([id_numbers(array) for array in ids])  # (n,)
     in_order = np.sort(numbers)
-    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])  # hashes of two ids or more
+    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])  # (d,) hashes of two ids or more
     if not len(twice):
         return np.zeros(0, np.int64)
     places = np.minimum(np.searchsorted(twice, numbers), len(twice) - 1)
-    rows = np.flatnonzero(twice[places] == numbers)  # candidates, compared as strings below
+    rows = np.flatnonzero(twice[places] == numbers)  # (r,) candidates, compared as strings below
     starts = np.cumsum([0, *map(len, ids)])
     parts = [
         array.take(pa.array(rows[(rows >= low) & (rows < high)] - low)).cast(pa.large_string())
@@ -117,11 +117,11 @@ class IdIndex:
         if not len(self.ids):
             return np.full(len(queries), -1, np.int64)
         query_numbers = id_numbers(queries)
-        by_number = np.argsort(query_numbers)  # sorted lookups read memory sequentially
-        positions = np.searchsorted(self.numbers, query_numbers[by_number])
+        by_number = np.argsort(query_numbers)  # (m,) sorted lookups read memory sequentially
+        positions = np.searchsorted(self.numbers, query_numbers[by_number])  # (m,)
         positions[positions == len(self.numbers)] = 0
         equal = self.numbers[positions] == query_numbers[by_number]
-        places = np.empty(len(queries), np.int64)
+        places = np.empty(len(queries), np.int64)  # (m,)
         places[by_number] = np.where(equal, self.order[positions], -1)
         mismatched = _differing(queries, self.ids, places)
         if len(mismatched):  # another id has the same number

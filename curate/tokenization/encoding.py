@@ -165,7 +165,7 @@ class _RowEncoder:
         lengths = np.array([len(row.ids) for row in rows], np.int64)  # (n,)
         offsets = row_offsets(lengths)  # (n + 1,)
         row_of = np.repeat(np.arange(len(lengths)), lengths)  # (t,)
-        predicted = np.ones(len(ids), np.bool_)
+        predicted = np.ones(len(ids), np.bool_)  # (t,)
         predicted[offsets[:-1][lengths > 0]] = False  # nothing predicts the first token
         content = predicted & (kinds == KINDS["completion"])  # (t,)
         if self.ends.eos is not None:

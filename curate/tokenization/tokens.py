@@ -58,7 +58,7 @@ class Tokens:
     @property
     def completion_tokens(self) -> npt.NDArray[np.int32]:
         """(n,) tokens per row that count in the loss."""
-        counts = np.empty(len(self), np.int32)
+        counts = np.empty(len(self), np.int32)  # (n,)
         for low in range(0, len(self), _ROWS):
             bounds = self.offsets[low : low + _ROWS + 1]
             cumulative = np.concatenate([[0], np.cumsum(self.supervised[bounds[0] : bounds[-1]], dtype=np.int64)])

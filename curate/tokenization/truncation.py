@@ -191,7 +191,7 @@ class Truncation:
             spare = int(kept[:first].sum()) - leaves if leaves else len(places)
             kept[places[: max(min(int(kept.sum()) - self.max_length, spare, len(places) - own), 0)]] = False
 
-        before = np.arange(len(kinds)) < first
+        before = np.arange(len(kinds)) < first  # (t,)
         before[:begins] = False
         drop(before & (kinds == KINDS["system"]), least)
         drop(~before & (kinds == KINDS["system"]), 0)  # tool results of the last exchange
@@ -238,8 +238,8 @@ class Truncation:
         """
         texts, ends = _shown(run, window)
         ids, pieces, starts = self._placed(texts)
-        bounds = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
-        codes = np.array([KINDS[part] for _, part in run])
+        bounds = np.concatenate([[0], np.cumsum([len(text) for text in texts])])  # (texts + 1,)
+        codes = np.array([KINDS[part] for _, part in run])  # (texts,)
         for number, cut in enumerate(ends):
             if cut is not None:
                 middle_start, middle_end = cut
@@ -253,11 +253,11 @@ class Truncation:
 
     def _placed(self, texts: list[str]) -> tuple[list[int], IntArray, IntArray]:
         """Token ids of the concatenated texts; (t, 2) texts in which each token begins and ends; (t,) its offset."""
-        bounds = np.cumsum([len(text) for text in texts])
+        bounds = np.cumsum([len(text) for text in texts])  # (texts,)
         backend = _backend(self.tokenizer)
         if backend is None:  # slow tokenizers give no offsets
             encoded = encode_batch(self.tokenizer, texts)
-            number = np.repeat(np.arange(len(texts)), [len(ids) for ids in encoded])
+            number = np.repeat(np.arange(len(texts)), [len(ids) for ids in encoded])  # (t,)
             within = np.concatenate(
                 [np.linspace(0, len(x), len(i), endpoint=False) for x, i in zip(texts, encoded, strict=True)]
             )
@@ -265,7 +265,7 @@ class Truncation:
             return [token for ids in encoded for token in ids], np.stack([number, number], axis=1), starts
         joined = "".join(texts)
         encoding = self._contexts.get(joined) or backend.encode(joined, add_special_tokens=False)
-        spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)  # (t, 2)
         last = np.maximum(spans[:, 1] - 1, spans[:, 0])
         pieces = np.stack(
             [np.searchsorted(bounds, positions, side="right") for positions in (spans[:, 0], last)], axis=1

@@ -134,7 +134,7 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
     end = data.slice(max(0, data.size - len(cell) - 1)).to_pybytes()
     if end[1:] != cell or end[:1] not in (delimiter, b"\n", b"\r"):
         return
-    content, quotes = np.frombuffer(data, np.uint8), 0
+    content, quotes = np.frombuffer(data, np.uint8), 0  # (bytes,)
     for low in range(0, len(content), _LEAST_BLOCK):
         quotes += int(np.count_nonzero(content[low : low + _LEAST_BLOCK] == ord('"')))
         mapped.release()

@@ -108,7 +108,7 @@ def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]]
 
 def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
     """Cut a text into pieces of whole lines: pyarrow crashes on some texts whose types differ between its blocks."""
-    content = np.frombuffer(data, np.uint8)
+    content = np.frombuffer(data, np.uint8)  # (bytes,)
     low = 0
     while low < len(content):
         high = low + _PIECE
@@ -126,6 +126,7 @@ def _tables(pieces: Sequence[pa.Buffer], schema: pa.Schema | None) -> list[pa.Ta
     parsed = 0
 
     def tables() -> Iterator[pa.Table]:
+        """Tables in order; threads of the pool parse a few pieces ahead of the calling thread, which spills them."""
         nonlocal parsed
         for low in range(0, len(pieces), 2 * pa.cpu_count()):
             for table in pool.map(lambda piece: _table(piece, schema), pieces[low : low + 2 * pa.cpu_count()]):
@@ -241,12 +242,13 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
         if low % (64 * _BLOCK) == 0:
             release()
         block = data[low : low + _BLOCK]
+        # (q,) positions, as those of brackets and line breaks below
         quotes = _unescaped(data, np.flatnonzero(block == _QUOTE) + low)
         folded = block | 32  # the brackets of lists become those of objects
         marks = np.flatnonzero((folded == 123) | (folded == 125)) + low
         marks = marks[(np.searchsorted(quotes, marks) + in_string) % 2 == 0]
         opens = data[marks] & 2 == 2
-        levels = np.concatenate([[level], level + np.cumsum(np.where(opens, 1, -1))])
+        levels = np.concatenate([[level], level + np.cumsum(np.where(opens, 1, -1))])  # (marks + 1,)
         if levels.max() > most_levels:
             raise TooDeep(int(marks[np.argmax(levels[1:] > most_levels)]))
         if plain:
@@ -299,7 +301,7 @@ def _begin_with_null(data: Bytes, places: _Places) -> bool:
 
 def _unescaped(data: Bytes, quotes: _Places) -> _Places:
     """The quotes that no backslash escapes: those with an even number of backslashes before them."""
-    escaped = np.zeros(len(quotes), np.bool_)
+    escaped = np.zeros(len(quotes), np.bool_)  # (q,)
     open_quotes = np.arange(len(quotes))  # quotes whose run of backslashes has not ended yet
     for length in range(1, 17):
         open_quotes = open_quotes[(quotes[open_quotes] >= length) & (data[quotes[open_quotes] - length] == _BACKSLASH)]
@@ -337,7 +339,7 @@ def long_integers(data: Bytes) -> int | None:
         runs = digits
         for step in (1, 2, 4, 8):  # runs of 16 digits
             runs = runs[step:] & runs[:-step]
-        begins = np.flatnonzero(runs[1:] & ~digits[: max(len(runs) - 1, 0)]) + 1
+        begins = np.flatnonzero(runs[1:] & ~digits[: max(len(runs) - 1, 0)]) + 1  # (numbers,)
         begins = begins[begins <= _BLOCK - (low == 0)]
         before = block[begins - 1]
         integers = begins[np.isin(before, _BEFORE_NUMBERS)]
