@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.cli.engine import add_engine_arguments
 from curate.cli.fields import add_field_options, add_reading_fields, field_values, options_of
-from curate.cli.options import add_engine_arguments
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
 from curate.console.progress import Progress

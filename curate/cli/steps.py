@@ -7,6 +7,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from curate.cli.engine import add_engine_arguments
 from curate.cli.fields import (
     add_field_options,
     add_reading_arguments,
@@ -16,7 +17,7 @@ from curate.cli.fields import (
     options_of,
     reading,
 )
-from curate.cli.options import add_consent_arguments, add_engine_arguments, add_machine_arguments, permissions
+from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
 from curate.data.known_formats import NAMES
 from curate.data.named_rows import named_rows

@@ -109,7 +109,7 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
         bare_tools="tools" in columns and _are_bare(table[columns["tools"]].slice(0, _LOOKED_AT)),
         unseen=any(
             survey(table[name].slice(0, _LOOKED_AT), speaker_keys, answered=False).unseen
-            for name in spoken
+            for name in spoken_columns
             if is_messages(table[name].type, speaker_keys)
         ),
     )

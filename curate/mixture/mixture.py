@@ -236,7 +236,6 @@ class Mixture:
         columns = (split.difficulty, split.cluster, split.hard, None, split.valid)
         result = []
         for column, new_values in zip(columns, self._judged_new, strict=True):
-            # (m,)
             values = np.ones(len(positions), np.bool_) if column is None else np.empty(len(positions), column.dtype)
             if column is not None:
                 values[inside] = column[old]
