@@ -71,10 +71,7 @@ def _check_ours(package: str) -> None:
 
 
 def built_in(module: str, name: str, kind: str) -> str:
-    """Dotted path of a component in a module's __all__, ignoring case.
-
-    kind: kind of component, for the InputError that lists all of them.
-    """
+    """Dotted path of a component of a module, ignoring case. kind: of component, for the InputError that lists them."""
     names = component_names(module)
     exact = next((candidate for candidate in names if candidate.lower() == name.lower()), None)
     if exact is None:

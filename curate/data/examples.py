@@ -176,23 +176,18 @@ class Examples(Presented):
 
         For messages in two columns only the completion is learned, as trainers do; the prompt is context.
         """
-        row_surroundings = self.surroundings(low, high)
+        extras = self.surroundings(low, high)
         if self.shape != "messages":
             texts = zip(self.questions(low, high), self.answers(low, high), strict=True)
             conversations = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in texts]
-            row_surroundings = [
-                Surroundings(surroundings.system, surroundings.history, "", surroundings.tools)
-                for surroundings in row_surroundings
-            ]
+            extras = [Surroundings(extra.system, extra.history, "", extra.tools) for extra in extras]
         else:
             *before, last = (self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns))
             conversations = [
                 [turn for half in prompt_halves for turn in as_context(half)] + completion
                 for *prompt_halves, completion in zip(*before, last, strict=True)
             ]
-        return [
-            surrounded(turns, surrounding) for turns, surrounding in zip(conversations, row_surroundings, strict=True)
-        ]
+        return [surrounded(turns, extra) for turns, extra in zip(conversations, extras, strict=True)]
 
     def questions(self, low: int, high: int) -> list[str]:
         """Prompts of rows low..high-1 with their context or input; not for shapes messages and text."""
@@ -201,11 +196,8 @@ class Examples(Presented):
         if "input" in self.columns:
             inputs = self._cells("input", low, high)
             questions = [f"{text}\n{more}" if more else text for text, more in zip(questions, inputs, strict=True)]
-        row_surroundings = self.surroundings(low, high)
-        return [
-            question_with(surrounding.context, text)
-            for surrounding, text in zip(row_surroundings, questions, strict=True)
-        ]
+        extras = self.surroundings(low, high)
+        return [question_with(extra.context, text) for extra, text in zip(extras, questions, strict=True)]
 
     def answers(self, low: int, high: int) -> list[str]:
         """Completions of rows low..high-1; not for shapes messages and text."""
@@ -334,21 +326,17 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
             # A missing input column counts as null inputs, so that adding an empty one changes no id.
             absent = pa.nulls(len(piece), pa.large_string())
             hashed = _row_digests([_framed(cells.get(role, absent)) for role in roles])
-        surrounding_cells = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
-        parts.append(
-            _with_surroundings(hashed, surroundings_of(surrounding_cells, keys)) if surrounding_cells else hashed
-        )
+        extra_cells = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
+        parts.append(_with_surroundings(hashed, surroundings_of(extra_cells, keys)) if extra_cells else hashed)
         release()
     return _number_repeats(_strings(parts))
 
 
-def _with_surroundings(hashes: pa.Array, row_surroundings: Sequence[Surroundings]) -> pa.Array:
+def _with_surroundings(hashes: pa.Array, extras: Sequence[Surroundings]) -> pa.Array:
     """The hashes (n,), rehashed with system, history, context and tools for rows that have any."""
     digests = [
-        hashlib.blake2b(f"{text}{json.dumps(surroundings)}".encode(), digest_size=16).hexdigest()
-        if any(surroundings)
-        else text
-        for text, surroundings in zip(hashes.to_pylist(), row_surroundings, strict=True)
+        hashlib.blake2b(f"{text}{json.dumps(extra)}".encode(), digest_size=16).hexdigest() if any(extra) else text
+        for text, extra in zip(hashes.to_pylist(), extras, strict=True)
     ]
     return pa.array(digests, pa.string())
 
