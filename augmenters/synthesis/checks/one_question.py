@@ -10,6 +10,14 @@ _ASKED = r"how many|how much|how long|how far|how old|how tall|how fast|how ofte
 _ASKS = re.compile(
     rf"\b(?:{_ASKED})\b|^\s*(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b", re.I
 )
+# A sentence that asks without a question mark; "State your answer as a fraction" only says how.
+_ORDER = re.compile(
+    r"\s*(?:(?:and|also|then|finally),?\s+)*(?:(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b"
+    r"|(?:state|name|report|tell|give|list|compare|provide|indicate|specify)\b"
+    r"(?![^.?!]*\b(?:answers?|results?|solutions?|steps?|work|reasoning|decimals?|fractions?|form|units?|nearest|places)\b)"
+    r"|(?:explain|describe|show|justify)\b[^.?!]*\b(?:and|then)\s+(?:find|compute|calculate|determine|work out)\b)",
+    re.I,
+)
 _AND_ALSO = re.compile(
     r"(?:,|\band\b|\bor\b|;)\s+(?:also\s+)?(?:how (?:many|much|long|far|old|tall|fast|often)"
     r"|(?:what|which|when|who) (?:is|are|was|were|will|did|does)|find|compute|calculate|determine)\b",
@@ -39,5 +47,4 @@ def fault(problem: str, answer: str) -> str | None:
 def _is_question(sentence: str) -> bool:
     """Whether a sentence asks for a quantity; "Can you help?" does not."""
     asks = sentence.rstrip().endswith("?")
-    starts = re.match(r"\s*(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b", sentence, re.I)
-    return bool((asks and _ASKS.search(sentence)) or starts)
+    return bool((asks and _ASKS.search(sentence)) or _ORDER.match(sentence))

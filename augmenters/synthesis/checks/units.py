@@ -28,14 +28,28 @@ _KINDS: dict[str, dict[str, str]] = {
 _UNITS = {
     unit: (kind, re.compile(rf"(?:{words})", re.I)) for kind, units in _KINDS.items() for unit, words in units.items()
 }
-_ASKED = re.compile(r"\b(?:how many|(?:how much|how long|how far|what)\b[^?.]*?,?\s+in)\s+(?:more\s+)?([a-z]+)\b", re.I)
+_ASKED = re.compile(
+    r"\b(?:how many|(?:how much|how long|how far|what)\b[^?.]*?,?\s+in)\s+(?:more\s+|square\s+|cubic\s+)?([a-z]+)\b",
+    re.I,
+)
+_STATED = re.compile(
+    r"\b(?:give|stated?|express(?:ed)?|report(?:ed)?|write|written|answers?|results?)\b[^.?!]*?\bin\s+"
+    r"(?:(?:whole|square|cubic)\s+)?([a-z]+)\b",
+    re.I,
+)
 _PER = re.compile(r"\b(?:per|each|every|an|a)\s+[a-z]+|/\s*[a-z]+", re.I)
 _WORD = re.compile(r"[A-Za-z]+")
 
 
 def fault(problem: str, right: Sequence[str]) -> str | None:
-    """Both units, if most solutions that name a unit name another one than the problem asks for; else None."""
+    """Both units, if the problem asks in two, or most solutions that name one name another than it asks for."""
     unit_asked = asked_unit(problem)
+    unit_stated = next(
+        (unit for found in _STATED.finditer(problem) if (unit := _unit_of(found[1])) is not None), unit_asked
+    )
+    if unit_asked and unit_stated and unit_stated != unit_asked and _UNITS[unit_stated][0] == _UNITS[unit_asked][0]:
+        return f"asked in {unit_asked}, and in {unit_stated}"
+    unit_asked = unit_asked or unit_stated
     if unit_asked is None:
         return None
     units = Counter(unit for text in right if (unit := _answer_unit(text)) is not None)

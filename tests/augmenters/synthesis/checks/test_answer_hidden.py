@@ -26,6 +26,12 @@ PARENT = "Tom has 3 boxes with 4 pens each. How many pens has he?"
         ("Work out the sum of the numbers 3 and 4, times one.", "12", False),
         ("Let x be 3 and y be 4. Then find the product of both.", "12", False),
         ("Compute the value of $3 \\cdot 4$ in the usual way.", "12", False),
+        ("A baker makes 3 trays of 4 buns, twelve buns. How many?", "12", True),
+        ("A baker makes 1 tray of 128, one hundred and twenty-eight. How many?", "128", True),
+        ("A baker makes 3 trays of 4 buns, between 11 and 13. How many?", "12", True),
+        ("A baker makes 3 trays of 4 buns. Hint: one more than 11. How many?", "12", True),
+        ("Three bakers make four buns each, and eleven or more in all. How many?", "12", False),
+        ("Ten two-story houses and one hall have how many floors?", "12", False),
         ("A salt solution is 5% strong. The result is 3 times that. How much?", "15", False),
     ],
 )

@@ -32,3 +32,14 @@ def test_answers_in_another_unit() -> None:
     assert fault("How many cents is that?", ["so \\boxed{\\$5}"]) is not None
     assert fault("How many hours?", ["\\boxed{60 \\text{ miles per hour}}"]) is not None
     assert fault("How many pens?", [minutes]) is None
+
+
+def test_a_problem_that_asks_in_two_units() -> None:
+    assert (
+        fault("How many cents is it? Give the answer in dollars.", ["\\boxed{5}"]) == "asked in cents, and in dollars"
+    )
+    assert fault("What is the area in square feet? (All results are stated in square inches.)", []) is not None
+    assert fault("How many hours is it? Give the answer in hours.", ["\\boxed{5}"]) is None
+    assert fault("It costs 300 cents. How much is it? Express your answer in dollars.", ["\\boxed{3}"]) is None
+    assert fault("How much is it? Express your answer in dollars.", ["\\boxed{300 \\text{ cents}}"]) is not None
+    assert fault("How many hours is it? Write the answer in kilometers.", []) is None  # which no solution can heed
