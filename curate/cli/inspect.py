@@ -127,6 +127,9 @@ def print_inspection(result: dict[str, Any]) -> None:
     for warning in result["warnings"]:
         show(visible(f"warning: {warning['message']} {warning['remedy']}"))
     for kind in (kind for kind in ("easiest", "hardest") if result[kind]):
+        if not any(row["text"] for row in result[kind]):
+            show(f"\n{kind} rows: left out of the result; tables/scores.parquet has their ids and scores")
+            continue
         show(f"\n{kind} rows", *(line for row in result[kind] for line in _lines(row)))
 
 

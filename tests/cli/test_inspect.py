@@ -44,6 +44,19 @@ def test_rows_of_arrow_s_view_types_are_shown(tmp_path: Path, scores: Path, call
     assert hardest["text"] == {"prompt": row["prompt"], "completion": row["completion"]}
 
 
+def test_extremes_that_were_left_out_take_one_line(tmp_path: Path, call: Call) -> None:
+    table = pa.Table.from_pylist(_rows(40))
+    pq.write_table(table, tmp_path / "data.parquet")
+    ids = curate.read(table).examples.ids
+    pq.write_table(pa.table({"example_id": ids, "difficulty": np.arange(40.0)}), tmp_path / "scores.parquet")
+    subset = "augmenters=[{use: Subset, size: 5}]"
+    given = ("run", tmp_path / "data.parquet", "--scores", tmp_path / "scores.parquet", "--set", subset)
+    assert call(*given, "--out", tmp_path / "out").status == 0
+    shown = call("inspect", tmp_path / "out").out
+    assert "easiest rows: left out of the result; tables/scores.parquet has" in shown
+    assert "difficulty 0.000" not in shown
+
+
 def test_inspect_without_rows_or_data(finished: Finished, tmp_path: Path, call: Call) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished.out, copy)

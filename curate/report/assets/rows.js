@@ -206,7 +206,8 @@ const browseRows = async (store) => {
     { title: "hard", field: "hard", width: 84, formatter: (cell) => cell.getValue() ? "hard" : cell.getValue() === null ? "" : "easy" },
     { title: "tokens", field: "tokens", width: 98, formatter: plain },
   ];
-  const texts = about.columns.map((name, k) => ({ title: "", titleFormatter: named(name), field: `text_${k}`, minWidth: 170, formatter: plain }));
+  const width = (k) => k ? 130 : window.innerWidth < 600 ? 170 : 260; // the first is what is read most
+  const texts = about.columns.map((name, k) => ({ title: "", titleFormatter: named(name), field: `text_${k}`, minWidth: width(k), formatter: plain }));
   const columns = [
     { title: "✓", field: "example_id", headerSort: false, width: 42, formatter: (cell) => {
       const box = document.createElement("input");
