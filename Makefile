@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
+# Tests start hundreds of processes; without compiled modules each would take a second longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-examples test-fuzz test-control test-ray test-all test-floors llama-factory test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
 
 help:

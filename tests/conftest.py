@@ -1,5 +1,6 @@
 """Tests are offline, seeded and on the CPU; several run side by side, so each keeps to one thread."""
 
+import gc
 import os
 import sys
 
@@ -18,6 +19,7 @@ import pytest
 
 from tests import ROOT
 from tests.fixtures.ray_cluster import ray_cluster, ray_engine  # noqa: F401
+from tests.fixtures.two_ranks import two_ranks  # noqa: F401
 
 hypothesis.settings.register_profile("seeded", derandomize=True, database=None)
 hypothesis.settings.load_profile("seeded")
@@ -39,6 +41,14 @@ def _one_thread() -> Iterator[None]:
     yield
     if torch:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """Garbage is looked for in what a module's tests leave, not in all that was imported before (a tenth of a second at
+    every run of a trainer, since accelerate asks for it)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

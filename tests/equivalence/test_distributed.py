@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import TrainingRows
-from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.reweighting import Softmax
+from tests.fixtures.two_ranks import TwoRanks
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 
@@ -151,27 +149,13 @@ def reduce_gradients() -> list[Any]:
     return [None if p.grad is None else p.grad for p in parameters]
 
 
-def two_ranks(folder: Path) -> list[dict[str, Any]]:
-    """What both ranks of a torchrun of this very file found, per case."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        __file__,
-        str(folder),
-    ]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
+@pytest.fixture(scope="module")
+def ranks(two_ranks: TwoRanks, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What both ranks of this very file found, per case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = two_ranks.run(__file__, folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return two_ranks(tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.slow

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +13,8 @@ import transformers
 
 from curate.devices import distributed
 from curate.reweighters.trainers import reweight
-from tests import ROOT
 from tests.fixtures.trainers import BATCH, METHODS, ROWS, adapted, assert_close, model, trained, trainer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """Accelerate collects garbage at the start of every run, which looks at all that was ever imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
+from tests.fixtures.two_ranks import TwoRanks
 
 # -- two processes -----------------------------------------------------------------------------------------------------
 CASES: dict[str, dict[str, Any]] = {
@@ -54,14 +42,10 @@ def case(folder: Path, name: str, accumulated: int = 1, lora: bool = False) -> d
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What both ranks of a torchrun of this very file found, per case."""
+def ranks(two_ranks: TwoRanks, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What both ranks of this very file found, per case."""
     folder = tmp_path_factory.mktemp("ranks")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
-    command = [*launcher, __file__, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
+    done = two_ranks.run(__file__, folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 

@@ -25,8 +25,9 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import datasets  # noqa: F401
 import gguf  # noqa: F401
@@ -40,6 +41,7 @@ import augmenters
 import curate.cli.main
 import scorers
 from curate.verify import ProgramLimits, run_program
+from tests.fixtures import imported
 
 # Modules that are a program of their own, or need what is not installed here.
 _APART = ("__main__", "math_verify_worker", "sandbox_child", "watchdog")
@@ -53,8 +55,9 @@ def import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def child(request: dict[str, Any], output: int, errors: int) -> NoReturn:
+def child(request: dict[str, Any], output: int, errors: int, news: IO[str]) -> NoReturn:
     status = 70
+    imported.forked()
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
@@ -77,6 +80,7 @@ def child(request: dict[str, Any], output: int, errors: int) -> NoReturn:
         status = program(request["program"]) if "program" in request else curate.cli.main.main(request["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
+        imported.tell(news)
     except BaseException:
         import traceback
 
@@ -100,15 +104,18 @@ def own_bytes(name: str) -> int:
 def served(request: dict[str, Any]) -> dict[str, Any]:
     output, errors = os.memfd_create("output"), os.memfd_create("errors")
     resident = own_bytes("VmRSS")
+    news = tempfile.TemporaryFile("w+")  # noqa: SIM115
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        child(request, output, errors)
+        child(request, output, errors, news)
     ended = waited(pid, request["seconds"], output, request["until"])
     if not ended:
         os.kill(pid, signal.SIGKILL)
     _, status, used = os.wait4(pid, 0)
     seconds = time.monotonic() - started
+    with news:
+        imported.learn(news)
     try:
         os.killpg(pid, signal.SIGKILL)
         left = True

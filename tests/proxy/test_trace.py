@@ -17,6 +17,7 @@ from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 from tests import ROOT
+from tests.fixtures import ranks
 from tests.fixtures.scored import PROXY, additions
 
 
@@ -105,19 +106,12 @@ def test_a_measure_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     """Shards and examples shared out over two gloo ranks by torchrun, against one process."""
-    driver = ["-m", "tests.fixtures.ranks"]
-    results = []
-    for command in (
-        [sys.executable, *driver, str(tmp_path / "one")],
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-            *(*driver, str(tmp_path / "two")),
-        ],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250, cwd=ROOT)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    one, two = results
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tests.fixtures.ranks", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = json.loads(done.stdout.strip().splitlines()[-1])
+    one = ranks.found(tmp_path / "one")
     assert (one["world"], two["world"]) == (1, 2)
     assert len(one["losses"]) == 100
     assert np.allclose(one["losses"], two["losses"], atol=1e-4)
