@@ -49,15 +49,15 @@ USUAL := not long and not vllm and not loaders and not control and not ray
 
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(USUAL) and not examples" tests --ignore tests/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(USUAL) and not examples" tests --ignore tests/fuzz
 
 # The scripts and notebooks of examples/, as they stand.
 test-examples: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m examples tests/end_to_end
 
-# Generated inputs: a few of every kind; `make test-all` tries thousands.
+# Generated inputs: 5 to 50 of every kind, 15 at least where they must succeed; `make test-all` tries thousands.
 test-fuzz: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(USUAL)" tests/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(USUAL)" tests/fuzz
 
 # Fine-tunes where copies of hard rows have to help; a part of its own, so that its minutes are seen.
 test-control: $(DEV_STAMP)
@@ -69,7 +69,7 @@ test-ray: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not long" $$(grep -rl "mark\.ray" tests --include="test_*.py" | sort)
 
 test-all: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not loaders"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not vllm and not loaders"
 
 # The lowest versions that we promise to work with; opt-in, since it takes an environment of its own.
 FLOORS := .venv-floors
@@ -83,7 +83,7 @@ $(FLOORS_STAMP): pyproject.toml constraints.txt tests/floors.py
 	@touch $@
 
 test-floors: $(FLOORS_STAMP)
-	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "$(USUAL)"
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(USUAL)"
 
 # What results are opened with: the version of datasets that LLaMA-Factory pins, which has no Json, and the newest.
 LOADERS := .venv-loaders

@@ -1,6 +1,7 @@
 """Tests are offline, seeded and on the CPU; several run side by side, so each keeps to one thread."""
 
 import gc
+import itertools
 import os
 import sys
 
@@ -9,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # clusters of tests keep to 127.0.0.1
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # instead of processes that each import torch
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +26,21 @@ from tests.fixtures.two_ranks import two_ranks  # noqa: F401
 hypothesis.settings.register_profile("seeded", derandomize=True, database=None)
 hypothesis.settings.load_profile("seeded")
 
+_CACHES = itertools.count()
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("CURATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """No test reads or fills the user's cache. The folder is made by who needs it, not by thousands who do not."""
+    monkeypatch.setenv("CURATE_CACHE", str(tmp_path_factory.getbasetemp() / "caches" / str(next(_CACHES))))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced() -> Iterator[None]:
+    """What a test writes need not outlive a power cut, and waiting for the disk is a good part of writing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +88,12 @@ def shared_data() -> Path:
         if place and Path(place).is_dir():
             return Path(place)
     pytest.skip("no folder with real datasets (set CURATE_SHARED_DATA)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that none of the processes is left alone with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -433,13 +433,12 @@ def test_reweighters_by_name() -> None:
 RUNS = "raise SystemExit('the package of the user was run')"
 
 
-def plan(folder: Path, *, path: str, module: bool) -> subprocess.CompletedProcess[str]:
-    """`curate plan` in a folder, as a script or as a module; path: PYTHONPATH, in which ours comes last."""
-    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 12)
+def called(folder: Path, *words: str, path: str, module: bool) -> subprocess.CompletedProcess[str]:
+    """A command in a folder, as a script or as a module; path: PYTHONPATH, in which ours comes last."""
     # As the script of the distribution does, the folder of which comes first in sys.path.
     start = ["-m", "curate"] if module else ["-P", "-c", "from curate.cli.main import main; raise SystemExit(main())"]
     return subprocess.run(
-        [sys.executable, *start, "plan", "rows.jsonl", "--proxy", "scratch", "--cache", "cache"],
+        [sys.executable, *start, *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [path, str(ROOT)]))},
         capture_output=True,
@@ -458,7 +457,8 @@ def test_what_is_in_the_way_is_named_in_one_line(name: str, kind: str, way: str,
         (place / "__init__.py").write_text(RUNS)
     else:
         place.write_text(RUNS)
-    done = plan(tmp_path, path="" if way == "working folder" else str(tmp_path), module=way == "working folder")
+    path = "" if way == "working folder" else str(tmp_path)
+    done = called(tmp_path, "list", name, path=path, module=way == "working folder")
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -467,15 +467,17 @@ def test_what_is_in_the_way_is_named_in_one_line(name: str, kind: str, way: str,
     assert line.endswith(f"rename it, or {remedy}")
     if (name, kind) == ("scorers", "package"):  # the remedy helps
         place.rename(tmp_path / "mine")
-        assert plan(tmp_path, path=str(tmp_path), module=True).returncode == 0
+        assert called(tmp_path, "list", name, path=str(tmp_path), module=True).returncode == 0
 
 
 def test_a_folder_that_is_no_package_is_in_nobodys_way(tmp_path: Path) -> None:
     for name in ("scorers", "augmenters", "curate", "benchmarks", "datasets"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes.txt").touch()
-    for module in (True, False):
-        done = plan(tmp_path, path=str(tmp_path), module=module)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 12)
+    plan = ["plan", "rows.jsonl", "--proxy", "scratch", "--cache", "cache"]
+    for words, module in ((plan, True), (["list", "scorers"], False)):
+        done = called(tmp_path, *words, path=str(tmp_path), module=module)
         assert done.returncode == 0, done.stderr
 
 

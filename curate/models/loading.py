@@ -11,7 +11,7 @@ from typing import Any
 
 from curate.models.hub import Place, explain_load_errors, locate
 from curate.models.model_files import SUFFIXES, check_files, check_layers, check_tokenizer, check_weights
-from curate.models.scratch import SCRATCH, scratch_model
+from curate.models.scratch import SCRATCH, scratch_parameters
 from curate.storage.cache import Cache
 from curate.storage.hashing import file_digest
 from curate.storage.places import files_under
@@ -171,11 +171,10 @@ def quiet() -> Iterator[None]:
 
 def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_remote_code: bool = False) -> int:
     """Number of parameters of a model, from shapes only; tokenizer: of the scratch proxy, else unused."""
+    if name == SCRATCH:
+        return scratch_parameters(tokenizer)
     import torch
 
-    if name == SCRATCH:
-        with torch.device("meta"):
-            return sum(p.numel() for p in scratch_model(tokenizer, 512, 0).parameters())
     place = locate(name, revision)
     with explain_load_errors(name, place):
         import transformers

@@ -102,6 +102,16 @@ def scratch_model(tokenizer: Any, max_length: int, seed: int) -> Any:
         return LlamaForCausalLM(config).float().eval()
 
 
+def scratch_parameters(tokenizer: Any) -> int:
+    """Number of parameters of `scratch_model`, without transformers' models, which take seconds to import."""
+    width, layers = _SCRATCH_SHAPE["hidden_size"], _SCRATCH_SHAPE["num_hidden_layers"]
+    keys = width * _SCRATCH_SHAPE["num_key_value_heads"] // _SCRATCH_SHAPE["num_attention_heads"]
+    attention = 2 * width * width + 2 * width * keys
+    norms = 2 * width
+    layer = attention + 3 * width * _SCRATCH_SHAPE["intermediate_size"] + norms
+    return len(tokenizer) * width + layers * layer + width
+
+
 def scratch_identity(examples_fingerprint: str, max_length: int | str, seed: int) -> str:
     """The counterpart of `identify` for the scratch proxy: all that determines its tokenizer and initial weights."""
     text = json.dumps([examples_fingerprint, _SCRATCH_VOCABULARY, _SCRATCH_SHAPE, _SCRATCH_TEXT_ROWS, max_length, seed])

@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "pretrain_rows": 160,
     "pretrain_epochs": 1,
     "train_rows": 160,
-    "batch_size": 4,
+    "batch_size": 8,
     "epochs": 1,
     "hidden_size": 32,
     "layers": 1,
@@ -115,7 +115,7 @@ def test_arms_take_equal_steps_and_controls_as_many_rows(tiny: tuple[Path, Path]
     runs = json.loads(tiny[1].read_text())["runs"]
     for seed in (100, 101):
         found = {(run["arm"], run["budget"]): run for run in runs if run["seed"] == seed}
-        assert {run["steps"] for (_, budget), run in found.items() if budget == "steps"} == {40}
+        assert {run["steps"] for (_, budget), run in found.items() if budget == "steps"} == {20}
         assert found["hard", "epochs"]["epochs"] == pytest.approx(1, abs=0.1)
         hard = found["hard", "steps"]["rows"]
         assert 160 < hard < 320
@@ -178,8 +178,8 @@ def test_limits_hold_each_setting_against_its_own_original(tmp_path: Path) -> No
     assert work(chosen, tmp_path, None)
     record = summarize(chosen, tmp_path, "command", None)
     runs = {run["arm"]: run for run in record["runs"] if run["seed"] == 100}
-    assert {name: run["steps"] for name, run in runs.items()} == dict.fromkeys(names[:3], 40) | dict.fromkeys(
-        names[3:], 240
+    assert {name: run["steps"] for name, run in runs.items()} == dict.fromkeys(names[:3], 20) | dict.fromkeys(
+        names[3:], 120
     )
     assert {(each["arm"], each["baseline"]) for each in record["differences"]} == {
         ("hard", "original"),

@@ -297,7 +297,9 @@ def test_a_closed_pipe_is_no_fault(finished: Finished) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "status"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long), (signal.SIGINT, 130)]
+)
 def test_signals_stop_a_run_that_can_go_on(sent: signal.Signals, status: int, data: Path, tmp_path: Path) -> None:
     arguments = ["run", data, "--out", tmp_path / "out", *TINY, "--cache", tmp_path / "cache", "--json"]
     long = [*map(str, arguments), "--set", "proxy.steps=100000"]

@@ -130,8 +130,13 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=_name(path))
 
 
+def _last(node: ast.AST) -> str:
+    """The last part of a name, dotted or not; unparsing every call would take seconds."""
+    return str(getattr(node, "attr", getattr(node, "id", "")))
+
+
 def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING"
 
 
 def _imports(node: ast.AST, *, at_import: bool = False) -> Iterator[str]:
@@ -142,7 +147,7 @@ def _imports(node: ast.AST, *, at_import: bool = False) -> Iterator[str]:
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0, "imports are absolute, so that a layer shows in them"
             yield str(child.module)
-        elif isinstance(child, ast.Call) and ast.unparse(child.func).endswith("import_module"):
+        elif isinstance(child, ast.Call) and _last(child.func) == "import_module":
             yield from (str(argument.value) for argument in child.args if isinstance(argument, ast.Constant))
         later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         deeper = not (at_import and (later or _is_type_checking(child)))

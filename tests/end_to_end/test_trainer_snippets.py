@@ -86,13 +86,15 @@ def _row(k: int) -> dict[str, dict[str, Any]]:
 
 SHAPES = list(_row(0))
 TOOLS = [shape for shape in SHAPES if shape.startswith("tools")]
-WRITTEN = [(shape, "input") for shape in SHAPES]
+FORMS = ("messages", "prompt_completion", "alpaca", "sharegpt")
+WRITTEN: list[Any] = [(shape, "input") for shape in SHAPES]
+WRITTEN += [(shape, form) for shape in ("conversations", "pairs", "labels of another name") for form in FORMS]
+WRITTEN += [("tools of ShareGPT", form) for form in FORMS if form != "alpaca"]
+# What is written does not depend on the form that was read; these say so at length.
+OTHERS = [(shape, form) for shape in ("instruction", "pairs of ShareGPT", "tools and two columns") for form in FORMS]
 WRITTEN += [
-    (shape, form)
-    for shape in ("instruction", "conversations", "pairs", "pairs of ShareGPT", "labels of another name")
-    for form in ("messages", "prompt_completion", "alpaca", "sharegpt")
+    pytest.param(*each, marks=pytest.mark.long) for each in OTHERS if each != ("tools and two columns", "alpaca")
 ]
-WRITTEN += [(shape, form) for shape in TOOLS[-2:] for form in ("messages", "prompt_completion", "sharegpt")]
 
 
 def _snippet(card: str) -> str:
