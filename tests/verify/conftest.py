@@ -9,7 +9,7 @@ from curate.verify.symbolic import close_workers
 from tests.fixtures.sandbox import QUICK
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True, scope="session")
 def _no_worker_is_left() -> Iterator[None]:
     yield
     close_workers()
