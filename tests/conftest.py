@@ -20,8 +20,8 @@ import hypothesis
 import pytest
 
 from tests import ROOT
+from tests.fixtures.forked import forked  # noqa: F401
 from tests.fixtures.ray_cluster import ray_cluster, ray_engine  # noqa: F401
-from tests.fixtures.two_ranks import two_ranks  # noqa: F401
 
 hypothesis.settings.register_profile("seeded", derandomize=True, database=None)
 hypothesis.settings.load_profile("seeded")

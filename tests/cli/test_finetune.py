@@ -27,8 +27,8 @@ from curate.finetuning.run_folder import read_run
 from curate.optimizers import SAM, AdamW, Muon
 from tests import ROOT
 from tests.fixtures.finetuning import losses, weights, write_model
+from tests.fixtures.forked import Forked
 from tests.fixtures.tokenizers import byte_level
-from tests.fixtures.two_ranks import TwoRanks
 
 
 def write_inputs(folder: Path) -> None:
@@ -246,14 +246,14 @@ def test_a_full_disk(bench: Bench) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(290)
 @pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.long), "fsdp"])
-def test_two_processes_train_what_one_trains(sharding: str, two_ranks: TwoRanks, inputs: Path, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_trains(sharding: str, forked: Forked, inputs: Path, tmp_path: Path) -> None:
     """Stopped by a time limit after one step and begun again."""
     more: tuple[str, ...] = ("--steps", "5", "--arm", "same", "--cache", str(tmp_path / "cache"), "--device", "cpu")
     more += ("--saved-dtype", "bfloat16") if sharding == "fsdp" else ()
 
     def both(*also: str) -> Any:
         given = arguments(inputs, tmp_path / "two", *more, "--sharding", sharding, *also)
-        return two_ranks.run("-m", "curate", *given)
+        return forked.run("-m", "curate", *given, ranks=2)
 
     stopped = both("--time-limit", "0.00001")
     assert "after 1 of 5 steps" in stopped.stderr

@@ -17,9 +17,9 @@ from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import TrainingRows
+from tests.fixtures.forked import Forked
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.reweighting import Softmax
-from tests.fixtures.two_ranks import TwoRanks
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 
@@ -150,10 +150,10 @@ def reduce_gradients() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def ranks(two_ranks: TwoRanks, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ranks(forked: Forked, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What both ranks of this very file found, per case."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = two_ranks.run(__file__, folder)
+    done = forked.run(__file__, folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 

@@ -13,8 +13,8 @@ import transformers
 
 from curate.devices import distributed
 from curate.reweighters.trainers import reweight
+from tests.fixtures.forked import Forked
 from tests.fixtures.trainers import BATCH, METHODS, ROWS, adapted, assert_close, model, trained, trainer
-from tests.fixtures.two_ranks import TwoRanks
 
 # -- two processes -----------------------------------------------------------------------------------------------------
 CASES: dict[str, dict[str, Any]] = {
@@ -42,10 +42,10 @@ def case(folder: Path, name: str, accumulated: int = 1, lora: bool = False) -> d
 
 
 @pytest.fixture(scope="module")
-def ranks(two_ranks: TwoRanks, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ranks(forked: Forked, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What both ranks of this very file found, per case."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = two_ranks.run(__file__, folder)
+    done = forked.run(__file__, folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 

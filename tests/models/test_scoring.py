@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -210,8 +211,18 @@ def test_bad_arguments(bad: dict[str, Any]) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # inside torch._inductor
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["padded", "packed"])
-def test_compiled_layers_score_the_same_whatever_came_before(layout: Any) -> None:
+@pytest.mark.parametrize(
+    ("layout", "backend"),
+    [
+        pytest.param("padded", "inductor", marks=pytest.mark.long),
+        ("padded", "aot_eager"),  # the same graphs, without the compiler of C++
+        ("packed", "inductor"),
+    ],
+)
+def test_compiled_layers_score_the_same_whatever_came_before(
+    layout: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=backend))
     torch._dynamo.reset()
     model = tiny_model()
     expected = oracle(model, TOKENS)
