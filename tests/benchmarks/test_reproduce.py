@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "pretrain_rows": 160,
     "pretrain_epochs": 1,
     "train_rows": 160,
-    "batch_size": 8,
+    "batch_size": 4,
     "epochs": 1,
     "hidden_size": 32,
     "layers": 1,
@@ -115,7 +115,7 @@ def test_arms_take_equal_steps_and_controls_as_many_rows(tiny: tuple[Path, Path]
     runs = json.loads(tiny[1].read_text())["runs"]
     for seed in (100, 101):
         found = {(run["arm"], run["budget"]): run for run in runs if run["seed"] == seed}
-        assert {run["steps"] for (_, budget), run in found.items() if budget == "steps"} == {20}
+        assert {run["steps"] for (_, budget), run in found.items() if budget == "steps"} == {40}
         assert found["hard", "epochs"]["epochs"] == pytest.approx(1, abs=0.1)
         hard = found["hard", "steps"]["rows"]
         assert 160 < hard < 320
@@ -172,7 +172,7 @@ def test_online_arms_keep_what_they_weighed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_limits_hold_each_setting_against_its_own_original(tmp_path: Path) -> None:
-    settings = Settings.model_validate(TINY)
+    settings = Settings.model_validate(TINY | {"batch_size": 8})
     names = ("original", "hard", "oracle", "original 6 passes", "hard 6 passes")
     chosen = [job for job in jobs_of("limits", settings, [100]) if job.name in names]
     assert work(chosen, tmp_path, None)
