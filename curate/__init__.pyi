@@ -1,4 +1,12 @@
 # Which module each public name is loaded from when it is first used.
+from . import checks as checks
+from . import clusterers as clusterers
+from . import generators as generators
+from . import graders as graders
+from . import optimizers as optimizers
+from . import protocols as protocols
+from . import reweighters as reweighters
+from . import verify as verify
 from .comparison.compare import Comparison as Comparison
 from .comparison.compare import compare as compare
 from .component import Component as Component

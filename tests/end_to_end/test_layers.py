@@ -11,6 +11,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -349,7 +350,9 @@ def test_lazy_names_of_curate_are_all_public_and_found() -> None:
 
     assert len(curate.__all__) > 30
     for name in curate.__all__:
-        assert getattr(curate, name).__module__.startswith("curate.")
+        found = getattr(curate, name)
+        place = found.__name__ if isinstance(found, ModuleType) else found.__module__
+        assert place.startswith("curate.")
     with pytest.raises(AttributeError, match="Nothing"):
         _ = curate.Nothing
 
