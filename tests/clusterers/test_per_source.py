@@ -203,7 +203,10 @@ def test_clusterers_are_values(clusterer: Any) -> None:
     assert again == clusterer
     assert pickle.loads(pickle.dumps(clusterer)) == clusterer
     assert fingerprint(again) == fingerprint(clusterer)
-    assert eval(repr(clusterer), dict(vars(curate.clusterers))) == clusterer
+    assert (
+        eval(repr(clusterer), {name: getattr(curate.clusterers, name) for name in curate.clusterers.__all__})
+        == clusterer
+    )
     with pytest.raises(ValueError, match="Extra inputs"):
         type(clusterer)(**dict(clusterer), nonsense=1)
 
