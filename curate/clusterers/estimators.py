@@ -16,6 +16,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from curate.errors import InputError
 
 _Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+# More would never end, on any data.
+_Runs = Annotated[int, Field(strict=True, ge=1, le=1_000)]
+_Steps = Annotated[int, Field(strict=True, ge=1, le=10**6)]
 _Many = Annotated[int, Field(strict=True, ge=2, le=10**9)]
 _Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)] | None
 _Flag = Annotated[bool, Field(strict=True)]
@@ -32,8 +35,8 @@ _Search = Literal["auto", "brute", "kd_tree", "ball_tree"]
 _K_MEANS: dict[str, Any] = {
     "n_clusters": _Count,
     "init": Literal["k-means++", "random"] | _Matrix,
-    "n_init": Literal["auto"] | _Count,
-    "max_iter": _Count,
+    "n_init": Literal["auto"] | _Runs,
+    "max_iter": _Steps,
     "tol": _FromZero,
     "random_state": _Seed,
 }
@@ -42,16 +45,16 @@ _MIXTURE: dict[str, Any] = {
     "covariance_type": Literal["full", "tied", "diag", "spherical"],
     "tol": _FromZero,
     "reg_covar": _FromZero,
-    "max_iter": _Count,
-    "n_init": _Count,
+    "max_iter": _Steps,
+    "n_init": _Runs,
     "init_params": Literal["kmeans", "k-means++", "random", "random_from_data"],
     "random_state": _Seed,
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "cluster.AffinityPropagation": {
         "damping": Annotated[float, Field(strict=True, ge=0.5, lt=1)],
-        "max_iter": _Count,
-        "convergence_iter": _Count,
+        "max_iter": _Steps,
+        "convergence_iter": _Steps,
         "preference": _Number | None,
         "affinity": Literal["euclidean"],
         "random_state": _Seed,
@@ -68,7 +71,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "cluster.BisectingKMeans": _K_MEANS
     | {
         "init": Literal["k-means++", "random"],
-        "n_init": _Count,
+        "n_init": _Runs,
         "algorithm": Literal["lloyd", "elkan"],
         "bisecting_strategy": Literal["biggest_inertia", "largest_cluster"],
     },
@@ -99,7 +102,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "bin_seeding": _Flag,
         "min_bin_freq": _Count,
         "cluster_all": _Flag,
-        "max_iter": _Count,
+        "max_iter": _Steps,
     },
     "cluster.MiniBatchKMeans": _K_MEANS
     | {
@@ -126,7 +129,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "eigen_solver": Literal["arpack", "lobpcg"] | None,
         "n_components": _Count | None,
         "random_state": _Seed,
-        "n_init": _Count,
+        "n_init": _Runs,
         "gamma": _FromZero,
         "affinity": Literal["rbf", "nearest_neighbors", "laplacian", "linear", "polynomial", "sigmoid", "cosine"],
         "n_neighbors": _Count,

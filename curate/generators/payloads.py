@@ -186,6 +186,9 @@ def error_message(content: bytes) -> str:
             error = response.get("error", response)
             message = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
             text = message if isinstance(message, str) else json.dumps(message)
+            code = error.get("code") if isinstance(error, dict) else None
+            if isinstance(code, str) and "_" in code and code not in text:  # context_length_exceeded: "Bad request"
+                text = f"{text} ({code})"
     except (ValueError, RecursionError):
         if page := _PAGE_TITLE.search(text):  # an error page, of a proxy for example
             text = page[1]

@@ -126,7 +126,7 @@ def redirect_target(location: str) -> str:
     """The target of a redirect, without credentials and query."""
     try:
         to = urlsplit(location)
-        return f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
+        return f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}" if to.hostname else to.path
     except ValueError:
         return "an address that cannot be read"
 

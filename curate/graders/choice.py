@@ -8,7 +8,8 @@ from typing import Any
 
 from curate.component import Component
 from curate.graders.said import final_words
-from curate.verify.extraction import extract, retracted
+from curate.verify.denials import retracted
+from curate.verify.extraction import extract
 from curate.verify.verdict import Verdict
 
 _OPTION = re.compile(r"^[ \t]*(?:\(([A-J])\)|([A-J])[.):])[ \t]*(?=\S)", re.MULTILINE)
@@ -111,7 +112,7 @@ def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str
     if alone is None or (cut_off and not rest.strip()):
         return None
     letter = (alone[1] or alone[2]).upper()
-    return None if _others(rest, letter) or retracted(rest) else letter
+    return None if _others(rest, letter) or retracted(letter, rest) else letter
 
 
 def _lone_letters(text: str) -> set[str]:
@@ -139,7 +140,9 @@ def _letter(answer: str, options: Mapping[str, str]) -> str | None:
         return None
     behind = words[len(wanted) :]
     return (
-        None if behind.startswith("?") or retracted(behind) or _others(rest[len(wanted) :], letter) else letter.upper()
+        None
+        if behind.startswith("?") or retracted(letter, behind) or _others(rest[len(wanted) :], letter)
+        else letter.upper()
     )
 
 

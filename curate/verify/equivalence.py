@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
+from curate.verify.alternatives import alternatives, residue_class
 from curate.verify.look_alikes import compare_dates, may_be_named_alike
 from curate.verify.normalization import clean, split_top, with_other_commas
 from curate.verify.notations import has_ellipsis, may_count, with_counts, with_factorials, with_fractions
@@ -15,15 +17,20 @@ from curate.verify.words import WORDS, compare_words, is_known
 # Longer answers (in characters) are not parsed.
 _LONGEST_ANSWER = 2_000
 _MOST_ELEMENTS = 50
+# Maximum number of pairs of readings that are compared.
+_MOST_READINGS = 16
 
 _EMPTY = re.compile(r"\\emptyset|\\\{\s*\\\}|\{\s*\}")
 
 # Compares two cleaned expressions.
 _Symbolic = Callable[[str, str], Verdict]
 
-_CHOICE = re.compile(r"\(?\s*(?:[Oo]ption|[Cc]hoice)?\s*\(?\s*([A-Ja-j])\s*(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL)
+_CHOICE = re.compile(
+    r"\(?\s*(?:[Oo]ption|[Cc]hoice|[Ll]etter)?\s*\(?\s*([A-Ja-j])\s*(?:\)(?!\s*\(?[A-J]\))|[.:](?=\s|$)|$)\s*(.*)",
+    re.DOTALL,
+)
 # A small letter alone may be a variable.
-_LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?|\(?\s*([a-j])\s*\)")
+_LETTER = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?[\[({]?\s*([A-J])\s*[\])}]?\.?|\(?\s*([a-j])\s*\)")
 _NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
 # x =, x_1 \in, f(x) =, Area =, or a bare equals sign.
 _ASSIGNED = re.compile(
@@ -51,6 +58,22 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
 
     ordered: whether the order of a list without brackets counts; that of tuples always does, that of sets never.
     """
+    verdict = _compare_as_written(candidate, reference, symbolic, ordered)
+    if verdict is Verdict.right or max(len(candidate), len(reference)) > _LONGEST_ANSWER:
+        return verdict
+    mine, theirs = clean(candidate), clean(reference)
+    residues = residue_class(mine), residue_class(theirs)
+    if None not in residues:
+        return Verdict.right if residues[0] == residues[1] else verdict
+    pairs = itertools.product((mine, *alternatives(mine)), (theirs, *alternatives(theirs)))
+    for one, other in itertools.islice(pairs, 1, _MOST_READINGS):
+        if _compare_as_written(one, other, symbolic, ordered) is Verdict.right:
+            return Verdict.right
+    return verdict
+
+
+def _compare_as_written(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict:
+    """The verdict without other readings of the two answers."""
     if max(len(candidate), len(reference)) > _LONGEST_ANSWER:
         return Verdict.undecided
     mine, theirs = plain_number(candidate), plain_number(reference)
@@ -161,11 +184,12 @@ def _compare_choices(candidate: str, reference: str) -> Verdict | None:
     letter = _LETTER.fullmatch(reference)
     chosen = _CHOICE.fullmatch(candidate)
     if letter is None:
-        return _compare_as_choices(candidate, reference)
+        return _compare_as_choices(candidate, reference) or _compare_with_text(candidate, reference)
+    chosen = chosen or _LETTER.fullmatch(candidate)
     if chosen is None:
         # An expression may be equal to a variable of that name.
         return Verdict.undecided if _unassigned(candidate, reference)[0] == candidate else None
-    return Verdict.right if chosen[1].upper() == (letter[1] or letter[2]).upper() else Verdict.wrong
+    return Verdict.right if (chosen[1] or chosen[2]).upper() == (letter[1] or letter[2]).upper() else Verdict.wrong
 
 
 def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
@@ -179,6 +203,14 @@ def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
     if same and mine[0] != theirs[0]:
         return Verdict.right if ")" in mine[0] else Verdict.undecided
     return None
+
+
+def _compare_with_text(candidate: str, reference: str) -> Verdict | None:
+    """Compare "(C) Rome" with "C) Rome"; None if they are not both letters with the same text."""
+    mine, theirs = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if mine is None or theirs is None or not mine[2] or mine[2].lower() != theirs[2].lower():
+        return None
+    return Verdict.right if mine[1].upper() == theirs[1].upper() else Verdict.wrong
 
 
 def _unassigned(candidate: str, reference: str) -> tuple[str, str]:

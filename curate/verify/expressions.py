@@ -8,7 +8,8 @@ holds at only some of them, the expressions are neither the same nor different.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -25,9 +26,11 @@ _FIRST_BITS = 320
 _SPARE_BITS = 300
 _MOST_BITS = 60_000
 _MOST_VARIABLES = 12
+# Zeros are sought of polynomials up to this degree.
+_MOST_DEGREE = 12
 # Values of the j-th variable by name: both signs, integers of both parities, near zero.
 _POINTS: tuple[Callable[[int], Fraction], ...] = (
-    lambda j: Fraction(7 + 4 * j, 5 + 2 * j),
+    lambda j: Fraction(10_007 + 5_000 * j, 7_001 + 2_000 * j),  # no small multiple of which is an integer
     lambda j: Fraction(6 + 5 * j),
     lambda j: Fraction(9 + 2 * j),
     lambda j: Fraction(-5 - 3 * j, 7 + 2 * j),
@@ -59,7 +62,7 @@ def same_expressions(mine: Any, theirs: Any) -> Verdict:
         return RIGHT if not unfinished and same_expressions(*done) is RIGHT else UNDECIDED
     names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
     if not names:
-        return _same_values(mine, theirs, {})
+        return _same_values(mine, theirs, {}) or UNDECIDED
     if mine == theirs:
         return RIGHT
     if len(names) > _MOST_VARIABLES:
@@ -84,12 +87,37 @@ def _same_at_points(mine: Any, theirs: Any, names: Sequence[Any]) -> Verdict:
     """Right or wrong if every point where both have values shows it, else undecided."""
     verdicts = set()
     far = _far_point(mine, theirs)
-    for point in (*_POINTS, lambda j: far * (7 + j) / 7, lambda j: -far * (7 + j) / 7):
-        verdict = _same_values(mine, theirs, {name: point(place) for place, name in enumerate(names)})
-        verdicts.add(verdict)
-        if {RIGHT, WRONG} <= verdicts:
+    functions = (*_POINTS, lambda j: far * (7 + j) / 7, lambda j: -far * (7 + j) / 7)
+    points = [{name: point(place) for place, name in enumerate(names)} for point in functions]
+    for point in itertools.chain(points, _between_roots(mine - theirs, points[0])):
+        verdicts.add(_same_values(mine, theirs, point))
+        if {RIGHT, WRONG} <= verdicts or {RIGHT, None} <= verdicts:
             return UNDECIDED
     return WRONG if WRONG in verdicts else RIGHT if RIGHT in verdicts else UNDECIDED
+
+
+def _between_roots(expression: Any, point: dict[Any, Fraction]) -> Iterator[dict[Any, Fraction]]:
+    """Points between the zeros of what stands under roots, where a root may change its branch.
+
+    One variable moves and the others stay at `point`: sqrt((x-2)^2 (x-3)^2) is not (x-2)(x-3) between 2 and 3 only.
+    """
+    roots = {part for part in sympy.preorder_traversal(expression) if part.is_Pow and part.exp.is_Integer is not True}
+    bases = {root.base for root in roots if root.exp.is_Rational and root.base.free_symbols}
+    bases |= {part.args[0] for part in sympy.preorder_traversal(expression) if isinstance(part, _CORNERED[:2])}
+    for name in point:
+        others = {other: value for other, value in point.items() if other != name}
+        zeros: set[Fraction] = set()
+        for base in bases:
+            top = sympy.fraction(sympy.together(base.subs(others)))[0]
+            if not top.is_polynomial(name) or name not in top.free_symbols:
+                continue
+            polynomial = sympy.Poly(top, name)
+            if polynomial.degree() > _MOST_DEGREE or not all(number.is_Rational for number in polynomial.all_coeffs()):
+                continue
+            for (low, high), _ in polynomial.intervals():
+                zeros |= {Fraction(int(low.p), int(low.q)), Fraction(int(high.p), int(high.q))}
+        for low, high in itertools.pairwise(sorted(zeros)):
+            yield {**point, name: low + (high - low) * Fraction(31, 67)}
 
 
 def _far_point(mine: Any, theirs: Any) -> Fraction:
@@ -112,7 +140,8 @@ def _turned(mine: Any, theirs: Any, names: Sequence[Any]) -> bool:
     return bool(sympy.expand((mine - theirs) / S.Pi).is_Rational)
 
 
-def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict:
+def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict | None:
+    """Whether values are the same; undecided if one has none, None if they are apart with roots taken as real ones."""
     bits = _FIRST_BITS
     try:
         while True:
@@ -139,7 +168,7 @@ def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict:
         # An accumulated error proves nothing.
         small = isinstance(apart, Fraction) or apart.error < at.tiny
         return RIGHT if small else UNDECIDED
-    return UNDECIDED if at.real_roots else WRONG
+    return None if at.real_roots else WRONG
 
 
 def value_near(expression: Any, number: Fraction, distance: Fraction) -> bool:

@@ -13,11 +13,14 @@ that takes its last answer back ("\\boxed{5}. Wait, no: 6.") or asks it ("The an
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from curate.verify.last_number import last_match, last_number
-from curate.verify.normalization import braced
+from curate.verify.boxes import last_box
+from curate.verify.denials import denied, denies, retracted
+from curate.verify.last_number import goes_on, last_match, last_number
+from curate.verify.number_words import in_digits
 from curate.verify.numbers import plain_number
 from curate.verify.turns import own_words
 
@@ -27,8 +30,9 @@ How = Literal["marker", "boxed", "tag", "phrase", "choice", "whole", "number"]
 _LAST_CHARACTERS = 100_000
 _LONGEST_ANSWER = 2_000
 _LONGEST_WHOLE = 200
+# Only so many "the answer is" at the end of a text are read.
+_MOST_PHRASES = 8
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[A-Za-z0-9]+|\\[A-Za-z]+(?:\{[^{}]*\})*))?")
 _PLAIN = {0x0: None, 0x2212: "-", 0xFF0D: "-", 0xFE63: "-"}
 # Runs of spaces are shortened first, so that no pattern below backtracks over all ways to split one.
 _RUNS = re.compile(r"(\s)\s{6,}")
@@ -46,7 +50,7 @@ _NEXT_PROBLEM = re.compile(
 _PHRASE = re.compile(
     r"""\b(?:answers?|ans)\b[*_\s]{0,4}
         (?: (?:\.\s)?\s*(?:is|are|was|would\s+be|will\s+be|should\s+be|must\s+be|equals?|=)\b(?:\s*[:=])?
-          | \s*(?::|=|->)
+          | \s*(?::|=(?!=)|->|\u2192)
           | \s*[-\u2013]\s*(?=\(?[A-J]\)?\s*\.?\s*$)
           | \.?\s+(?=\(?[A-J]\)?\s*\.?\s*$) )
         (?:[*_,\s]|\.{2,9}|\u2026){0,6} (?:(?:therefore|thus|then|simply|just|only|exactly|equal\s+to|given\s+by
@@ -62,10 +66,12 @@ _MATH = re.compile(
     r"""\$\$(?P<dd>[^$]+)\$\$ | \$(?P<d>(?:[^$\n]|(?<=\\)\$)+)\$(?!\d) | \\\((?P<p>.+?)\\\) | \\\[(?P<b>.+?)\\\]""",
     re.VERBOSE | re.DOTALL,
 )
-_MONEY = re.compile(r"\d[\d,.]{0,40}(?:\s+[A-Za-z]{2,}|[\s.,]{0,8}$)")
+_MONEY = re.compile(r"\d[\d,.]{0,40}(?:\s+[A-Za-z]{2,}|[\s.,]{1,8}$)")
 _CHOSEN = re.compile(
     r"^[ \t]*\(?([A-J])\)?[.)]?\s*\Z|\(?\b([A-J])\)? is the (?:correct |right )?(?:answer|choice|option)\b"
-    r"|\b(?:[Oo]ption|[Cc]hoice) \(?([A-J])\)? is (?:correct|right)[.*\s]*$",
+    r"|\b(?:[Oo]ption|[Cc]hoice) \(?([A-J])\)? is (?:correct|right)[.*\s]*$"
+    r"|\b[Cc]hoice (?:is |would be )?\(?([A-J])(?:\)|[.:]) [^\n]{1,200}$"
+    r"|\b(?:choose|select|pick|go(?:ing)? with) (?:option |choice |answer )?\(?([A-J])\)?[.*\s]*$",
     re.MULTILINE,
 )
 _SENTENCE_END = re.compile(
@@ -81,19 +87,24 @@ _LEAD = re.compile(
 # Letters of other scripts, and accented ones: such words may say more than the answer.
 _FOREIGN = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0400-\u1fff\u3040-\ufaff]")
 _CLAUSE = re.compile(r"[A-Za-z]{2} (?:is|are|was|were|equals)\b", re.IGNORECASE)
-# What begins a sentence in which an answer is taken back.
-_RETRACTION = re.compile(
-    r"""(?:^|[.!?;:,(\u2013\u2014-])[ \t*_]{0,6}(?: (?:but|oh|hm+|ah),?[ ])?
-        (?: (?:wait|correction|oops|sorry|apologies|scratch[ ]that|on[ ](?:second[ ]thought|reflection)|hm+|actually
-            |rather|(?:that|this|it)(?:[ ]is|['\u2019]s)[ ](?:wrong|incorrect|not[ ](?:right|correct))
-            |(?:I|we)[ ](?:was|were|am|are)[ ]wrong|(?:I|we)[ ](?:have[ ])?made[ ]an?[ ](?:mistake|error))\b
-          | no(?=[ ]?[,.:;!\u2013\u2014-]) )
-    """,
-    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+# What is said about an answer behind it.
+_REASON = re.compile(
+    r",?\s(?:because|since|rather than|instead of)\s|,\s(?:(?:and )?not|which is(?! (?:wrong|not|incorrect|false)))\s"
+    r"|\s\((?:because|since|as|not|rather|i\.?e\.?)\s",
 )
-_REASON = re.compile(r",?\s(?:because|since)\s")
 # Calculator annotations as in GSM8K: 3+4=<<3+4=7>>7.
 _CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>")
+_TEXT = re.compile(r"\\(?:text|textbf|mbox|mathrm)\s*\{([^{}]*)\}")
+_JSON = re.compile(
+    r"""["'](?:final[_ ])?answer["']\s*:\s*(?:["']([^"'\\\n]{1,200})["']|(-?[\d.,]+)(?=\s*[,}\n]))""", re.IGNORECASE
+)
+_AFTER_TAG = re.compile(r"\A[A-Za-z_ -]+>")
+# HTML that only changes the appearance; that of paragraphs ends lines.
+_STYLE = re.compile(r"</?(?:b|strong|i|em|u|mark|span|center|code)(?:\s[^<>]{0,80})?>", re.IGNORECASE)
+_PARAGRAPH = re.compile(r"</?(?:p|br|div|h[1-6])(?:\s[^<>]{0,80})?/?>", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"\A[\s*_]*(yes|no)\b[*_]{0,2}[,.!]", re.IGNORECASE)
+_HEADED = re.compile(r":[ *]*$|^[#*_ ]*(?:the )?(?:final )?answer[#*_ ]*$", re.IGNORECASE)
+_DOLLARS = re.compile(r"(?<!\\)\$|\\[()]")
 _LABEL = re.compile(r"#{0,6} ?[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 # Right sides of other relations, and numbers among words: "they earn 3 + 5 = 8".
@@ -130,7 +141,10 @@ class Found:
 def extract(text: str) -> Found | None:
     """The final answer that `text` (any string, of any size) states, or None."""
     text = text[-_LAST_CHARACTERS:].translate(_PLAIN)
-    end = _after_thinking(_CALCULATED.sub("", _RUNS.sub(_shorter, own_words(text))))
+    text = _CALCULATED.sub("", _RUNS.sub(_shorter, own_words(text)))
+    if "<" in text:
+        text = _PARAGRAPH.sub("\n", _STYLE.sub("", text))
+    end = _after_thinking(text)
     if end is None:
         return None
     another = _NEXT_PROBLEM.search(end) if ":" in end else None
@@ -141,30 +155,40 @@ def extract(text: str) -> Found | None:
     stated = _stated(end)
     if stated is not None:
         return stated if stated.text else None
-    return _choice(end) or _whole(end) or _last_number(end)
+    return _choice(end) or _yes_or_no(end) or _whole(end) or _last_number(end)
 
 
 def _stated(text: str) -> Found | None:
     """The answer that a text marks, or says to be one; with an empty text if it stops there or takes it back."""
-    box, boxed_at = _last_box(text)
+    box = last_box(text)
+    boxed_at = -1 if box is None else box.start
     tag, tagged_at = _last_tag(text)
-    if box == "" and boxed_at > tagged_at:
+    if box is not None and not box.text and boxed_at > tagged_at:
         return Found("", "boxed")
     marked, marked_at = _last_marker(text)
     if marked is not None and marked_at > max(boxed_at, tagged_at):
         found, behind = _exclaimed(marked, "marker"), text[marked_at:].partition("\n")[2]
     elif box is not None and boxed_at > tagged_at:
-        found, behind = Found(box, "boxed"), text[boxed_at:].partition(box)[2]
+        found, behind = Found(_inside(box.text), "boxed"), text[box.end :]
     elif tag is not None:
-        found, behind = tag, text[tagged_at:].partition("</")[2]
+        found, behind = tag, _AFTER_TAG.sub("", text[tagged_at:].partition("</")[2], count=1)
     else:
-        return _last_phrase(text)
-    return (_last_phrase(behind) or Found("", found.how)) if retracted(behind) else found
+        return _last_phrase(text) or _in_json(text)
+    return (_last_phrase(behind) or Found("", found.how)) if retracted(found.text, behind) else found
 
 
-def retracted(behind: str) -> bool:
-    """Whether what stands behind an answer takes it back."""
-    return _RETRACTION.search(behind) is not None
+def _inside(box: str) -> str:
+    """The content of a box, or the answer that a sentence in it states."""
+    if "nswer" not in box:
+        return box[: _LONGEST_ANSWER + 1]
+    said = _last_phrase(_TEXT.sub(r"\1", box))
+    return said.text if said is not None and said.text else box[: _LONGEST_ANSWER + 1]
+
+
+def _in_json(text: str) -> Found | None:
+    """The value of a key "answer"."""
+    last = last_match(_JSON, text) if "nswer" in text else None
+    return None if last is None else Found((last[1] or last[2]).strip(), "phrase")
 
 
 def reference_answer(solution: str) -> str | None:
@@ -175,14 +199,17 @@ def reference_answer(solution: str) -> str | None:
     """
     solution = own_words(solution)
     answer = extract(solution)
+    box = last_box(solution, alone=True)
+    if (
+        box is not None
+        and box.text
+        and (answer.how == "boxed" if answer else not retracted(box.text, solution[box.end :]))
+    ):
+        return _inside(box.text)  # of several boxes the others are of steps, and what stands around it is no matter
     if answer is None or answer.how in ("whole", "number") or (answer.how == "phrase" and answer.exclaimed):
         return None
     lines = solution.strip().splitlines()
-    last = (
-        extract("\n".join(lines[-2:]))
-        if lines[-2:] and lines[-2:][0].rstrip(" *").endswith(":")
-        else extract(lines[-1])
-    )
+    last = extract("\n".join(lines[-2:])) if lines[-2:] and _HEADED.search(lines[-2:][0]) else extract(lines[-1])
     return answer.text if answer.how != "phrase" or last == answer else None
 
 
@@ -193,17 +220,6 @@ def _shorter(run: re.Match[str]) -> str:
 def _after_thinking(text: str) -> str | None:
     _, closed, after = text.rpartition("</think>")
     return after if closed or "<think>" not in text else None
-
-
-def _last_box(text: str) -> tuple[str | None, int]:
-    """Content of the last box, and its position: "" if it is cut off or empty, None if there is none."""
-    last = last_match(_BOX, text)
-    if last is None:
-        return None, -1
-    if last["brace"] is None:
-        return last["bare"] or "", last.start()
-    inside = braced(text, last.start("brace"))
-    return (inside[0].strip()[: _LONGEST_ANSWER + 1] if inside is not None else ""), last.start()
 
 
 def _last_marker(text: str) -> tuple[str | None, int]:
@@ -226,27 +242,38 @@ def _last_marker(text: str) -> tuple[str | None, int]:
 
 
 def _last_phrase(text: str) -> Found | None:
-    """The text after the last "answer is"; empty if nothing follows."""
-    last = last_match(_PHRASE, text)
-    if last is None:
+    """The text after the last "answer is" that is not denied; empty if nothing follows, or if every one is."""
+    phrases = deque(_PHRASE.finditer(text), maxlen=_MOST_PHRASES)
+    if not phrases:
         return None
+    last = next(
+        (phrase for phrase in reversed(phrases) if not denied(text[max(0, phrase.start() - 80) : phrase.start()])), None
+    )
+    if last is None:
+        return Found("", "phrase")
     rest = text[last.end() :]
     if "\n" in last[0] and rest.startswith("- "):  # a list item, or a minus sign
         return Found("", "phrase")
     math = _MATH.match(rest)
-    if math is not None:
+    partial = math is not None and goes_on(rest[math.end() :])
+    if math is not None and not partial:
         inside = next(group for group in math.groups() if group is not None)
         if math["d"] is None or _MONEY.match(inside) is None:
-            return Found(inside.strip(), "phrase")
+            behind = rest[math.end() :]
+            return Found("" if retracted(inside, behind) else inside.strip(), "phrase")
     end = _SENTENCE_END.search(rest)
-    if end is not None and (end[0] == "?" or retracted(rest[end.start() :])):
-        return Found("", "phrase")
     closing = len(end[0]) if end and end[0][0] == "!" else 0
     answer = (rest[: end.start() + closing] if end else rest).strip().rstrip("*_ ")
-    answer = _REASON.split(answer, maxsplit=1)[0]
+    if end is not None and (end[0] == "?" or retracted(answer, rest[end.start() :])):
+        return Found("", "phrase")
+    if partial:
+        answer = _DOLLARS.sub("", answer)
+    if last[0].rstrip().endswith("**"):
+        answer = answer.replace("**", "", 1)
+    answer = _REASON.split(answer, maxsplit=1)[0].rstrip("*_ ")
     if _is_prose(answer):
         # "The answer is that 5 of them are left" contains a number, but not as its answer.
-        return _last_number(answer)
+        return Found("", "phrase") if denies(answer) else _last_number(answer)
     return _exclaimed(answer, "phrase")
 
 
@@ -277,12 +304,20 @@ def _last_tag(text: str) -> tuple[Found | None, int]:
 
 def _is_prose(text: str) -> bool:
     wordy = len(_WORD.findall(text)) > 3 or _CLAUSE.search(text) is not None
-    return wordy and plain_number(text[: _LONGEST_ANSWER + 1]) is None
+    return wordy and plain_number(text[: _LONGEST_ANSWER + 1]) is None and in_digits(text) is None
 
 
 def _choice(text: str) -> Found | None:
     last = last_match(_CHOSEN, text)
-    return None if last is None else Found(last[1] or last[2] or last[3], "choice")
+    if last is None or denied(text[max(0, last.start() - 80) : last.start()]):
+        return None
+    return Found(next(letter for letter in last.groups() if letter), "choice")
+
+
+def _yes_or_no(text: str) -> Found | None:
+    """The "yes" or "no" that begins a text."""
+    said = _YES_OR_NO.match(text)
+    return None if said is None or any(map(str.isdigit, text)) else Found(said[1], "choice")
 
 
 def _whole(text: str) -> Found | None:

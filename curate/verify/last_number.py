@@ -20,9 +20,9 @@ _PART_BEFORE = re.compile(
       | \d[ ](?:and|or|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$
       | \b(?:plus|minus|negative|menos|moins|times|over|than|log|ln|sin|cos|tan)[ ]$
       | \b(?:root|square|cube|power|factorial|half|third|quarter|twice|double|triple|reciprocal|inverse|negative
-          |opposite|absolute[ ]value|multiple)(?:[ ]of)?[ ]$
+          |opposite|absolute[ ]value|multiple|factor|divisor)(?:[ ]of)?[ ]$
       | \b(?:(?:divided|multiplied|divisible)[ ]by|mod|modulo|base|choose|through|but|except|under|below|above|nearly
-          |almost|up[ ]to)[ ]$
+          |almost|up[ ]to|at[ ](?:most|least)|(?:undefined|defined)[ ]at|like)[ ]$ | \u00ac[ ]?$
       | \d[ ]?[\u2013\u2014][ ]?$ | [\u2013\u2014]\Z | [\u2200-\u2233\u2235-\u22ff][ ]?$ | \d[ ]$ | \\log_\{?\w+\}?[ ]?$
       | (?:\b(?:not|never|cannot|neither|nor|no|pas|nicht|kein\w{0,2}|\u043d\u0435|\u043c\u0438\u043d\u0443\u0441)
           |n['\u2019]t)(?:[ ][^\W\d_]+){0,2}[ ]$
@@ -43,12 +43,38 @@ _PART_AFTER = re.compile(
       | \*+[\w(] | [ ]\*+[ ]?[\w(] | -[\w(] | [ ]?-[ ]?(?:\w\b|\() | :\d | ,\d
       | (?:[ ]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*
         (?:plus|minus|times|x|over|divided|multiplied|mod|below|degrees[ ]below|and[ ]an?|out[ ]of|to[ ]the[ ]power
-          |choose|or[ ](?:more|fewer|less)|y|et|und|e)\b
+          |choose|or[ ](?:more|fewer|less)|y|et|und|e|K|inverse|octal|hex|binary|would|per[ ](?:thousand|mille)
+          |(?:less|fewer|more|greater|bigger|larger|smaller)[ ]than|cent[ ]mil\w*|bucks?[ ]\w+
+          |(?:is|are|was|were)n['\u2019]t|(?:is|are|was|were|seems|looks)[ ](?:not|wrong|incorrect|false|too)
+          |(?:can|could)(?:not|n?['\u2019]t)?[ ](?:not[ ])?be)\b | [ ]?\?
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _GLUED = re.compile(r"[A-Za-z]+")
 _NEXT_WORD = re.compile(r"(?:[ -]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*([^\W\d_]+)")
+
+
+# What follows a number in math delimiters, or in a box, that makes it part of something larger.
+_GOES_ON = re.compile(
+    r"""[A-Za-z](?![A-Za-z]) | [ ]?[-+\u2013][ ]?(?:\$|\\\()?\d | [ ]?[*/^\u00d7\u00b7\u00f7\u00b1][ ]?[\w$\\(]
+      | ,?[ ](?:or|and)[ ](?:\$|\\\(|`|\*\*)?(?:-?\d|\\|[A-Za-z][ ]?=) | ,[ ]?(?:\$|\\\()(?:-?\d|[A-Za-z][ ]?=)
+      | [ ](?:to|in|by|x)[ ](?:\$|\\\()?\d
+      | [ ](?:plus|minus|times(?=[ ](?:\$|\\\(|\d|as\b|the\b))|over|divided|multiplied|mod|modulo|out[ ]of|remainder
+          |rem|percent|below[ ]zero|short[ ]of
+          |(?:less|more|fewer|greater|bigger|larger|smaller)[ ]than|and[ ]an?[ ](?:half|quarter|third))\b
+      | [ ](?:feet|foot|ft|yards?|miles?|hours?|hrs?|minutes?|mins?|weeks?|days?|months?|years?|pounds?|lbs?|dollars?
+          |k?m|kilometers?|meters?|degrees?)[ ](?:and[ ])?(?:\$|\\\()?\d
+    """,
+    re.VERBOSE,
+)
+
+
+def goes_on(after: str) -> bool:
+    """Whether the text after a number in math delimiters or a box makes it part of something larger."""
+    if _GOES_ON.match(after):
+        return True
+    word = _NEXT_WORD.match(after)
+    return word is not None and after[:1] in " \\" and scales(word[1])
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

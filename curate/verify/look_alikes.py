@@ -7,8 +7,35 @@ import re
 from curate.verify.verdict import Verdict
 
 _DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2})([-/.])(\d{1,2})\6(\d{4}|\d{2})", re.ASCII)
-_TIME = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
+_TIME = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?: ?([ap])\.? ?m\.?)?", re.ASCII | re.IGNORECASE)
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+_MONTH = "|".join(rf"{name[:3]}(?:{name[3:]}|\.)?" if len(name) > 3 else name for name in _MONTHS)
+_NAMED_DATE = re.compile(
+    rf"(?:(?P<before>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? )?(?P<month>{_MONTH})(?: (?P<after>\d{{1,2}})(?:st|nd|rd|th)?)?"
+    r"(?:,? (?P<year>\d{4}))?",
+    re.ASCII | re.IGNORECASE,
+)
 _DIFFERENCE = re.compile(r"\d+ ?[-\u2013\u2014] ?\d+", re.ASCII)
+# Without spaces it is rather a score, a range or a number of a telephone; and 4/2/1 a date.
+_CHAIN = re.compile(r"\d+(?:[-\u2013\u2014]\d+)+|\d+(?:/\d+){2,}", re.ASCII)
+# Words of two letters, and units, which are no products of variables.
+_TWO_LETTERS = re.compile(
+    r"\b(?:am|an|as|at|be|by|do|go|he|hi|if|in|is|it|me|my|no|of|oh|ok|on|or|pm|so|to|up|us|we|mg|km|cm|mm|kg|ml|dl|hz)\b",
+    re.IGNORECASE,
+)
 _CODE = re.compile(r"(?=\d*[A-Z])[A-Z\d]{2,}")
 _ANY_INTEGER = re.compile(r"(?<![A-Za-z\\])[kmn](?![A-Za-z])")
 _ARROW = re.compile(r"\\(?:vec|hat|overrightarrow)(?![A-Za-z])\{?([A-Za-z]+)\}?")
@@ -23,11 +50,44 @@ def compare_dates(candidate: str, reference: str) -> Verdict | None:
     dates = [_DATE.fullmatch(text) for text in (candidate, reference)]
     if any(dates):
         return _same_dates(*dates) if all(dates) else Verdict.undecided
+    named = [_named_date(text) for text in (candidate, reference)]
+    if None not in named:
+        return Verdict.right if named[0] == named[1] else Verdict.wrong if _as_full(*named) else Verdict.undecided
     times = [_TIME.fullmatch(text) for text in (candidate, reference)]
-    if all(times):
-        mine, theirs = ([int(part) for part in match.groups() if part] for match in times if match)
-        return Verdict.right if mine == theirs else Verdict.wrong if len(mine) == len(theirs) else Verdict.undecided
+    if times[0] is not None and times[1] is not None:
+        return _same_times(times[0], times[1])
+    if any(map(_CHAIN.fullmatch, (candidate, reference))):
+        return Verdict.undecided
     return Verdict.undecided if all(map(_DIFFERENCE.fullmatch, (candidate, reference))) else None
+
+
+def _named_date(text: str) -> tuple[int, int, int] | None:
+    """Year (0 = none), month and day of a date that names its month; None for anything else."""
+    match = _NAMED_DATE.fullmatch(text)
+    if match is None or (match["before"] is None) == (match["after"] is None):
+        return None
+    month = next(place for place, name in enumerate(_MONTHS, start=1) if match["month"][:3].lower() == name[:3])
+    return int(match["year"] or 0), month, int(match["before"] or match["after"])
+
+
+def _as_full(one: tuple[int, int, int] | None, other: tuple[int, int, int] | None) -> bool:
+    """Whether both dates have a year, or neither has one."""
+    return one is not None and other is not None and bool(one[0]) == bool(other[0])
+
+
+def _same_times(one: re.Match[str], other: re.Match[str]) -> Verdict:
+    """Times of the day, where one may lack the half of the day: 3:45 may be 3:45 PM."""
+    mine, theirs = ([int(part) for part in match.groups()[:3] if part] for match in (one, other))
+    halves = [match[4] and match[4].lower() for match in (one, other)]
+    if len(mine) != len(theirs):
+        return Verdict.undecided
+    for time, half in ((mine, halves[0]), (theirs, halves[1])):
+        if half is not None and time[0] <= 12:
+            time[0] = time[0] % 12 + 12 * (half == "p")
+    if mine == theirs:
+        return Verdict.right
+    unsure = None in halves and halves != [None, None] and mine[1:] == theirs[1:] and mine[0] % 12 == theirs[0] % 12
+    return Verdict.undecided if unsure else Verdict.wrong
 
 
 def _same_dates(*dates: re.Match[str] | None) -> Verdict:
@@ -50,5 +110,8 @@ def may_be_named_alike(candidate: str, reference: str) -> bool:
     codes = [re.sub(r"[_{} ]", "", text) for text in (candidate, reference)]
     if all(map(_CODE.fullmatch, codes)) and sorted(codes[0]) == sorted(codes[1]):
         return True
+    if _TWO_LETTERS.search(candidate) or _TWO_LETTERS.search(reference):
+        letters = [sorted(re.sub(r"\W", "", text).lower()) for text in (candidate, reference)]
+        return letters[0] == letters[1] and candidate.lower() != reference.lower()
     renamed = {_ANY_INTEGER.sub("n", _ARROW.sub(r"\1", text)).replace(" ", "") for text in (candidate, reference)}
     return len(renamed) == 1 and candidate.replace(" ", "") != reference.replace(" ", "")

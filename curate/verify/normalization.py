@@ -31,9 +31,15 @@ _LOOK_ALIKES = str.maketrans(
         "\u00b0": r"^\circ ",
         "\u2103": r"^\circ C",
         "\u2109": r"^\circ F",
-        "\u00bd": r"\frac{1}{2}",
-        "\u00bc": r"\frac{1}{4}",
-        "\u00be": r"\frac{3}{4}",
+        **{
+            char: rf"\frac{{{top}}}{{{bottom}}}"
+            for char, top, bottom in zip(
+                "\u00bd\u00bc\u00be\u2150\u2151\u2153\u2154\u2155\u2156\u2157\u2158\u2159\u215a\u215b\u215c\u215d\u215e",
+                "11311121234151357",
+                (2, 4, 4, 7, 9, 3, 3, 5, 5, 5, 5, 6, 6, 8, 8, 8, 8),
+                strict=True,
+            )
+        },
         "\u2026": "...",
         "\uff05": "%",
         **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
@@ -53,7 +59,7 @@ _PLAINER = [
     (
         re.compile(
             r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|normal)|boldsymbol|bm|pmb|mbox|hbox"
-            r"|operatorname)\s*\{([^{}]*)\}"
+            r"|operatorname|underline|uline)\s*\{([^{}]*)\}"
         ),
         r" \1 ",
     ),
@@ -68,10 +74,12 @@ _PLAINER = [
     (re.compile(r"(?<=\d)\s*\\Omega(?![A-Za-z])"), " ohms"),
     (re.compile(r"\\log\s*_\s*(\d)"), r"\\log_{\1}"),
     (re.compile(r"\\sqrt\s*(\d+|[a-zA-Z])"), r"\\sqrt{\1}"),
+    (re.compile(r"\\lg(?![A-Za-z])(?!\s*_)"), r"\\log_{10}"),
 ]
 _OF_TWO = re.compile(r"\\(?:frac|binom)(?![A-Za-z])")
 _ARGUMENT = re.compile(r"\s*([{0-9A-Za-z]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
 # Thousands with separators.
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _MAYBE_GROUPS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
@@ -128,6 +136,9 @@ def unwrap(text: str) -> str:
         for mark in ("**", "__", "`", "*", "_"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
+        for left, right in _QUOTES:
+            if len(text) > 2 and text[0] == left and text[-1] == right and not {left, right} & {*text[1:-1]}:
+                text = text[1:-1]
         for left, right in _DELIMITERS:
             inner = text[len(left) : -len(right)]
             if inner and text.startswith(left) and text.endswith(right) and left not in inner and right not in inner:

@@ -21,7 +21,7 @@ _MAX_EXPONENT = 5_000
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
-    rf"""(?P<sign>[+-]?)\s*(?P<currency>US\$|Rs\.?|[$€£¥₹]|)\s*(?P<inner>[+-]?)
+    rf"""(?P<sign>[+-]?)\s*(?P<currency>US\$|Rs\.?|[$€£¥₹]|(?:USD|EUR|GBP|JPY|CNY|INR|CHF|CAD|AUD)(?=[\s\d])|)\s*(?P<inner>[+-]?)
     (?:
         (?:(?P<whole>\d+)\s*(?:\s|(?=\\)))? (?:
               \\frac\s*\{{\s*(?P<inside>-?)(?P<top>\d+)\s*\}}\s*\{{\s*(?P<bottom>\d+)\s*\}}
@@ -43,9 +43,11 @@ _WORDS = re.compile(rf"(?:{_WORD}[ ./-]+)*(?:{_LENGTH}[23]|{_WORD})\.?", re.ASCI
 _MEASURED = re.compile(r"(.*[\d})])\s+([A-Za-z][A-Za-z ./]*(?:\^?\{?[23]\}?)?)", re.ASCII)
 _TIMES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _CURRENCY = {"$": "dollar", "US$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent"}
-_CURRENCY |= {"Rs": "rupee", "Rs.": "rupee"}
+_CURRENCY |= {"Rs": "rupee", "Rs.": "rupee", "USD": "dollar", "EUR": "euro", "GBP": "pound", "JPY": "yen"}
+_CURRENCY |= {"INR": "rupee", **{code: code.lower() for code in ("CNY", "CHF", "CAD", "AUD")}}
 _SAME_UNIT = {
-    "usd": "dollar", "buck": "dollar", "km": "kilometer", "kilometre": "kilometer", "cm": "centimeter",
+    "usd": "dollar", "buck": "dollar", "eur": "euro", "gbp": "pound", "jpy": "yen", "inr": "rupee",
+    "km": "kilometer", "kilometre": "kilometer", "cm": "centimeter",
     "centimetre": "centimeter", "mm": "millimeter", "millimetre": "millimeter", "m": "meter", "metre": "meter",
     "kg": "kilogram", "g": "gram", "mg": "milligram", "l": "liter", "litre": "liter", "ml": "milliliter",
     "millilitre": "milliliter", "hr": "hour", "hrs": "hour", "h": "hour", "min": "minute", "mins": "minute",
@@ -66,7 +68,8 @@ _NOT_UNITS = frozenset(
     and or to plus minus times over by divided multiplied more less than least most between about if when mod sqrt
     sin cos tan sec csc cot log ln exp inf infinity infinite undefined frac choose but not is are was were equals
     the that this so which nor except without unless out rem remainder below above under zero one two three four
-    five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety every negative
+    five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+    nineteen twenty thirty forty fifty sixty seventy eighty ninety every negative
     approximately approx about roughly rounded etc binary octal hex hexadecimal decimal inverse reciprocal double
     twice triple und oder
         """,
@@ -79,7 +82,10 @@ _SCALE = re.compile(
       | (?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|thousand|[a-z]*illion)ths?
       | (?:m|b|tr|quadr|quint|sext|sept|oct|non|dec|z)il{1,2}i?(?:[oó]n|ard)\w{0,3} | milh(?:[aã]o|[oõ]es)
       | mi?ln|ml[nr]d|mrd|mio|bio|mil|mille|mila|tausend|hundert|cientos?|tysi\w* | lakhs?|lacs?|crores?|ribu|juta
-      | pi|squared|cubed|factorial|repeating|recurring|repeated|periodic|basis|bps|permil(?:le)?|ppm|ppb
+      | pi|squared|cubed|doubled|halved|tripled|quadrupled|inverted|negated|googol(?:plex)?|tsd|[a-z]{1,6}illion\w{0,2}
+      | (?:one|two|three|four|five|seven|eight|nine|ten|eleven|twelve)s|sixes
+      | (?:twen|thir|for|fif|six|seven|eigh|nine)t(?:y|ies)
+      | factorial|repeating|recurring|repeated|periodic|basis|bps|permil(?:le)?|ppm|ppb
       | medi[ao]s?|tercios?|demis?|drittel|viertel|halbe?
       | \u0442\u044b\u0441\w*|\u043c\u043b\u043d|\u043c\u043b\u0440\u0434|\u043c\u0438\u043b\u043b\u0438\w*""",
     re.VERBOSE,
@@ -159,7 +165,7 @@ def _parts(match: re.Match[str]) -> tuple[str, str]:
 def _unit(rest: str) -> tuple[int | None, str | None]:
     """What follows a number: the power of ten it means, and the unit; unit None if it is neither."""
     rest, spaced = rest.strip(), rest[:1] == " "
-    if rest.startswith("(") and rest.endswith(")"):
+    if (rest[:1], rest[-1:]) in (("(", ")"), ("[", "]")):
         rest = rest[1:-1]
     if not rest:
         return None, ""
@@ -186,7 +192,13 @@ def _unit(rest: str) -> tuple[int | None, str | None]:
         return None, None
     if words and (not words[0].isalpha() or (not spaced and (len(words[0]) == 1 or words[0] not in _SHORT_UNITS))):
         return None, None
-    return factor, " ".join(_common(word) for word in words)
+    return factor, " ".join(_squared([_common(word) for word in words]))
+
+
+def _squared(words: list[str]) -> list[str]:
+    """Units of areas and volumes in one spelling: "square foot" as "foot 2"."""
+    power = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}.get(words[0]) if len(words) == 2 else None
+    return words if power is None else [words[1], power]
 
 
 def _no_unit(word: str) -> bool:

@@ -47,6 +47,7 @@ _FACTORS = re.compile(
 )
 _BINOMIAL = re.compile(rf"\\binom ?{_BRACED} ?{_BRACED}")
 _SCIENTIFIC = re.compile(r"\A([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})\Z", re.ASCII)
+_OR, _AND = re.compile(r"\s*\\lor(?![A-Za-z])\s*"), re.compile(r"\s*\\land(?![A-Za-z])\s*")
 _GAMMA = re.compile(r"(?<=[\d)}]) ?(?=\\Gamma)")
 _INEXACT = re.compile(r"\\(?:approx|sim)(?![A-Za-z])|\?")
 
@@ -61,9 +62,15 @@ def both_cases(text: str) -> bool:
 @lru_cache(maxsize=512)
 def parsed(text: str) -> Any:
     """Parse an expression into a SymPy object, with decimals as exact fractions; None if it cannot be parsed."""
+    import sympy
     from math_verify import parse
     from sympy import Basic, Float, I, MatrixBase, Rational, Symbol
 
+    for joint, relation in ((_OR, sympy.Or), (_AND, sympy.And)):
+        if joint.search(text):
+            parts = [parsed(part) for part in joint.split(text)]
+            known = all(isinstance(part, sympy.core.relational.Relational | sympy.And | sympy.Or) for part in parts)
+            return relation(*parts) if known else None
     latex = _as_latex(text)
     if latex is None:
         return None

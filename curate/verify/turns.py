@@ -9,8 +9,8 @@ _MARK = re.compile(
       | <\|[a-z_]{3,20}> | <[a-z_]{3,20}\|> | </?s>
       | <(?:eos|bos|pad|eot|eod|unk|sep|end_of_text|end_of_turn|start_of_turn|end_of_utterance|extra_id_\d{1,3})>
       | <(?:end|eo[ah]|eo[tm](?:_id)?|im_end|reserved_\d{1,4}|_end)> | </(?:assistant|user|system)>
-      | \[/?INST\] | <</?SYS>> | <?\[(?:EOS|EOT|PAD|SEP|CLS|/s|end[_ ]of[_ ]text|UNUSED_TOKEN_\d{1,4})\]>?
-      | \[\|[a-z_]{3,20}\|\]
+      | \[/?INST\] | <</?SYS>> | <?\[(?:EOS|EOT|EOD|PAD|SEP|CLS|/s|end[_ ]of[_ ]text|UNUSED_TOKEN_\d{1,4})\]>?
+      | \[\|[a-z_]{3,20}\|\] | \[e~\[ | \]~[!b]\[?
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -21,7 +21,7 @@ _BORDER = re.compile(
       | end[ ]of[ ]text | <_?end> | \beo[tm]_id
       | (?:end|start|begin)[_\u2581]of[_\u2581](?:text|turn|sentence) | message_end | start_header
       | \b(?:eot|eom|eos|eod|eoa|eoh|bos|pad|unk|sep|cls|stop) | \b(?:user|assistant|system|developer|human)\b
-      | (?<=<\|)(?:end|start|return|call)(?=\|>) | /?s> | INST | SYS | turn\|?> | extra_id
+      | (?<=<\|)(?:end|start|return|call)(?=\|>) | /?s> | INST | SYS | turn\|?> | extra_id | \[e~\[
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -34,7 +34,7 @@ _BOX = re.compile(r"<\|begin_of_box\|>(.{0,2000}?)<\|end_of_box\|>", re.DOTALL)
 _MOST_OPENINGS = 100
 _ROLE = re.compile(r"\s*(assistant|model|ai|user|system|tool|developer|human)\b[ \t]*:?", re.IGNORECASE)
 _OTHERS = re.compile(r"user|system|tool|developer|human|\[INST|<<SYS", re.IGNORECASE)
-_SQUARE = re.compile(r"INST\]|\[(?:EO|PAD|SEP|CLS|/s|end|UNUSED|\|)", re.IGNORECASE)
+_SQUARE = re.compile(r"\[e~\[|\]~[!b]|INST\]|\[(?:EO|PAD|SEP|CLS|/s|end|UNUSED|\|)", re.IGNORECASE)
 _OPENING = re.compile(r"im_start|start_of_turn|start_header|<\|turn>|<\|start\|>", re.IGNORECASE)
 _HEADER_END = re.compile(r"\s*(?:<\|end_header_id\|>|<\|message\|>)")
 

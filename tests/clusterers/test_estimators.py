@@ -74,3 +74,9 @@ def test_what_is_not_listed_is_not_even_imported(name: str, monkeypatch: pytest.
     with pytest.raises(InputError, match=r"choose one of sklearn\.cluster.*--allow-plugin sklearn"):
         decode({"use": name}, "clusterer")
     assert imported == []
+
+
+@pytest.mark.parametrize("parameter", ["n_init", "max_iter"])
+def test_a_recipe_cannot_ask_for_work_without_end(parameter: str) -> None:
+    with pytest.raises(InputError, match=parameter):
+        decode({"use": "sklearn.cluster.KMeans", parameter: 10**9}, "clusterer")

@@ -273,3 +273,11 @@ def test_reasoning_is_no_part_of_the_text() -> None:
             decode_completion(ignoring("It is 42.", 10, completion_tokens_details=odd), 20).completion.text
             == "It is 42."
         )
+
+
+def test_the_code_of_an_error_is_part_of_its_message() -> None:
+    """Some servers say in the code alone that a prompt is too long."""
+    told = error_message(b'{"error": {"message": "Bad request", "code": "context_length_exceeded"}}')
+    assert told == "Bad request (context_length_exceeded)"
+    assert concerns_length(400, told)
+    assert error_message(b'{"error": {"message": "no", "code": 400}}') == "no"

@@ -212,3 +212,7 @@ def test_whatever_location_says_is_a_text(location: str) -> None:
 )
 def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
     assert responses.pause_seconds(header) == seconds
+
+
+def test_the_target_of_a_redirect_can_be_typed() -> None:
+    assert redirect_target("http://user:secret@host:8001/v1?key=secret") == "http://host:8001/v1"

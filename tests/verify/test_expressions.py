@@ -109,3 +109,22 @@ def test_equal_numbers_in_other_notations_are_right(one: str, other: str) -> Non
 )
 def test_what_is_the_same_at_some_points_or_in_some_readings_is_undecided(one: str, other: str) -> None:
     assert both_ways(one, other) == {UNDECIDED}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"\sqrt{(x-2)^2(x-3)^2}", "(x-2)(x-3)"), (r"\sqrt{(x^2-5x+6)^2}", "x^2-5x+6"),
+        (r"\sqrt[6]{x^2}", r"\sqrt[3]{x}"),
+        (r"((x-20)^4(x-30)^4)^{1/4}", "(x-20)(x-30)"), (r"\frac{\sqrt{(x+1)^2(x+2)^2}}{(x+1)(x+2)}", "1"),
+        (r"\sqrt{(x-y-2)^2(x-y-3)^2}", "(x-y-2)(x-y-3)"), (r"\cos(2\cdot 385\cdot 39\cdot 17\pi x)", "1"),
+    ],
+)  # fmt: skip
+def test_what_differs_in_a_narrow_place_or_at_other_points_is_not_the_same(one: str, other: str) -> None:
+    assert RIGHT not in both_ways(one, other)
+
+
+def test_roots_that_agree_everywhere_are_the_same() -> None:
+    assert both_ways(r"\sqrt{(x-2)^2(x-3)^2}", "|(x-2)(x-3)|") <= {RIGHT, UNDECIDED}
+    assert both_ways(r"\sqrt{x^2-5x+6}", r"\sqrt{(x-2)(x-3)}") == {RIGHT}
+    assert both_ways(r"x\sqrt{x}", "x^{3/2}") == {RIGHT}

