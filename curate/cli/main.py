@@ -21,7 +21,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
-from curate.cli.options import check_places, check_spelling, check_text
+from curate.cli.options import check_empty, check_places, check_spelling, check_text
 from curate.console.formatting import visible
 from curate.console.printing import tell
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         check_text(words)
         check_spelling(words, commands)
+        check_empty(words)
         options = parser.parse_args(words)
         check_places(options)
         sandbox = options.sandbox(options) if "sandbox" in options else nullcontext()

@@ -74,6 +74,19 @@ def check_text(words: Sequence[str]) -> None:
             ) from error
 
 
+def check_empty(words: Sequence[str]) -> None:
+    """Reject arguments without text, as an unset variable of a shell leaves them; a delimiter may be a space."""
+    for number, word in enumerate(words):
+        option, equals, value = (
+            word.partition("=") if word.startswith("--") else (words[number - 1] if number else "", "", word)
+        )
+        if word == "--" or (word.startswith("--") and not equals):
+            continue
+        if not value.strip(" ,\t\n") and not (value and option == "--delimiter"):
+            what = option if option.startswith("--") else "an argument"
+            raise InputError(f"{what}: the text is empty; write it, or leave it out")
+
+
 def check_spelling(words: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
     """Reject a mistyped command or option by name, and suggest the nearest one.
 

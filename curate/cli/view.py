@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import socket
 import webbrowser
 from contextlib import suppress
@@ -40,12 +41,19 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         if not options.no_open:
             webbrowser.open(access.address)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
+        logging.getLogger("uvicorn.error").addFilter(_worth_telling)
         try:
             with suppress(KeyboardInterrupt):  # the way to end it; uvicorn has closed what was open
                 uvicorn.Server(config).run(sockets=[listened])
         finally:
             store.close()
     return {}
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Whether what uvicorn logs is a fault: a request that broke off is none, though its answer raises in h11."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__module__.partition(".")[0] != "h11"
 
 
 def listening(port: int) -> socket.socket:

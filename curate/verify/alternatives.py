@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from curate.verify.number_words import in_digits
 from curate.verify.numbers import plain_number
@@ -91,11 +92,13 @@ def _both_signs(text: str) -> str | None:
     """A list of two for what contains plus-minus signs."""
     if not _PLUS_MINUS.search(text) or "," in text:
         return None
-    plus, minus = (
-        _PLUS_MINUS.sub(lambda sign, upper=upper: upper if sign[1] != "mp" else "+-".replace(upper, ""), text)
-        for upper in "+-"
-    )
+    plus, minus = (_PLUS_MINUS.sub(partial(_sign, upper), text) for upper in "+-")
     return ", ".join(re.sub(r"(\A|[=({])\s*\+", r"\1", reading) for reading in (plus, minus))
+
+
+def _sign(upper: str, sign: re.Match[str]) -> str:
+    """The sign for a plus-minus, or the other one for a minus-plus."""
+    return upper if sign[1] != "mp" else "+-".replace(upper, "")
 
 
 def _relation(text: str) -> str | None:

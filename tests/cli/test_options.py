@@ -28,3 +28,23 @@ def test_mistyped_arguments(given: list[str], expected: str, call: Call) -> None
     assert len(refused.err.splitlines()) == 1
     if "--json" not in given:
         assert refused.out == ""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["finetune", "d", "--out", "x", "--log", ""],
+        ["finetune", "d", "--out", "x", "--log= "],
+        ["finetune", "d", "--out", "x", "--log", ","],
+        ["run", "d", "--out", ""],
+        ["run", "", "--out", "x"],
+        ["run", "d", "--out", "x", "--recipe="],
+        ["run", "d", "--out", "x", "--delimiter", ""],
+    ],
+)
+def test_an_argument_without_text_is_refused(given: list[str], call: Call) -> None:
+    """As a variable of the shell that is not set leaves it."""
+    refused = call(*given)
+    assert refused.status == 2
+    assert "the text is empty" in refused.error
+    assert len(refused.err.splitlines()) == 1

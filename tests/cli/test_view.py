@@ -1,6 +1,9 @@
 """`curate view`: what it refuses, and where it listens."""
 
 import json
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +49,30 @@ def test_a_damaged_result_is_refused(call: Call, tmp_path: Path) -> None:
     done = call("view", folder, "--no-open")
     assert done.status == 2
     assert "split.parquet is damaged" in done.error
+
+
+def test_a_request_that_breaks_off_is_no_fault(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    run = uvicorn.Server.run
+    head = b"Host: 127.0.0.1\r\nContent-Length: 70050\r\n\r\n"
+
+    def attacked(server: Any, sockets: list[socket.socket]) -> None:
+        def attack() -> None:
+            for path in (b"/", b"/x", b"/api/rows"):
+                with suppress(OSError), socket.create_connection(sockets[0].getsockname(), timeout=1) as client:
+                    client.sendall(b"POST " + path + b" HTTP/1.1\r\n" + head + b"a" * 70_000)
+                    client.shutdown(socket.SHUT_WR)
+                    client.recv(1000)
+            server.should_exit = True
+
+        thread = threading.Thread(target=attack)
+        thread.start()
+        run(server, sockets=sockets)
+        thread.join()
+
+    write_rows(tmp_path / "out", 20)
+    monkeypatch.setattr("uvicorn.Server.run", attacked)
+    done = call("view", tmp_path / "out", "--no-open")
+    assert done.status == 0
+    assert "Traceback" not in done.err
