@@ -55,6 +55,9 @@ def permissions(options: argparse.Namespace) -> tuple[str, ...]:
 
 def check_places(options: argparse.Namespace) -> None:
     """Reject paths that can never be written, before a command reads or computes anything."""
+    for name in ("out", "clean", "cache"):
+        if str(getattr(options, name, None)).lower().startswith("memory://"):
+            raise InputError(f"--{name}: what is written to memory:// is lost when the command ends; name a folder")
     for name in ("out", "clean"):
         if getattr(options, name, None) is not None:
             check_result_place(getattr(options, name))

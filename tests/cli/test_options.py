@@ -48,3 +48,11 @@ def test_an_argument_without_text_is_refused(given: list[str], call: Call) -> No
     assert refused.status == 2
     assert "the text is empty" in refused.error
     assert len(refused.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_what_would_be_lost_with_the_process_is_refused(option: str, call: Call) -> None:
+    given = {"--out": "x", option: "memory://x"}
+    refused = call("run", "d", *(word for pair in given.items() for word in pair))
+    assert refused.status == 2
+    assert f"{option}: what is written to memory:// is lost" in refused.error
