@@ -47,7 +47,9 @@ def training_section(form: WrittenForm, curated: bool = True) -> str:
         remedy = _IMAGES if form.unseen else _OTHERS if curated else ""
         parts.append(f"{_listed(missing)} cannot read these columns as they are{remedy}.")
     if form.json:
-        parts.append(_JSON)
+        # As text, messages would be no messages any more.
+        form_too = "--write-as sharegpt " if form.shape == "messages" and form.written_as == "input" else ""
+        parts.append(_JSON.format(options=f"{form_too}--nested text --fresh"))
     if curated:
         parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
     return "\n\n".join(parts) + "\n"
@@ -74,7 +76,7 @@ _SKIPPED = (
 )
 _JSON = (
     "Columns of the type JSON take `datasets` 4.7 or newer, which LLaMA-Factory does not use yet; "
-    "`--nested text --fresh` writes them as text."
+    "`{options}` writes text in their place."
 )
 
 

@@ -209,6 +209,13 @@ def test_what_trainers_make_of_turns_that_are_not_learned_is_said() -> None:
     assert "mask_history: true\n" in training_section(_form(FURTHER["history"]))
 
 
+def test_messages_of_json_are_written_in_another_form_and_not_as_text() -> None:
+    rows = [{"messages": [*ASKED, {**SAID[0], **more}]} for more in ({}, {"weight": 1})]
+    examples = read(rows).examples
+    section = training_section(written_form(examples, examples.table))
+    assert "`--write-as sharegpt --nested text --fresh` writes text in their place" in section
+
+
 def test_columns_of_json_are_said_to_need_a_newer_datasets() -> None:
     rows = [{"question": "a", "answer": "b", "note": note} for note in ({"a": 1}, {"b": 1})]
     for nested, said in (("input", True), ("text", False)):
