@@ -23,7 +23,7 @@ _NOT_BEFORE = re.compile(r"\b(?:is|are|was|be) (?:not|never)\s*\Z|(?:\bnot|n['\u
 _MINUS = re.compile(r"(?:\A|[^\w)}\]\s*-]\s*|\s)-\Z")
 # A factor behind a box is none of it: of \\boxed{19}x^3 the coefficient is asked.
 _PART_AFTER = re.compile(
-    r"\d|\^\{?\s*[\w-]|[.,]\d|\s?[-+*/]\s?\$?\d|\s?/\s?[\w(\\]|\s+or\s+(?:\$|\\\()?-?\d|\s+(?:tens|dozen|hundred|thousand|[mbtr]+illion|lakh|crore)\b"
+    r"\d|\^\{?\s*[\w-]|[.,]\d|\s?[-+*/]\s?\$?\d|\s?/\s?[\w(\\]|\s*\\(?:cdot|times|div)\s*\d|\s+or\s+(?:\$|\\\()?-?\d|\s+(?:tens|dozen|hundred|thousand|[mbtr]+illion|lakh|crore)\b"
 )
 _SIGNED = re.compile(r"[\w.,]+(?:\\%)?|\\[dt]?frac.*|\\sqrt\{[^{}]*\}", re.DOTALL)
 _BULLET = re.compile(r"(?:\A|\n)\s*[-*]\s+\Z")

@@ -45,6 +45,7 @@ def test_what_a_box_says(text: str, answer: str) -> None:
         r"\boxed{7}.5",
         r"\boxed{7}^2",
         r"\boxed{7}/8",
+        r"\boxed{7}\cdot 10^3",
         r"1\boxed{7}",
         r"\sqrt{\boxed{7}}",
         r"\frac{1}{\boxed{7}}",
