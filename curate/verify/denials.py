@@ -42,7 +42,8 @@ _CLAUSE_START = re.compile(
 _CERTAIN = re.compile(r"\b(?:no|without(?: an?y?)?|not a|beyond) doubt\b|\bdoubtless\b", re.IGNORECASE)
 _DENIAL = re.compile(
     r"\b(?:not|never|nobody|no one|no way|hardly|doubts?|doubtful|unlikely|false|wrong|incorrect|mistaken|denies|deny"
-    r"|cannot|if|whether|unless|suppose|assume|assuming|previous|earlier|initial|naive|tempting)\b|n['\u2019]t\b",
+    r"|cannot|if|whether|unless|suppose|assume|assuming|previous|earlier|initial|naive|tempting"
+    r"|myth|untrue|impossible|refut\w+|reject\w*|disagree|rules? out)\b|n['\u2019]t\b",
     re.IGNORECASE,
 )
 

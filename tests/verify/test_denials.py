@@ -62,6 +62,7 @@ def test_an_answer_that_stands(behind: str) -> None:
     [
         "I don't think the answer is 7.",
         "I doubt the answer is 7.",
+        "It is a myth that the answer is 7.",
         "It is false that the answer is 7.",
         "The incorrect answer is 7.",
         "Nobody believes the answer is 7",
