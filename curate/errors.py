@@ -1,4 +1,4 @@
-"""Exception hierarchy: user errors, external failures and warnings.
+"""Exception hierarchy: user errors, external failures and warnings, and phrases that messages share.
 
 Every message is one line that names the row, column or key at fault and the remedy. The class determines the exit
 status of commands: `InputError` 2, `ExternalError` 3, anything else 1.
@@ -7,8 +7,9 @@ status of commands: `InputError` 2, `ExternalError` 3, anything else 1.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
 # Messages of torch, oneDNN, Arrow and the system for failed allocations that have no exception class,
@@ -58,6 +59,25 @@ def memory_ran_out(error: BaseException | None) -> bool:
 def memory_in(message: str) -> bool:
     """Whether a message is one of a failed allocation."""
     return any(words in message.lower() for words in _WORDS)
+
+
+def reason_of(error: BaseException, limit: int = 200) -> str:
+    """The message of an error on one line, cut at `limit` characters; the name of its class if it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def short_repr(value: Any, limit: int = 60) -> str:
+    """`repr(value)`, cut at `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def suggestion(name: str, names: Iterable[str], otherwise: str) -> str:
+    """ "did you mean 'x'?" for the one of `names` that is closest to `name`; `otherwise` if none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
 
 
 class DivergenceError(InputError):

@@ -6,7 +6,6 @@ be called by itself.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import Strata, given_scores, make_split
 from curate.difficulty.split_warnings import diagnose
 from curate.engine.protocol import Engine
-from curate.errors import InputError
+from curate.errors import InputError, suggestion
 from curate.gate.gate import Gate
 from curate.mixture.judgment import judgment
 from curate.mixture.mixture import Copies, Order, check_weight_column
@@ -475,8 +474,7 @@ def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[
     keys = list(kind.model_fields)
     for key in mapping:
         if key not in keys:
-            near = difflib.get_close_matches(str(key), keys, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"keys are {', '.join(keys)}"
+            hint = suggestion(str(key), keys, f"keys are {', '.join(keys)}")
             raise InputError(f"recipe: there is no key {key!r}; {hint}")
     for key in ("scorer", "clusterer"):
         if key not in mapping:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from curate.clusterers.estimators import checked, estimator, estimators
 from curate.component import Component, Consent, stateless
-from curate.errors import InputError
+from curate.errors import InputError, short_repr, suggestion
 from curate.storage.folders import RECORD
 from curate.storage.places import is_url
 from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
@@ -115,7 +114,8 @@ def grader_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
         value = decode(value, path, allowed)
     if not callable(getattr(value, "grade", None)):
         raise InputError(
-            f"{path}: {_shown(value)} is not a grader; name one of {', '.join(component_names('curate.graders'))}, or "
+            f"{path}: {short_repr(value, 80)} is not a grader; name one of "
+            f"{', '.join(component_names('curate.graders'))}, or "
             "give an object with a method grade(completion, reference, row)"
         )
     return value
@@ -163,10 +163,10 @@ def load_recipe(name: str) -> dict[str, Any]:
             return parse_recipe(str(read_finished(path)["recipe_yaml"]), f"recipe of {name}")
         if not _is_file(path):
             recipes_here = [str(entry) for entry in path.parent.glob("*.y*ml") if entry.is_file()]
-            near = difflib.get_close_matches(name, [*recipes_here, *recipe_names()], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; shipped recipes: {', '.join(recipe_names())}"
+            shipped = recipe_names()
+            hint = suggestion(name, [*recipes_here, *shipped], f"shipped recipes: {', '.join(shipped)}")
             raise InputError(
-                f"recipe {name!r} is neither a file, nor the folder of a finished run, nor a shipped recipe{hint}"
+                f"recipe {name!r} is neither a file, nor the folder of a finished run, nor a shipped recipe; {hint}"
             )
         try:
             text = file_text(path, 4 * MOST_CHARACTERS)
@@ -289,8 +289,7 @@ def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, 
     earlier = {**kind.retired, **kind.renamed} if component else {}
     for key in fields:
         if field_names is not None and key not in field_names and key not in earlier:
-            near = difflib.get_close_matches(key, field_names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(field_names) or 'no keys'}"
+            hint = suggestion(key, field_names, f"it knows {', '.join(field_names) or 'no keys'}")
             raise InputError(f"{path}: {kind.__name__} has no key {key!r}; {hint}")
     _check_consents(kind, fields, path, allowed)
     try:
@@ -318,7 +317,7 @@ def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple
         words = [option.removeprefix("--allow-plugin ").split()[0] for option in consent.options]
         if not any(word in allowed or f"{word} {fields[name]}" in allowed for word in words):
             raise InputError(
-                f"{path}: {name} = {_shown(fields[name])} lets other code run here, which needs permission; "
+                f"{path}: {name} = {short_repr(fields[name], 80)} lets other code run here, which needs permission; "
                 f"pass {' or '.join(consent.options)} if you trust it"
             )
     refusal = kind.key_refusal(fields, allowed) if isinstance(kind, type) and issubclass(kind, Component) else None
@@ -333,7 +332,7 @@ def validation_message(error: ValidationError) -> str:
     text = first["msg"].removeprefix("Value error, ")
     if not key:  # about several keys at once, which the message names
         return str(text)
-    return f"{key}: {text} (got {_shown(first.get('input'))})"
+    return f"{key}: {text} (got {short_repr(first.get('input'), 80)})"
 
 
 def _fields_of(kind: Any) -> list[str] | None:
@@ -352,14 +351,13 @@ def _fields_of(kind: Any) -> list[str] | None:
 def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
     """The class that `use` names: a built-in by its bare name, others by dotted path. Raises InputError."""
     if not isinstance(name, str):
-        raise InputError(f"{path}.use: write the name of a component, not {_shown(name)}")
+        raise InputError(f"{path}.use: write the name of a component, not {short_repr(name, 80)}")
     if len(name) > _LONGEST_NAME:
-        raise InputError(f"{path}.use: {_shown(name)} is longer than any name of a component")
+        raise InputError(f"{path}.use: {short_repr(name, 80)} is longer than any name of a component")
     if "." not in name:
         names = _built_ins()
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(sorted(names))}"
+            hint = suggestion(name, names, f"built in: {', '.join(sorted(names))}")
             raise InputError(f"{path}.use: there is no component {name!r}; {hint}")
         return getattr(own_module(names[name]), name)
     package = name.split(".")[0]
@@ -468,11 +466,6 @@ def _parameters_of(value: Any, path: str) -> tuple[dict[str, Any], dict[str, Any
 
 
 _MISSING = object()
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _same(value: Any, default: Any) -> bool:

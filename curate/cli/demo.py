@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.table import Table
 
 from curate.cli.options import add_machine_arguments
@@ -26,6 +25,7 @@ from curate.storage.atomic import make_folder, publish_file
 from curate.storage.places import local_path
 from curate.types import BoolArray
 from curate.validation.control import control
+from curate.validation.control_task import parquet
 from curate.word_problems import generate
 
 _HARD_LEVEL = 3  # levels 3 and 4 of the generated problems are the hard ones
@@ -65,7 +65,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     problems = generate(n=options.rows, seed=options.seed)
     data, result = options.out / "problems.parquet", options.out / "curated"
     make_folder(options.out)
-    publish_file(data, _parquet(problems))
+    publish_file(data, parquet(problems))
     progress.note(f"{options.rows:,} generated word problems of known difficulty -> {data}")
     pipeline = Pipeline.from_recipe("quick", settings=[*_SETTINGS, f"seed={options.seed}"])
     curated = pipeline.run(data, out=result, cache=options.cache, device=options.device, progress=progress)
@@ -128,12 +128,6 @@ def _change(row: dict[str, Any]) -> str:
     metric = row["metric"]
     share = f" ({relative(row['relative'])})" if metric == "nll" else ""
     return f"{signed(metric, row['difference'])}{share}\n{interval(metric, row)}"
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue().to_pybytes()
 
 
 def _against_levels(problems: pa.Table, curated: Curated) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Sequence
 
-from curate.errors import InputError
+from curate.errors import InputError, suggestion
 from curate.storage.destination import check_result_place
 from curate.storage.remote_cache import cache_place, check_cache_place
 
@@ -101,8 +101,7 @@ def check_spelling(words: Sequence[str], commands: dict[str, argparse.ArgumentPa
     if name.startswith("-"):
         return
     if name not in commands:
-        near = difflib.get_close_matches(name, commands, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
+        hint = suggestion(name, commands, f"commands are {', '.join(commands)}")
         raise InputError(f"there is no command {name!r}; {hint}")
     known = [option for action in commands[name]._actions for option in action.option_strings]
     for word in words[1:]:

@@ -6,14 +6,13 @@ recipe may set only those listed here, to values that are checked. In Python any
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from curate.errors import InputError
+from curate.errors import InputError, short_repr, suggestion
 
 _Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 # More would never end, on any data.
@@ -183,8 +182,7 @@ def checked(key: str, fields: dict[str, Any], path: str) -> Any:
     allowed = _PARAMETERS[key]
     for parameter, value in fields.items():
         if parameter not in allowed:
-            near = difflib.get_close_matches(parameter, allowed, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it may set {', '.join(allowed)}"
+            hint = suggestion(parameter, allowed, f"it may set {', '.join(allowed)}")
             if parameter in inspect.signature(estimator_class).parameters:
                 hint = (
                     "it may lead to files or code; leave it out, or pass --allow-plugin sklearn if you trust the recipe"
@@ -196,10 +194,5 @@ def checked(key: str, fields: dict[str, Any], path: str) -> Any:
             expected = " or ".join(
                 dict.fromkeys(fault["msg"].removeprefix("Input should be ") for fault in error.errors())
             )
-            raise InputError(f"{path}: {name}.{parameter} should be {expected}, not {_shown(value)}") from error
+            raise InputError(f"{path}: {name}.{parameter} should be {expected}, not {short_repr(value)}") from error
     return estimator_class
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

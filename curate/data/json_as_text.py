@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curate.data.columns import is_text, may_hold_conversations
 from curate.data.json_columns import with_json_as
-from curate.data.json_text import dumps, loads
+from curate.data.json_text import dumps, value_of
 from curate.data.json_values import JSON, holds_json, is_json
 from curate.storage.arrow_types import with_children
 
@@ -143,7 +143,7 @@ def _are_json(column: pa.ChunkedArray, bracket: str, is_one: Callable[[Any], boo
         return False
     if not pc.all(begins).as_py():
         return False
-    return all(is_one(_value(cell)) for cell in islice(_texts(column), _LOOKED_AT) if cell)
+    return all(is_one(value_of(cell)) for cell in islice(_texts(column), _LOOKED_AT) if cell)
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
@@ -152,13 +152,6 @@ def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
         for low in range(0, len(chunk), _LOOKED_AT):
             raw = chunk.slice(low, _LOOKED_AT).cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
             yield from (None if text is None else text.decode(errors="replace") for text in raw)
-
-
-def _value(text: str) -> Any:
-    try:
-        return loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _is_turn(value: Any) -> bool:

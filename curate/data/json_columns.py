@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.json_text import encodable, fault_of, items_of, loads
+from curate.data.json_text import encodable, fault_of, items_of, value_of
 from curate.data.json_values import JSON, holds_json, is_json
 from curate.storage.arrow_types import with_children
 from curate.types import IntArray
@@ -118,20 +118,13 @@ def _strange(text: str, wanted: str) -> str:
     return f"holds {kind}, {text[:40]}{'...' if len(text) > 40 else ''}, not {wanted}"
 
 
-def _value(text: str) -> Any:
-    try:
-        return loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _string(text: str) -> str | None:
-    value = _value(text)
+    value = value_of(text)
     return value if isinstance(value, str) and encodable([value]) else None
 
 
 def _items(text: str) -> list[str | None] | None:
-    if not isinstance(_value(text), list):
+    if not isinstance(value_of(text), list):
         return None
     return [None if item == "null" else item for item in items_of(text)]
 

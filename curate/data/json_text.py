@@ -60,6 +60,14 @@ def loads(text: str) -> Any:
     return _DECODER.decode(text)
 
 
+def value_of(text: str) -> Any:
+    """The value of a JSON text; None if it is not valid."""
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def loads_from(text: str, place: int) -> tuple[Any, int]:
     """The value that begins at `place` and the position of the next one, skipping blanks; raises as `loads`."""
     value, place = _DECODER.raw_decode(text, _skip(text, place))

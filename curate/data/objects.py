@@ -14,7 +14,7 @@ import pyarrow as pa
 from curate.data.json_values import column_of
 from curate.data.repositories import choose_config, choose_split
 from curate.data.wording import first_line, listed
-from curate.errors import ExternalError, InputError
+from curate.errors import ExternalError, InputError, reason_of
 
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 _Read = tuple[pa.Table, list[tuple[str, str]]]
@@ -104,7 +104,7 @@ def from_disk(path: Path, split: str | None) -> tuple[pa.Table, str | None, str 
     try:
         data = load_from_disk(str(path))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{path} is not a readable saved dataset ({_line(error)}); save it again") from error
+        raise InputError(f"{path} is not a readable saved dataset ({reason_of(error)}); save it again") from error
     if isinstance(data, DatasetDict):
         return from_dataset_dict(data, split)
     if split is not None:
@@ -171,10 +171,10 @@ def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
         raise
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(
-            f"{tried}: {_line(error)}; check the spelling, log in if it is private (hf auth login), or give a file"
+            f"{tried}: {reason_of(error)}; check the spelling, log in if it is private (hf auth login), or give a file"
         ) from error
     except FileNotFoundError as error:
-        raise InputError(f"{description} holds no data that can be loaded: {_line(error)}; give a file") from error
+        raise InputError(f"{description} holds no data that can be loaded: {reason_of(error)}; give a file") from error
     except (OSError, HfHubHTTPError) as error:
         offline = [name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")]
         if offline:
@@ -182,15 +182,13 @@ def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
                 f"{tried}: {offline[0]} is set and it is not in the local cache; unset {offline[0]}, or give a file"
             ) from error
         raise ExternalError(
-            f"the Hugging Face hub did not answer for {description} ({_line(error)}), and {name} is not a local path; "
-            "run the same command again when it does, or give a file"
+            f"the Hugging Face hub did not answer for {description} ({reason_of(error)}), and {name} is not a local "
+            "path; run the same command again when it does, or give a file"
         ) from error
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{description} cannot be loaded: {_line(error)}; choose another split or config") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{description} cannot be loaded: {reason_of(error)}; choose another split or config"
+        ) from error
 
 
 def from_rows(rows: Sequence[Any]) -> _Read:

@@ -10,7 +10,7 @@ from typing import Any
 
 from curate.data.file_format import Format
 from curate.data.wording import listed, nearest
-from curate.errors import InputError
+from curate.errors import InputError, reason_of
 from curate.storage.temporary import temporary_folder
 
 CARD = "README.md"
@@ -203,8 +203,9 @@ def _paths(folder: Path, data_files: Mapping[Any, Sequence[str]]) -> dict[str, l
 
 
 def _unresolved(folder: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
-    return InputError(f"folder {folder}: its splits cannot be found ({reason}); correct {CARD}, or name one file")
+    return InputError(
+        f"folder {folder}: its splits cannot be found ({reason_of(error)}); correct {CARD}, or name one file"
+    )
 
 
 def _unnamed(folder: Path, suffixes: Sequence[str], splits: Mapping[str, list[Path]]) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.console.progress import Progress
-from curate.errors import InputError
+from curate.errors import InputError, reason_of
 from curate.evaluation.config import Evaluation
 from curate.finetuning.lora import merged
 from curate.finetuning.run_folder import AGAIN, read_run
@@ -104,8 +104,7 @@ def _saved_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raise bare Exception
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder} holds no tokenizer ({reason}); {AGAIN}") from error
+        raise InputError(f"{folder} holds no tokenizer ({reason_of(error)}); {AGAIN}") from error
     check_tokenizer(str(folder), tokenizer)
     return tokenizer
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.errors import InputError
+from curate.errors import InputError, reason_of
 from curate.models.model_files import adapter_types, weight_files
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ def open_weights(folder: Path, title: str) -> Weights:
                     header = file.get_slice(key)
                     entries[key] = Entry(name, header.get_dtype(), tuple(header.get_shape()))
         except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{title}: {name} is not readable ({reason}); fetch or write it again") from error
+            raise InputError(
+                f"{title}: {name} is not readable ({reason_of(error)}); fetch or write it again"
+            ) from error
     return Weights(title, folder, entries)
 
 

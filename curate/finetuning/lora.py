@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from curate.component import Component
-from curate.errors import InputError
+from curate.errors import InputError, reason_of
 from curate.finetuning.run_folder import AGAIN, read_run
 from curate.models.loading import identify, load_model
 from curate.models.model_files import adapter_types
@@ -79,9 +79,8 @@ def with_adapter(model: Any, lora: LoRA, seed: int) -> Any:
                 return peft.get_peft_model(model, config)
         except ValueError as error:
             names = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _matrix(part)})
-            reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"lora.targets = {targets}: {reason}; modules of this model are {', '.join(names)}"
+                f"lora.targets = {targets}: {reason_of(error)}; modules of this model are {', '.join(names)}"
             ) from error
 
 
@@ -187,8 +186,7 @@ def _with_saved_adapter(model: Any, folder: Path) -> Any:
         try:
             adapted = peft.PeftModel.from_pretrained(model, folder)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:  # RuntimeError: a wrong shape
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"adapter {folder} cannot be loaded ({reason}); {AGAIN}") from error
+            raise InputError(f"adapter {folder} cannot be loaded ({reason_of(error)}); {AGAIN}") from error
         expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     missing = next((name for name in expected if name not in stored), None)
     if missing:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from curate.errors import DataWarning, InputError
+from curate.errors import DataWarning, InputError, reason_of
 from curate.storage.records import peek
 
 _WEIGHTS = "model.safetensors"
@@ -99,8 +99,7 @@ def _indexed(name: str, index: Path) -> dict[str, list[str]]:
                 raise ValueError(f"it names {file!r}, which is not in the folder")
             expected[file].append(weight)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"model {name!r}: {index.name} is not readable ({reason}); {_AGAIN}") from error
+        raise InputError(f"model {name!r}: {index.name} is not readable ({reason_of(error)}); {_AGAIN}") from error
     return dict(expected)
 
 

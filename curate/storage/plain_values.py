@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from curate.errors import InputError
+from curate.errors import InputError, short_repr
 
 # A recipe has a hundred values and a depth of six: the bounds are far above what people write, and far below what
 # exhausts memory.
@@ -102,9 +102,9 @@ class _Building:
             place.value.append(value)
         elif place.key is None:
             if not isinstance(value, str):
-                raise _Unreadable(f"key {_shown(value)} is not text; put it in quotes", line)
+                raise _Unreadable(f"key {short_repr(value)} is not text; put it in quotes", line)
             if value in place.value:
-                raise _Unreadable(f"key {_shown(value)} appears twice", line)
+                raise _Unreadable(f"key {short_repr(value)} appears twice", line)
             place.key = value
         else:
             place.value[place.key], place.key = value, None
@@ -227,11 +227,6 @@ def _scalar(reader: _Reader, event: Any, *, key: bool) -> Any:
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise _Unreadable(f"the whole number {text} does not fit 64 bits; put it in quotes if it is text", line)
     return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def dump_yaml(value: Any) -> str:

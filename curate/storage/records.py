@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from curate.errors import InputError
+from curate.errors import InputError, reason_of
 from curate.storage.hashing import file_digest
 
 _CHECKSUM = "checksum"
@@ -48,7 +48,7 @@ def parse_record(content: bytes, path: Path | str, remedy: str, kind: str | None
     try:
         record = json.loads(content)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
-        raise InputError(f"{path} is damaged ({_line(error)}); {remedy}") from error
+        raise InputError(f"{path} is damaged ({reason_of(error, 120)}); {remedy}") from error
     if not isinstance(record, dict) or _CHECKSUM not in record:
         raise InputError(f"{path} is not a record that curate wrote; {remedy}")
     checksum = record.pop(_CHECKSUM)
@@ -74,10 +74,6 @@ def peek(path: Path) -> dict[str, Any]:
 def _checksum(record: Mapping[str, Any]) -> str:
     text = json.dumps(record, sort_keys=True, allow_nan=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]
 
 
 def file_checksums(folder: Path, patterns: Iterable[str]) -> dict[str, str]:

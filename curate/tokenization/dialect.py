@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from curate.data.turns import Turn, argument_text
-from curate.errors import DataWarning
+from curate.errors import DataWarning, reason_of
 from curate.tokenization.layouts import Piece, RefusedRow
 
 Tools = Sequence[dict[str, Any]] | None
@@ -49,8 +49,7 @@ class Dialect:
         try:
             text: str = self.tokenizer.apply_chat_template(list(turns), tokenize=False, **options)
         except Exception as error:  # Jinja raises whatever the template's author chose
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise RefusedRow(f"the tokenizer's chat template refused the conversation ({reason})") from error
+            raise RefusedRow(f"the tokenizer's chat template refused the conversation ({reason_of(error)})") from error
         return text
 
     def adapted(self, turns: Sequence[Turn], tools: Tools) -> list[Turn]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.errors import ExternalError, InputError
+from curate.errors import ExternalError, InputError, reason_of
 from curate.storage.atomic import disk_errors
 
 # Called with the step and its metrics.
@@ -96,8 +96,9 @@ class _WeightsAndBiases(Tracker):
         try:
             self._run: Any = wandb.init(project=project, name=name, dir=str(out), mode=mode, config=dict(settings))
         except Exception as error:  # errors of wandb and its HTTP library have many classes
-            reason = " ".join(str(error).split())[:200]
-            raise ExternalError(f"Weights & Biases did not start ({reason}); set WANDB_MODE=offline") from error
+            raise ExternalError(
+                f"Weights & Biases did not start ({reason_of(error)}); set WANDB_MODE=offline"
+            ) from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
@@ -126,8 +127,7 @@ class _MLflow(Tracker):
             for key, value in settings.items():
                 self._client.log_param(self._run, key, str(value)[:500])
         except Exception as error:  # errors of MLflow and its database have many classes
-            reason = " ".join(str(error).split())[:200]
-            raise ExternalError(f"MLflow did not start ({reason}); see MLFLOW_TRACKING_URI") from error
+            raise ExternalError(f"MLflow did not start ({reason_of(error)}); see MLFLOW_TRACKING_URI") from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

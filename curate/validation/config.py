@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component
 from curate.dataset_reference import Reading
-from curate.errors import InputError
+from curate.errors import InputError, suggestion
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.finetuning.config import BUDGETS, Budget, Finetuning
 from curate.optimizers.sam import takes_two_gradients
@@ -226,14 +226,11 @@ _NO_GENERATOR = "the recipe writes no new rows; name a model that does with --ge
 
 
 def _unknown_arm(name: str, arms: tuple[str, ...]) -> str:
-    import difflib
-
     def parts(text: str) -> list[str]:
         return sorted(part.strip().lower().replace("_", "-") for part in text.split("+"))
 
     same = [arm for arm in arms if parts(arm) == parts(name)]  # such as f-SAM, or adapt+front
-    close = same or difflib.get_close_matches(name, arms, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"arms are {', '.join(arms)}"
+    hint = suggestion(same[0] if same else name, arms, f"arms are {', '.join(arms)}")
     return f"there is no arm {name!r}; {hint}"
 
 

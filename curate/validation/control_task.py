@@ -70,6 +70,7 @@ def write_rows(skills: Skills, sizes: Sizes, folder: Path) -> None:
 
 
 def parquet(table: pa.Table) -> bytes:
+    """The content of a Parquet file of the table."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return sink.getvalue().to_pybytes()
