@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.cli.fields import add_field_options, field_values, offered, options_of
 from curate.cli.finetune import given_component
-from curate.cli.options import add_machine_arguments, permissions
+from curate.cli.options import add_machine_arguments, add_repeatable, permissions
 from curate.cli.steps import add_sandbox_argument
 from curate.console.formatting import share, visible
 from curate.console.printing import show
@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", metavar="RUN|MODEL", help="folder of a fine-tuning run, or a model: folder, GGUF file or hub id"
     )
-    parser.add_argument(
-        "--data", action="append", required=True, metavar="DATA", help=f"evaluation set (repeatable): {SET_HELP}"
-    )
+    add_repeatable(parser, "--data", "DATA", f"evaluation set (repeatable): {SET_HELP}", required=True, default=None)
     parser.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows of each set")
     parser.add_argument(
         "--on-bad-row",
@@ -63,9 +61,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     add_field_options(answer_options, Evaluation, _DRAWN, {"samples": "K", "temperature": "T", "top_p": "P"})
     add_grader_argument(answer_options)
     add_sandbox_argument(parser, answer_options)
-    answer_options.add_argument(
-        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a grader may be loaded from"
-    )
+    add_repeatable(answer_options, "--allow-plugin", "PACKAGE", "package a grader may be loaded from")
     answer_options.add_argument("--no-generate", action="store_true", help="score reference completions only")
     answer_options.add_argument("--no-nll", action="store_true", help="draw and grade answers only")
     means = parser.add_argument_group("by what")

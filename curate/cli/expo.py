@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.cli.evaluate import SET_HELP, add_settings_arguments, named_sets, settings_from_options
-from curate.cli.options import add_machine_arguments, permissions
+from curate.cli.options import add_machine_arguments, add_repeatable, permissions
 from curate.console.formatting import share, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -44,12 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="replace other extrapolations in DIR")
     choice = parser.add_argument_group("which alpha is best")
-    choice.add_argument(
+    add_repeatable(
+        choice,
         "--evaluation",
-        action="append",
-        default=[],
-        metavar="DATA",
-        help=f"evaluate every alpha and TUNED on this (repeatable): {SET_HELP}; not what you will report on",
+        "DATA",
+        f"evaluate every alpha and TUNED on this (repeatable): {SET_HELP}; not what you will report on",
     )
     choice.add_argument("--by", choices=("accuracy", "nll"), help="metric of the best (accuracy if answers are drawn)")
     choice.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows of each set")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.cli.fields import add_field_options, add_reading_arguments, field_values, offered, options_of, reading
-from curate.cli.options import add_machine_arguments, permissions
+from curate.cli.options import add_machine_arguments, add_repeatable, permissions
 from curate.console.formatting import count, decimal, duration, share, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -63,20 +63,8 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--set reweighter.r=0.5; or all in one: '{use: DGA, target: target.parquet, domains: topic}'",
     )
     add_field_options(training, Finetuning, _TRAINING, {"steps": "LENGTH"})
-    training.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="any setting, e.g. lora.alpha=32, horizon=900 or optimizer.rho=0.1",
-    )
-    training.add_argument(
-        "--allow-plugin",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package an optimizer or reweighter may come from",
-    )
+    add_repeatable(training, "--set", "PATH=VALUE", "any setting, e.g. lora.alpha=32, horizon=900 or optimizer.rho=0.1")
+    add_repeatable(training, "--allow-plugin", "PACKAGE", "package an optimizer or reweighter may come from")
     add_field_options(training, Finetuning, ("trust_remote_code",))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cli.engine import add_engine_arguments
 from curate.cli.fields import add_field_options, add_reading_fields, field_values, options_of
+from curate.cli.options import add_repeatable
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -36,13 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what to compare DATA with (also with itself; the first near-duplicate is kept)"
     )
     against.add_argument("--against", metavar="DATA2", help=f"rows that DATA must not resemble: {_SET_HELP}")
-    against.add_argument(
-        "--evaluation",
-        action="append",
-        default=[],
-        metavar="DATA3",
-        help="evaluation set (repeatable), in the same form",
-    )
+    add_repeatable(against, "--evaluation", "DATA3", "evaluation set (repeatable), in the same form")
     rules = parser.add_argument_group("rules")
     near_duplicate, ngrams = (Gate.model_fields[name] for name in _WRITTEN)
     rules.add_argument(

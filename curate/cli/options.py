@@ -6,26 +6,29 @@ import argparse
 import difflib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from curate.errors import InputError, suggestion
 from curate.storage.destination import check_result_place
 from curate.storage.remote_cache import cache_place, check_cache_place
 
 
+def add_repeatable(group: argparse._ActionsContainer, option: str, metavar: str, text: str, **settings: Any) -> None:
+    """Add an option that may be given several times; its values form a list, empty by default. text: for --help."""
+    group.add_argument(option, action="append", metavar=metavar, help=text, **{"default": [], **settings})
+
+
 def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that consent to what a recipe may load, run or send, see `permissions`."""
-    group.add_argument(
-        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a recipe may load code from"
-    )
+    add_repeatable(group, "--allow-plugin", "PACKAGE", "package a recipe may load code from")
     group.add_argument(
         "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
     )
-    group.add_argument(
+    add_repeatable(
+        group,
         "--send-key",
-        action="append",
-        default=[],
-        metavar="VARIABLE",
-        help="environment variable with an API key that servers named by the recipe may receive",
+        "VARIABLE",
+        "environment variable with an API key that servers named by the recipe may receive",
     )
 
 

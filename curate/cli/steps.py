@@ -17,7 +17,7 @@ from curate.cli.fields import (
     options_of,
     reading,
 )
-from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
+from curate.cli.options import add_consent_arguments, add_machine_arguments, add_repeatable, permissions
 from curate.console.progress import Progress
 from curate.data.known_formats import NAMES
 from curate.data.named_rows import named_rows
@@ -57,19 +57,8 @@ def add_data_arguments(
     recipe.add_argument(
         "--scores", type=result_place, metavar="FILE", help="difficulty measured earlier; no proxy is run"
     )
-    recipe.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change the recipe, e.g. proxy.steps=500 or copies=weights",
-    )
-    recipe.add_argument(
-        "--evaluation",
-        action="append",
-        metavar="DATA",
-        help=evaluation,
-    )
+    add_repeatable(recipe, "--set", "PATH=VALUE", "change the recipe, e.g. proxy.steps=500 or copies=weights")
+    add_repeatable(recipe, "--evaluation", "DATA", evaluation, default=None)
     add_field_options(recipe, Pipeline, options_of(Pipeline))
     add_field_options(recipe, Proxy, options_of(Proxy), {"score_budget": "TOKENS"})
     add_consent_arguments(recipe)
@@ -146,11 +135,8 @@ def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = T
     """Add options for recipes with Synthesize. grader: whether --grader grades its rows, not evaluation sets."""
     group = parser.add_argument_group("new problems (recipes with Synthesize)")
     group.add_argument("--generator", metavar="MODEL", help="model that writes and solves: hub id or folder")
-    group.add_argument(
-        "--url",
-        action="append",
-        metavar="URL",
-        help="OpenAI-compatible server with that model; repeat to spread the load",
+    add_repeatable(
+        group, "--url", "URL", "OpenAI-compatible server with that model; repeat to spread the load", default=None
     )
     group.add_argument("--urls-from", metavar="FILE", help="file with such URLs, one per line; reread during the run")
     group.add_argument(

@@ -10,7 +10,7 @@ from curate.cli.compare import print_comparison
 from curate.cli.evaluate import add_grader_argument, given_grader, named_sets
 from curate.cli.fields import add_field_options, field_values, offered, options_of
 from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
-from curate.cli.options import permissions
+from curate.cli.options import add_repeatable, permissions
 from curate.cli.steps import (
     add_data_arguments,
     add_generator_arguments,
@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_generator_arguments(parser, grader=False)
     tuning = parser.add_argument_group("what to fine-tune")
     add_tuning_arguments(tuning, "one that takes two gradients per step leaves no arm sam")
-    tuning.add_argument(
-        "--finetuning", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate finetune"
-    )
+    add_repeatable(tuning, "--finetuning", "PATH=VALUE", "any setting of curate finetune")
     design = parser.add_argument_group("what to compare")
     design.add_argument(
         "--arms",
@@ -58,20 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(name for name in ARMS if name not in NAMED_ONLY)}, and those of --reweighter (all that the "
         f"recipe allows); if named: {', '.join(NAMED_ONLY)}, and {FRONT}+NAME of a reweighter",
     )
-    design.add_argument(
+    add_repeatable(
+        design,
         "--reweighter",
-        action="append",
-        default=[],
-        metavar="NAME|YAML",
-        help=f"an arm NAME and an arm hard+NAME whose rows it weights: {offered('curate.reweighters')}, or with "
+        "NAME|YAML",
+        f"an arm NAME and an arm hard+NAME whose rows it weights: {offered('curate.reweighters')}, or with "
         "settings 'NAME={use: ADAPT, anchors: FILE}', {use: DGA, target: FILE}; repeat for several",
     )
-    design.add_argument(
-        "--arm",
-        action="append",
-        default=[],
-        metavar="NAME=DATA|RECIPE",
-        help="a custom arm: a recipe or a dataset, named as for --evaluation",
+    add_repeatable(
+        design, "--arm", "NAME=DATA|RECIPE", "a custom arm: a recipe or a dataset, named as for --evaluation"
     )
     design.add_argument(
         "--seeds", default="3", metavar="S|N,N,...", help="how many seeds of fine-tuning, or which (3, that is 0,1,2)"
@@ -88,9 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_grader_argument(evaluation_options)
     evaluation_options.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
     add_field_options(evaluation_options, Evaluation, ("max_tokens",))
-    evaluation_options.add_argument(
-        "--evaluate", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate evaluate"
-    )
+    add_repeatable(evaluation_options, "--evaluate", "PATH=VALUE", "any setting of curate evaluate")
     work = parser.add_argument_group("this command")
     work.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for arms, runs and report")
     work.add_argument("--fresh", action="store_true", help="remove another validation that DIR holds")
