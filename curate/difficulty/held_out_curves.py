@@ -69,7 +69,7 @@ class HeldOutCurves:
     length: int | None = None
 
     @property
-    def told(self) -> bool:
+    def sufficient(self) -> bool:
         """Whether there are enough rows of both kinds for curves."""
         return min(int(self.hard.sum()), int((~self.hard).sum())) >= LEAST_ROWS
 
@@ -119,7 +119,7 @@ def predicted_change(
 
 def predictions(curves: HeldOutCurves, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[Prediction, ...]:
     """Predictions at the last step for each of `FACTORS`; empty without enough rows of both kinds."""
-    if not curves.told:
+    if not curves.sufficient:
         return ()
     steps, share = curves.steps.tolist(), curves.hard_share
     step = steps[-1] * curves.clock
@@ -160,7 +160,7 @@ def still_hard(curves: HeldOutCurves) -> float:
 
 def described(curves: HeldOutCurves) -> dict[str, Any]:
     """The curves as plain JSON types: steps, and mean losses of both kinds."""
-    enough = curves.told
+    enough = curves.sufficient
     return {
         "of": curves.of,
         "clock": curves.clock,

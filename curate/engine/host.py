@@ -174,13 +174,13 @@ class Host:
 
         torch.set_num_threads(self.threads)  # thread-local setting
         try:
-            for value in run(payload, self._context(lambda kind, about: events.put((kind, about)))):
+            for value in run(payload, self._context(lambda kind, value: events.put((kind, value)))):
                 events.put(("value", value))
             events.put(("end", None))
         except BaseException as error:  # an exit or interrupt ends the job too, and must be reported
             events.put(("error", error))
 
-    def _context(self, emit: Callable[[Any, Any], None] = lambda kind, about: None) -> WorkerContext:
+    def _context(self, emit: Callable[[Any, Any], None] = lambda kind, value: None) -> WorkerContext:
         """The context for code on this worker. emit: sends events of a job."""
         if self.cache is None and self._own_cache is None:
             self._own_cache = new_folder("curate-worker-")

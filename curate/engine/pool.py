@@ -52,12 +52,12 @@ class Worker:
 
     number: int
     actor: Any
-    about: dict[str, Any]
+    facts: dict[str, Any]
     done: dict[str, Done] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return f"worker {self.number} on {self.about['host']}"
+        return f"worker {self.number} on {self.facts['host']}"
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Pool:
 
     def check_versions(self, worker: Worker) -> None:
         """Raise InputError if these versions differ from the driver's."""
-        own, of_worker = own_versions(), worker.about["versions"]
+        own, of_worker = own_versions(), worker.facts["versions"]
         for name in COMPARED:
             if of_worker.get(name) != own.get(name):
                 raise InputError(
@@ -332,7 +332,7 @@ class Pool:
             "workers": [
                 {
                     "worker": worker.number,
-                    **{name: worker.about[name] for name in ("host", "pid", "log")},
+                    **{name: worker.facts[name] for name in ("host", "pid", "log")},
                     "stages": {stage: done.to_json() for stage, done in worker.done.items()},
                     "lost": worker in self._lost,
                 }

@@ -30,7 +30,7 @@ class _Piece:
     worker: Worker
     position: int
     began: float
-    told: bool = False
+    reported: bool = False
 
 
 # -- items ------------------------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ def _name_slow(pool: Pool, pieces: Any, times: Collection[float]) -> None:
     limit = max(_SLOW_SECONDS, _SLOW * _AHEAD * usual)
     for piece in pieces:
         seconds = time.monotonic() - piece.began
-        if seconds > limit and not piece.told:
-            piece.told = True
+        if seconds > limit and not piece.reported:
+            piece.reported = True
             pool.note(f"{piece.worker.name} has been processing a shard for {seconds:.0f} s; typical: {usual:.0f} s")
 
 

@@ -259,7 +259,7 @@ def _cannot_sample(model: Any) -> InputError:
 
 
 def _padded(tensor: torch.Tensor, columns: int) -> torch.Tensor:
-    """(b, heads, t, d) with `count` columns of zeros prepended."""
+    """(b, heads, t, d) with `columns` columns of zeros prepended."""
     import torch
 
     return torch.nn.functional.pad(tensor, (0, 0, columns, 0)) if columns else tensor

@@ -79,7 +79,7 @@ def decide(
     curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgment, *, wrong_share: float | None = None
 ) -> Decision:
     """Apply the rule. wrong_share: estimated share of wrong rows among the hard ones; None = not estimated."""
-    if not curves.told:
+    if not curves.sufficient:
         return Decision(
             "cannot tell", "Too few of the rows that were held out are hard, or too few are not, for a curve of each."
         )

@@ -75,7 +75,7 @@ def test_rows_that_come_last_are_compared_with_those_called_hard() -> None:
 
 def test_few_rows_of_a_kind_tell_nothing() -> None:
     few = power_curves(n=60)
-    assert not few.told
+    assert not few.sufficient
     assert predictions(few) == ()
     assert described(few)["hard"] is None
     assert described(power_curves())["hard"][-1] == pytest.approx(power_curves().mean(True)[-1], abs=1e-5)
