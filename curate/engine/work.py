@@ -272,7 +272,7 @@ def run_services(
                     place(position)
                     continue
                 if isinstance(answer, dict):
-                    worker.about = answer
+                    worker.facts = answer
                     pool.check_versions(worker)
                     answer = []
                 for kind, value in answer:
