@@ -199,13 +199,15 @@ def reference_answer(solution: str) -> str | None:
     """
     solution = own_words(solution)
     answer = extract(solution)
-    box = last_box(solution, alone=True)
+    box = last_box(solution)
+    if box is not None and not box.text:  # part of something larger: the author meant what is in it
+        box = last_box(solution, alone=True)
     if (
         box is not None
         and box.text
         and (answer.how == "boxed" if answer else not retracted(box.text, solution[box.end :]))
     ):
-        return _inside(box.text)  # of several boxes the others are of steps, and what stands around it is no matter
+        return _inside(box.text)  # boxes that are not joined are of steps
     if answer is None or answer.how in ("whole", "number") or (answer.how == "phrase" and answer.exclaimed):
         return None
     lines = solution.strip().splitlines()

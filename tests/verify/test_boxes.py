@@ -73,5 +73,6 @@ def test_boxes_that_are_joined_are_all_of_the_answer() -> None:
     assert grade(both, "7, 8") is RIGHT
     assert grade(both, "8") is not RIGHT
     assert grade(r"\boxed{-b+2}, or \boxed{2-b}", "2-b") is RIGHT
-    assert reference_answer(both) == "8"
+    assert reference_answer(both) == r"\{7, 8\}"
+    assert reference_answer(r"\boxed{3} pens, so $x=\boxed{8}$.") == "8"  # not joined: the first is of a step
     assert reference_answer(r"which is \boxed{2.2} million tons") == "2.2"
