@@ -89,7 +89,13 @@ def check_empty(words: Sequence[str]) -> None:
         if word == "--" or (word.startswith("--") and not equals):
             continue
         if not value.strip(" ,\t\n") and not (value and option == "--delimiter"):
-            what = option if option.startswith("--") else "an argument"
+            what = (
+                option
+                if option.startswith("--")
+                else f"the argument after {option}"
+                if number
+                else "the first argument"
+            )
             raise InputError(f"{what}: the text is empty; write it, or leave it out")
 
 

@@ -48,7 +48,8 @@ def training_section(form: WrittenForm, curated: bool = True) -> str:
         parts.append(f"{_listed(missing)} cannot read these columns as they are{remedy}.")
     if form.json:
         # As text, messages would be no messages any more.
-        form_too = "--write-as sharegpt " if form.shape == "messages" and form.written_as == "input" else ""
+        as_sharegpt = form.shape == "messages" and form.written_as == "input" and not form.unseen
+        form_too = "--write-as sharegpt " if as_sharegpt else ""
         parts.append(_JSON.format(options=f"{form_too}--nested text --fresh"))
     if curated:
         parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')

@@ -87,14 +87,14 @@ def test_columns_of_a_set_are_named_where_they_can_be_given(
 ) -> None:
     """The command has no option --columns, so none may be advised; what is advised works."""
     file = tmp_path / "odd.parquet"
-    pq.write_table(pa.table({"q": ["1 + 1?", "1 + 2?"], "a": ["It is 2.\n#### 2", "It is 3.\n#### 3"]}), file)
+    pq.write_table(pa.table({"sum": ["1 + 1?", "1 + 2?"], "said": ["It is 2.\n#### 2", "It is 3.\n#### 3"]}), file)
     command = ["evaluate", model, *FAST, "--out", str(tmp_path / "out"), "--data"]
     for given in (str(file), f"{{data: {file}, columns: prompt=quest}}"):
         assert main([*command, given]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}" in error
         assert "--columns" not in error
-    assert main([*command, f"{{data: {file}, columns: {{prompt: q, completion: a}}}}"]) == 0
+    assert main([*command, f"{{data: {file}, columns: {{prompt: sum, completion: said}}}}"]) == 0
 
 
 def test_parts_shots_and_samples_are_options(model: str, data: Path, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ UNREADABLE = {
     "n" * 256: "File name too long",
     "a/" * 2500: "File name too long",
     "~no-such-user/x": "home folder",
-    "": "not valid",
+    "": "the text is empty",
 }
 
 
