@@ -27,8 +27,8 @@ def type_name(kind: pa.DataType) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A short list of names for a message, with their number if some are left out."""
-    short_names = [short(name) for name in names[:_LISTED]]
+    """A short list of names for a message, with their number if some are left out; line breaks and such are escaped."""
+    short_names = [short(name if name.isprintable() else repr(name)) for name in names[:_LISTED]]
     while len(short_names) > 1 and sum(map(len, short_names)) > _LISTED_CHARACTERS:
         short_names.pop()
     return ", ".join(short_names) + (f", ... ({len(names):,} in all)" if len(short_names) < len(names) else "")

@@ -18,6 +18,7 @@ def test_texts_are_cut_to_one_short_line() -> None:
 
 def test_lists_of_names_say_how_many_there_are() -> None:
     assert listed(["a", "b"]) == "a, b"
+    assert listed(["ä b", "n\nm", "p\0q"]) == r"ä b, 'n\nm', 'p\x00q'"
     many = listed([f"name{k}" for k in range(1_000)])
     assert many.endswith(", ... (1,000 in all)")
     assert len(many) < 150

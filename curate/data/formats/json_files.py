@@ -55,6 +55,8 @@ def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
     if not head:
         raise InputError(f"{path} is empty; give a file with at least one row")
     levels = MOST_LEVELS + head.startswith(b"[")
+    if data.size > _PIECE and (rows := _plain_rows_of_pieces(list(_pieces(data)), levels)) is not None:
+        return rows
     try:
         return plain_rows(np.frombuffer(data, np.uint8), levels)
     except TooDeep as error:
@@ -64,6 +66,31 @@ def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
             f"{path}, line {line}, column {column}: lists and objects nest more than {MOST_LEVELS} levels deep, which "
             "readers of Parquet refuse; flatten them, or write them as text"
         ) from None
+
+
+def _plain_rows_of_pieces(pieces: Sequence[pa.Buffer], most_levels: int) -> int | None:
+    """`plain_rows` of pieces of whole lines, several at a time. None also if one nests too deep.
+
+    A piece that ends outside of objects and strings is one that the next begins outside of them, so the sum is that of
+    the text.
+    """
+
+    def rows_of(piece: pa.Buffer) -> int | None:
+        """Run by the threads of the pool."""
+        try:
+            return plain_rows(np.frombuffer(piece, np.uint8), most_levels)
+        except TooDeep:
+            return None
+
+    rows, together = 0, 2 * pa.cpu_count()
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        for low in range(0, len(pieces), together):
+            for count in pool.map(rows_of, pieces[low : low + together]):
+                if count is None:
+                    return None
+                rows += count
+            release()
+    return rows
 
 
 # --- the fast parser -----------------------------------------------------------------------------------------------
@@ -239,7 +266,7 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
     rows, level, in_string = 0, 0, False
     plain = _start_lines(data, np.zeros(1, np.int64))
     for low in range(0, len(data), _BLOCK):
-        if low % (64 * _BLOCK) == 0:
+        if low and low % (64 * _BLOCK) == 0:
             release()
         block = data[low : low + _BLOCK]
         # (q,) positions, as those of brackets and line breaks below

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import curate.data.formats.json_files
-from curate.data.formats.json_files import TooDeep, long_integers, plain_rows
+from curate.data.formats.json_files import TooDeep, _pieces, _plain_rows_of_pieces, long_integers, plain_rows
 from curate.data.json_text import fault_of
 from curate.data.json_values import JSON, MOST_LEVELS
 from curate.data.sources import read_files
@@ -235,7 +236,16 @@ def test_brackets_in_strings_do_not_nest(tmp_path: Path) -> None:
 
 
 def rows_of(text: str) -> int | None:
-    return plain_rows(np.frombuffer(text.encode(), np.uint8), MOST_LEVELS)
+    """As a whole, which is also what pieces of whole lines give."""
+    data = pa.py_buffer(text.encode())
+    try:
+        return plain_rows(np.frombuffer(data, np.uint8), MOST_LEVELS)
+    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(curate.data.formats.json_files, "_PIECE", 8)
+            in_pieces = _plain_rows_of_pieces(list(_pieces(data)), MOST_LEVELS)
+        with suppress(TooDeep):
+            assert in_pieces == plain_rows(np.frombuffer(data, np.uint8), MOST_LEVELS)
 
 
 @pytest.mark.parametrize(
