@@ -29,7 +29,7 @@ START_TOLERANCE = 1e-2
 FINAL_TOLERANCE = 1e-4
 # Up to this many clusters loops over them, and sums by matrix product, are faster than argmax and bincount.
 FEW_CLUSTERS = 8
-# Points per chunk with few and with many clusters: (k, points) arrays that stay in cache.
+# Points per chunk with few and with many clusters: arrays of points and clusters that stay in cache.
 FEW_CHUNK, MANY_CHUNK = 65_536, 2_048
 
 
@@ -202,8 +202,7 @@ class _Pass:
         def chunk(low: int) -> tuple[Float64Array, Float64Array, float]:
             """Runs in a thread of the pool, which writes only its own slice of `labels`."""
             points = self.columns[:, low : low + size]
-            affinity = weights @ points - half  # (k, m): |x - c|^2 = |x|^2 - 2 affinity
-            nearest, best = _nearest(affinity)  # (m,) each
+            nearest, best = _nearest(points, weights, half)  # (m,) each
             if labels is not None:
                 labels[low : low + size] = nearest
             sums, counts = _totals(points, nearest, k)
@@ -218,11 +217,17 @@ class _Pass:
         return sums, counts, self.square - 2 * gain
 
 
-def _nearest(affinity: FloatArray) -> tuple[Labels, FloatArray]:
-    """Index and value (m,) of the largest entry of each column of `affinity` (k, m), the first of equals."""
-    if len(affinity) > FEW_CLUSTERS:
-        index = affinity.argmax(axis=0).astype(np.int32)
-        return index, np.take_along_axis(affinity, index[None], axis=0)[0]
+def _nearest(points: FloatArray, weights: FloatArray, half: FloatArray) -> tuple[Labels, FloatArray]:
+    """The nearest centroid of each of the points (f, m), the first of equals, and its affinity; (m,) each.
+
+    weights: (k, f) centroids. half: (k, 1) half of their squares. Affinity a: |x - c|^2 = |x|^2 - 2 a.
+    """
+    if len(weights) > FEW_CLUSTERS:
+        affinity = points.T @ weights.T  # (m, k): a row per point, along which argmax and the product are fast
+        affinity -= half.T
+        index = affinity.argmax(axis=1)  # (m,)
+        return index.astype(np.int32), np.take_along_axis(affinity, index[:, None], axis=1)[:, 0]
+    affinity = weights @ points - half  # (k, m)
     index, best = np.zeros(affinity.shape[1], np.int32), affinity[0]  # (m,) each
     for cluster in range(1, len(affinity)):
         index[affinity[cluster] > best] = cluster
