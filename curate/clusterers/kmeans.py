@@ -30,7 +30,7 @@ FINAL_TOLERANCE = 1e-4
 # Up to this many clusters loops over them, and sums by matrix product, are faster than argmax and bincount.
 FEW_CLUSTERS = 8
 # Points per chunk with few and with many clusters: arrays of points and clusters that stay in cache.
-FEW_CHUNK, MANY_CHUNK = 65_536, 2_048
+FEW_CHUNK, MANY_CHUNK = 65_536, 8_192
 
 
 class KMeans(Component):
