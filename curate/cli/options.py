@@ -89,14 +89,9 @@ def check_empty(words: Sequence[str]) -> None:
         if word == "--" or (word.startswith("--") and not equals):
             continue
         if not value.strip(" ,\t\n") and not (value and option == "--delimiter"):
-            what = (
-                option
-                if option.startswith("--")
-                else f"the argument after {option}"
-                if number
-                else "the first argument"
-            )
-            raise InputError(f"{what}: the text is empty; write it, or leave it out")
+            position = f"the argument after {option}" if option else "the first argument"
+            name = option if option.startswith("--") else position
+            raise InputError(f"{name}: the text is empty; write it, or leave it out")
 
 
 def check_spelling(words: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:

@@ -95,7 +95,8 @@ def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progr
         loaded = named_rows(loaded, vars(options).get("include"), vars(options).get("exclude"))
         stage.advance(loaded.rows_read)
     notes = [f"{len(loaded.examples):,} of {loaded.rows_read:,} rows of {loaded.description}"]
-    repeated = f"limit: a sample of {notes[0].split(' rows of ')[0]} rows"  # where nothing but the limit left rows out
+    # What the line above says already, where nothing but the limit left rows out.
+    repeated = f"limit: a sample of {len(loaded.examples):,} of {loaded.rows_read:,} rows"
     notes += [f"  {note}" for note in loaded.notes if note != repeated]
     if loaded.rejected:
         notes.append(f"  {len(loaded.rejected):,} unusable rows left out; see tables/rejected.parquet")

@@ -21,6 +21,7 @@ from curate.types import IntArray
 
 _PIECE = 16 << 20  # bytes parsed at a time
 _BLOCK = 1 << 20  # bytes looked at together: what fits a cache
+_WINDOW = 1 << 16  # bytes searched at a time for the end of a line
 _QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _OBJECT, _LIST = b'"\\\n\r{['
 _SPACES = list(b" \t\r\n")
 _BEFORE_NUMBERS = list(b"-:,[ \t\r\n")
@@ -140,8 +141,8 @@ def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
     while low < len(content):
         high = low + _PIECE
         while high < len(content):
-            ends = np.flatnonzero(content[high - 1 : high + _PIECE] == ord("\n"))
-            high += int(ends[0]) if len(ends) else _PIECE
+            ends = np.flatnonzero(content[high - 1 : high + _WINDOW] == ord("\n"))
+            high += int(ends[0]) if len(ends) else _WINDOW
             if len(ends):
                 break
         yield data.slice(low, min(high, len(content)) - low)
