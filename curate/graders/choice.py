@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.component import Component
-from curate.graders.said import final_words
+from curate.graders.final_words import final_words
 from curate.verify.denials import retracted
 from curate.verify.extraction import extract
 from curate.verify.verdict import Verdict
@@ -94,20 +94,20 @@ def options_in(text: str) -> dict[str, str] | None:
 
 def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str | None:
     """The one letter that a text chooses, None if there is none or it is ambiguous."""
-    said = final_words(text)
-    if not said:
+    answer_text = final_words(text)
+    if not answer_text:
         return None
-    whole = None if cut_off else _by_text(said, options)
-    if whole is not None:
-        return whole
-    answer = extract(said)
-    if answer is not None and answer.how in ("choice", "whole") and len(_lone_letters(said)) > 1:
+    letter_by_text = None if cut_off else _by_text(answer_text, options)
+    if letter_by_text is not None:
+        return letter_by_text
+    answer = extract(answer_text)
+    if answer is not None and answer.how in ("choice", "whole") and len(_lone_letters(answer_text)) > 1:
         return None
     if answer is not None and answer.strong:
-        if cut_off and said.rstrip().endswith(answer.text):
+        if cut_off and answer_text.rstrip().endswith(answer.text):
             return None  # the letter may begin a word
         return _letter(answer.text, options)
-    first, _, rest = said.partition("\n")
+    first, _, rest = answer_text.partition("\n")
     alone = _ALONE.fullmatch(first.strip(_DECORATION))
     if alone is None or (cut_off and not rest.strip()):
         return None
@@ -135,13 +135,13 @@ def _letter(answer: str, options: Mapping[str, str]) -> str | None:
     if option is None:
         return None if options or _others(rest, letter) else letter.upper()
     # The letter must be followed by its text, and no other letter may follow that.
-    words, wanted = _folded(rest), _folded(option)
-    if not words.startswith(wanted) or words[len(wanted) : len(wanted) + 1].isalnum():
+    folded_rest, option_text = _folded(rest), _folded(option)
+    if not folded_rest.startswith(option_text) or folded_rest[len(option_text) : len(option_text) + 1].isalnum():
         return None
-    behind = words[len(wanted) :]
+    behind = folded_rest[len(option_text) :]
     return (
         None
-        if behind.startswith("?") or retracted(letter, behind) or _others(rest[len(wanted) :], letter)
+        if behind.startswith("?") or retracted(letter, behind) or _others(rest[len(option_text) :], letter)
         else letter.upper()
     )
 
@@ -153,8 +153,8 @@ def _others(text: str, letter: str) -> bool:
 
 def _by_text(text: str, options: Mapping[str, str]) -> str | None:
     """The letter of the only option with this text, else None."""
-    wanted = _folded(text)
-    letters = [letter for letter, option in options.items() if wanted and _folded(option) == wanted]
+    folded_text = _folded(text)
+    letters = [letter for letter, option in options.items() if folded_text and _folded(option) == folded_text]
     return letters[0] if len(letters) == 1 else None
 
 

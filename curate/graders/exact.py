@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curate.component import Component
-from curate.graders.said import final_words
+from curate.graders.final_words import final_words
 from curate.verify.verdict import Verdict
 
 
@@ -20,10 +20,10 @@ class Exact(Component):
 
     def grade(self, completion: str, reference: str, row: Mapping[str, Any]) -> Verdict:
         """See `curate.protocols.Grader`."""
-        said = final_words(completion)
-        if said is None:
+        answer_text = final_words(completion)
+        if answer_text is None:
             return Verdict.undecided
-        same = unicodedata.normalize("NFC", said) == unicodedata.normalize("NFC", final_words(reference) or "")
+        same = unicodedata.normalize("NFC", answer_text) == unicodedata.normalize("NFC", final_words(reference) or "")
         return Verdict.right if same else Verdict.wrong
 
     def extract(self, completion: str, cut_off: bool) -> str | None:

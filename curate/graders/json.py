@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from curate.component import Component
-from curate.graders.said import final_words
+from curate.graders.final_words import final_words
 from curate.verify.verdict import Verdict
 
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
@@ -48,28 +48,28 @@ class JSON(Component):
     def grade(self, completion: str, reference: str, row: Mapping[str, Any]) -> Verdict:
         """See `curate.protocols.Grader`."""
         expected = _expected(reference)
-        said = final_words(completion)
-        if expected is None or said is None:
+        answer_text = final_words(completion)
+        if expected is None or answer_text is None:
             return Verdict.undecided
-        wanted, are_calls = expected
+        expected_values, are_calls = expected
         try:
-            values = calls_in(said) if are_calls else [_value(said)]
+            values = calls_in(answer_text) if are_calls else [_value(answer_text)]
         except Unreadable:
             return Verdict.undecided
-        if _counted(values, Decimal) == _counted(wanted, Decimal):
+        if _counted(values, Decimal) == _counted(expected_values, Decimal):
             return Verdict.right
-        return Verdict.undecided if _counted(values, float) == _counted(wanted, float) else Verdict.wrong
+        return Verdict.undecided if _counted(values, float) == _counted(expected_values, float) else Verdict.wrong
 
     def extract(self, completion: str, cut_off: bool) -> str | None:
         """The calls as a JSON list, or the value; None if there are none."""
-        said = final_words(completion)
-        if cut_off or said is None:
+        answer_text = final_words(completion)
+        if cut_off or answer_text is None:
             return None
         try:
-            values: Any = calls_in(said)
+            values: Any = calls_in(answer_text)
         except Unreadable:
             try:
-                values = _value(said)
+                values = _value(answer_text)
             except Unreadable:
                 return None
         return json.dumps(values, ensure_ascii=False, default=_plain) if values != [] else None
@@ -140,33 +140,39 @@ def _call(value: Any, *, needs_arguments: bool = False) -> dict[str, Any]:
     function = value.get("function")
     if isinstance(function, dict) and {"name", *_ARGUMENTS} & set(value):
         raise Unreadable  # two calls in one
-    body = {**value, "name": function} if isinstance(function, str) else function if function is not None else value
-    if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not set(body) <= _OF_CALLS:
+    call_fields = (
+        {**value, "name": function} if isinstance(function, str) else function if function is not None else value
+    )
+    if (
+        not isinstance(call_fields, dict)
+        or not isinstance(call_fields.get("name"), str)
+        or not set(call_fields) <= _OF_CALLS
+    ):
         raise Unreadable
-    arguments_given = [body[key] for key in _ARGUMENTS if key in body]
-    if len(arguments_given) > 1 or (needs_arguments and not arguments_given):
+    argument_values = [call_fields[key] for key in _ARGUMENTS if key in call_fields]
+    if len(argument_values) > 1 or (needs_arguments and not argument_values):
         raise Unreadable
-    arguments = arguments_given[0] if arguments_given else {}
+    arguments = argument_values[0] if argument_values else {}
     if isinstance(arguments, str):
         arguments = _loads(arguments) if arguments.strip() else {}
-    return {"name": body["name"], "arguments": {} if arguments is None else arguments}
+    return {"name": call_fields["name"], "arguments": {} if arguments is None else arguments}
 
 
 def _expected(text: str) -> tuple[list[Any], bool] | None:
     """The values of a reference, and whether they are calls; None if it is neither a call nor an object or list."""
-    said = final_words(text) or ""
-    if not any(mark in said for mark in "{["):
+    answer_text = final_words(text) or ""
+    if not any(mark in answer_text for mark in "{["):
         return None
     try:
-        if "<tool_call>" in said or "[TOOL_CALLS]" in said or _FUNCTION.search(said):
-            return calls_in(said), True
-        values = list(_sequence(_unfenced(said)))
+        if "<tool_call>" in answer_text or "[TOOL_CALLS]" in answer_text or _FUNCTION.search(answer_text):
+            return calls_in(answer_text), True
+        values = list(_sequence(_unfenced(answer_text)))
         if not values:
             return None
         try:
             return [_call(value, needs_arguments=True) for value in values], True
         except Unreadable:
-            value = _value(said)
+            value = _value(answer_text)
     except Unreadable:
         return None
     return ([value], False) if isinstance(value, dict | list) else None

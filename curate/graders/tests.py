@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from curate.component import Component
-from curate.graders.said import final_words
+from curate.graders.final_words import final_words
 from curate.verify.sandbox import check_sandbox, run_program
 from curate.verify.sandbox_limits import ProgramLimits
 from curate.verify.verdict import Verdict
@@ -208,33 +208,33 @@ def _returns(node: ast.AST) -> bool:
 
 def _program(completion: str, cut_off: bool) -> str | None:
     """The last Python fence of a completion, or the completion if all of it is Python; None if it was cut off there."""
-    said = final_words(completion)
-    if not said:
+    answer_text = final_words(completion)
+    if not answer_text:
         return None
-    fences = [fence for fence in _FENCE.findall(said) if fence[0].lower() in ("", "py", "python", "python3")]
+    fences = [fence for fence in _FENCE.findall(answer_text) if fence[0].lower() in ("", "py", "python", "python3")]
     if not fences:
         # Leading whitespace is part of a program that continues a function.
-        before = completion[: completion.rindex(said)]
-        return None if cut_off else before[len(before.rstrip(" \t")) :] + said
+        leading_text = completion[: completion.rindex(answer_text)]
+        return None if cut_off else leading_text[len(leading_text.rstrip(" \t")) :] + answer_text
     _, program, closed = fences[-1]
     return None if cut_off and not closed.strip() else str(program)
 
 
 def _whole(program: str, row: Mapping[str, Any]) -> str | None:
     """The program to test; None if it is not Python, with or without the beginning from its prompt."""
-    tree, begun = _parsed(program), row.get("prompt")
+    tree, prompt = _parsed(program), row.get("prompt")
     entry = next((row[name] for name in _ENTRY if row.get(name)), None)
-    defined = tree is not None and any(
+    defines_entry = tree is not None and any(
         isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and node.name == entry
         for node in tree.body
     )
-    if isinstance(begun, str) and isinstance(entry, str) and not defined:
+    if isinstance(prompt, str) and isinstance(entry, str) and not defines_entry:
         for text in (program, "    " + program.lstrip(), textwrap.indent(program, "    ")):
-            if _parsed(whole := begun + text) is not None:
+            if _parsed(whole := prompt + text) is not None:
                 return whole
-    elif isinstance(begun, str) and isinstance(entry, str) and _parsed(begun + "    pass\n") is not None:
+    elif isinstance(prompt, str) and isinstance(entry, str) and _parsed(prompt + "    pass\n") is not None:
         # A function written from scratch may need the imports of the prompt.
-        imports = [ast.unparse(node) for node in ast.parse(begun + "    pass\n").body if _imports(node)]
+        imports = [ast.unparse(node) for node in ast.parse(prompt + "    pass\n").body if _imports(node)]
         return "\n".join([*imports, program])
     return None if tree is None else program
 

@@ -45,14 +45,14 @@ The rules by which answers are the same:
   ln, and letters in both cases.
 """
 
-from curate.verify.extraction import Found, extract, reference_answer
+from curate.verify.extraction import ExtractedAnswer, extract, reference_answer
 from curate.verify.grading import grade, grade_many, same_answer
 from curate.verify.sandbox import run_program
 from curate.verify.sandbox_limits import ProgramLimits, ProgramResult
 from curate.verify.verdict import Verdict
 
 __all__ = [
-    "Found",
+    "ExtractedAnswer",
     "ProgramLimits",
     "ProgramResult",
     "Verdict",

@@ -57,8 +57,8 @@ class Arithmetic:
         """`left` minus `right`."""
         if isinstance(left, Fraction) and isinstance(right, Fraction):
             return left - right
-        mine, theirs = self.ball(left), self.ball(right)
-        return self.rounded(mine.middle - theirs.middle, mine.error + theirs.error)
+        left_ball, right_ball = self.ball(left), self.ball(right)
+        return self.rounded(left_ball.middle - right_ball.middle, left_ball.error + right_ball.error)
 
     def ball(self, value: Number) -> Ball:
         """A value as a ball."""

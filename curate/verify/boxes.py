@@ -58,8 +58,10 @@ def last_box(text: str, *, alone: bool = False) -> Box | None:
     if len(group) == 1:
         return Box(_in_context(text, last), last.start, last.end)
     parts = [box.text for box in group]
-    found = r"\{" + ", ".join(parts) + r"\}" if all(parts) and len(set(parts)) > 1 else parts[-1] if all(parts) else ""
-    return Box(found, first.start, last.end)
+    content = (
+        r"\{" + ", ".join(parts) + r"\}" if all(parts) and len(set(parts)) > 1 else parts[-1] if all(parts) else ""
+    )
+    return Box(content, first.start, last.end)
 
 
 def _boxes(text: str) -> list[Box]:
@@ -87,9 +89,9 @@ def _in_context(text: str, box: Box) -> str:
         return box.text
     if _NOT_BEFORE.search(before) or _PART_BEFORE.search(before) or _PART_AFTER.match(behind):
         return ""
-    found = box.text
-    if not found or not before.endswith("-") or _BULLET.search(before):
-        return found
+    content = box.text
+    if not content or not before.endswith("-") or _BULLET.search(before):
+        return content
     if _MINUS.search(before) is None:
         return ""
-    return f"-{found}" if _SIGNED.fullmatch(found) else f"-({found})"
+    return f"-{content}" if _SIGNED.fullmatch(content) else f"-({content})"

@@ -52,11 +52,11 @@ def retracted(answer: str, behind: str) -> bool:
     """Whether what stands behind an answer takes it back, or ends in another number."""
     if _RETRACTION.search(behind) is not None:
         return True
-    mine = plain_number(answer)
-    if mine is None:
+    number = plain_number(answer)
+    if number is None:
         return False
-    others = (plain_number(match[1]) for match in _CONCLUSION.finditer(behind))
-    return any(other is not None and other.value != mine.value for other in others)
+    conclusions = (plain_number(match[1]) for match in _CONCLUSION.finditer(behind))
+    return any(conclusion is not None and conclusion.value != number.value for conclusion in conclusions)
 
 
 def denied(before: str) -> bool:

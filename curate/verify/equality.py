@@ -16,26 +16,26 @@ RIGHT, WRONG, UNDECIDED = Verdict.right, Verdict.wrong, Verdict.undecided
 _INEQUALITIES = {sympy.StrictLessThan: True, sympy.LessThan: False}
 
 
-def same(mine: Any, theirs: Any) -> Verdict:
+def same(candidate: Any, reference: Any) -> Verdict:
     """Whether two objects are the same. Objects of different kinds, and most relations, are never wrong."""
-    if is_expression(mine) and is_expression(theirs):
-        return same_expressions(mine, theirs)
-    if mine == theirs:
+    if is_expression(candidate) and is_expression(reference):
+        return same_expressions(candidate, reference)
+    if candidate == reference:
         return RIGHT
-    if isinstance(mine, MatrixBase) and isinstance(theirs, MatrixBase):
-        if mine.shape != theirs.shape:
-            return UNDECIDED if set(mine.shape) == set(theirs.shape) else WRONG
-        return _all(same(part, two) for part, two in zip(mine.flat(), theirs.flat(), strict=True))
-    if is_expression(mine) and isinstance(theirs, Eq):
-        return same(theirs, mine)
-    if isinstance(mine, Eq) and is_expression(theirs):
-        return _same_as_assigned(mine, theirs)
-    if isinstance(mine, Eq) and isinstance(theirs, Eq):
-        return _same_equations(mine, theirs)
-    sets = [_as_set(left, right) for left, right in ((mine, theirs), (theirs, mine))]
+    if isinstance(candidate, MatrixBase) and isinstance(reference, MatrixBase):
+        if candidate.shape != reference.shape:
+            return UNDECIDED if set(candidate.shape) == set(reference.shape) else WRONG
+        return _all(same(part, two) for part, two in zip(candidate.flat(), reference.flat(), strict=True))
+    if is_expression(candidate) and isinstance(reference, Eq):
+        return same(reference, candidate)
+    if isinstance(candidate, Eq) and is_expression(reference):
+        return _same_as_assigned(candidate, reference)
+    if isinstance(candidate, Eq) and isinstance(reference, Eq):
+        return _same_equations(candidate, reference)
+    sets = [_as_set(left, right) for left, right in ((candidate, reference), (reference, candidate))]
     if None not in sets:
         return _same_sets(*sets)
-    return _same_inequalities(mine, theirs)
+    return _same_inequalities(candidate, reference)
 
 
 def _all(verdicts: Iterator[Verdict]) -> Verdict:
@@ -57,17 +57,21 @@ def _same_as_assigned(equation: Any, expression: Any) -> Verdict:
     return RIGHT if assigned and same(right, expression) is RIGHT else UNDECIDED
 
 
-def _same_equations(mine: Any, theirs: Any) -> Verdict:
+def _same_equations(candidate: Any, reference: Any) -> Verdict:
     """Equations are the same if they assign the same variable equal values, or if they are multiples.
 
     Of the others, only linear equations are certainly different.
     """
-    sides = [mine.lhs, mine.rhs, theirs.lhs, theirs.rhs]
+    sides = [candidate.lhs, candidate.rhs, reference.lhs, reference.rhs]
     if not all(map(is_expression, sides)):
-        return same(mine.rhs, theirs.rhs) if mine.lhs == theirs.lhs else UNDECIDED
-    if mine.lhs == theirs.lhs and mine.lhs.is_Symbol and not (mine.rhs.has(mine.lhs) or theirs.rhs.has(mine.lhs)):
-        return same(mine.rhs, theirs.rhs)
-    left, right = mine.lhs - mine.rhs, theirs.lhs - theirs.rhs
+        return same(candidate.rhs, reference.rhs) if candidate.lhs == reference.lhs else UNDECIDED
+    if (
+        candidate.lhs == reference.lhs
+        and candidate.lhs.is_Symbol
+        and not (candidate.rhs.has(candidate.lhs) or reference.rhs.has(candidate.lhs))
+    ):
+        return same(candidate.rhs, reference.rhs)
+    left, right = candidate.lhs - candidate.rhs, reference.lhs - reference.rhs
     if not (left.free_symbols and right.free_symbols):
         return UNDECIDED
     verdict = _multiples(left, right)
@@ -88,9 +92,9 @@ def _multiples(left: Any, right: Any, *, positive: bool = False) -> Verdict:
     return same_expressions(left * factors[1], right * factors[0])
 
 
-def _same_inequalities(mine: Any, theirs: Any) -> Verdict:
+def _same_inequalities(candidate: Any, reference: Any) -> Verdict:
     """Inequalities are the same if one is a positive multiple of the other; otherwise this is undecided."""
-    left, right = _below_zero(mine), _below_zero(theirs)
+    left, right = _below_zero(candidate), _below_zero(reference)
     if left is None or right is None or left[1] != right[1]:
         return UNDECIDED
     return RIGHT if _multiples(left[0], right[0], positive=True) is RIGHT else UNDECIDED
@@ -107,37 +111,41 @@ def _below_zero(relation: Any) -> tuple[Any, bool] | None:
 # -- sets -----------------------------------------------------------------------------------------------------------
 
 
-def _as_set(thing: Any, counterpart: Any) -> Any | None:
+def _as_set(sympy_object: Any, counterpart: Any) -> Any | None:
     """A set, or the solution set of an inequality in one variable; None for anything else."""
-    if isinstance(thing, Set):
-        return thing
-    if not isinstance(thing, sympy.core.relational.Relational | sympy.And | sympy.Or):
+    if isinstance(sympy_object, Set):
+        return sympy_object
+    if not isinstance(sympy_object, sympy.core.relational.Relational | sympy.And | sympy.Or):
         return None
-    names = thing.free_symbols
-    if len(names) != 1 or (counterpart.free_symbols and counterpart.free_symbols != names) or isinstance(thing, Eq):
+    names = sympy_object.free_symbols
+    if (
+        len(names) != 1
+        or (counterpart.free_symbols and counterpart.free_symbols != names)
+        or isinstance(sympy_object, Eq)
+    ):
         return None
     try:
-        return thing.as_set()
+        return sympy_object.as_set()
     except (NotImplementedError, TypeError, ValueError, AttributeError):
         return None
 
 
-def _same_sets(mine: Any, theirs: Any) -> Verdict:
-    if mine == theirs:
+def _same_sets(candidate: Any, reference: Any) -> Verdict:
+    if candidate == reference:
         return RIGHT
-    left, right = _pieces(mine), _pieces(theirs)
+    left, right = _pieces(candidate), _pieces(reference)
     if left is not None and right is not None:
         verdict = _all(iter((_matched(left[0], right[0], _same_spans), _matched(left[1], right[1], same))))
         if verdict is RIGHT or (not left[0] and not right[0]):
             return verdict
-    if mine.free_symbols or theirs.free_symbols:
+    if candidate.free_symbols or reference.free_symbols:
         return UNDECIDED
-    return WRONG if mine.symmetric_difference(theirs).is_empty is False else UNDECIDED
+    return WRONG if candidate.symmetric_difference(reference).is_empty is False else UNDECIDED
 
 
-def _pieces(thing: Any) -> tuple[list[Any], list[Any]] | None:
+def _pieces(sympy_set: Any) -> tuple[list[Any], list[Any]] | None:
     """The intervals and single elements that make up a set; None for other sets."""
-    parts = thing.args if isinstance(thing, sympy.Union) else () if thing is S.EmptySet else (thing,)
+    parts = sympy_set.args if isinstance(sympy_set, sympy.Union) else () if sympy_set is S.EmptySet else (sympy_set,)
     parts = [Interval(-S.Infinity, S.Infinity) if part is S.Reals else part for part in parts]
     if not all(isinstance(part, Interval) or part.is_FiniteSet for part in parts):
         return None
@@ -151,10 +159,10 @@ def _same_spans(first: Any, second: Any) -> Verdict:
     return _all(iter((same(first.start, second.start), same(first.end, second.end))))
 
 
-def _matched(mine: Sequence[Any], theirs: Sequence[Any], match: Callable[[Any, Any], Verdict]) -> Verdict:
+def _matched(candidate: Sequence[Any], reference: Sequence[Any], match: Callable[[Any, Any], Verdict]) -> Verdict:
     """Whether each part has an equal on the other side; undecided if some may be equal in another notation."""
-    rows = [[match(part, other_part) for other_part in theirs] for part in mine]
-    rows += [[row[place] for row in rows] for place in range(len(theirs))]
+    rows = [[match(part, other_part) for other_part in reference] for part in candidate]
+    rows += [[row[place] for row in rows] for place in range(len(reference))]
     if all(RIGHT in row for row in rows):
         return RIGHT
     return WRONG if any(UNDECIDED not in row and RIGHT not in row for row in rows) else UNDECIDED

@@ -61,13 +61,15 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
     verdict = _compare_as_written(candidate, reference, symbolic, ordered)
     if verdict is Verdict.right or max(len(candidate), len(reference)) > _LONGEST_ANSWER:
         return verdict
-    mine, theirs = clean(candidate), clean(reference)
-    residues = residue_class(mine), residue_class(theirs)
+    cleaned_candidate, cleaned_reference = clean(candidate), clean(reference)
+    residues = residue_class(cleaned_candidate), residue_class(cleaned_reference)
     if None not in residues:
         return Verdict.right if residues[0] == residues[1] else verdict
-    pairs = itertools.product((mine, *alternatives(mine)), (theirs, *alternatives(theirs)))
-    for one, other in itertools.islice(pairs, 1, _MOST_READINGS):
-        if _compare_as_written(one, other, symbolic, ordered) is Verdict.right:
+    pairs = itertools.product(
+        (cleaned_candidate, *alternatives(cleaned_candidate)), (cleaned_reference, *alternatives(cleaned_reference))
+    )
+    for candidate_reading, reference_reading in itertools.islice(pairs, 1, _MOST_READINGS):
+        if _compare_as_written(candidate_reading, reference_reading, symbolic, ordered) is Verdict.right:
             return Verdict.right
     return verdict
 
@@ -76,9 +78,9 @@ def _compare_as_written(candidate: str, reference: str, symbolic: _Symbolic, ord
     """The verdict without other readings of the two answers."""
     if max(len(candidate), len(reference)) > _LONGEST_ANSWER:
         return Verdict.undecided
-    mine, theirs = plain_number(candidate), plain_number(reference)
-    if mine is not None and theirs is not None:
-        verdict = compare_numbers(mine, theirs)
+    candidate_number, reference_number = plain_number(candidate), plain_number(reference)
+    if candidate_number is not None and reference_number is not None:
+        verdict = compare_numbers(candidate_number, reference_number)
         listed = sorted(candidate.split(",")) == sorted(reference.split(","))  # of three digits each, in another order
         return Verdict.undecided if listed and verdict is Verdict.wrong else verdict
     candidate, reference = clean(candidate), clean(reference)
@@ -98,9 +100,9 @@ def _compare_as_written(candidate: str, reference: str, symbolic: _Symbolic, ord
     rewritten = _compare_rewritten(candidate, reference, symbolic, ordered)
     if rewritten is not None:
         return rewritten
-    bare_mine, bare_theirs = _unassigned(candidate, reference)
-    if (bare_mine, bare_theirs) != (candidate, reference):
-        return compare(bare_mine, bare_theirs, symbolic, ordered=ordered)
+    bare_candidate, bare_reference = _unassigned(candidate, reference)
+    if (bare_candidate, bare_reference) != (candidate, reference):
+        return compare(bare_candidate, bare_reference, symbolic, ordered=ordered)
     words = compare_words(candidate, reference)
     if words is not None:
         return words
@@ -112,19 +114,25 @@ def _compare_as_written(candidate: str, reference: str, symbolic: _Symbolic, ord
         return Verdict.undecided
     if may_be_named_alike(candidate, reference):
         return Verdict.undecided
-    if any(_SCALED.fullmatch(left) and right is not None for left, right in ((candidate, theirs), (reference, mine))):
+    if any(
+        _SCALED.fullmatch(left) and right is not None
+        for left, right in ((candidate, reference_number), (reference, candidate_number))
+    ):
         return Verdict.undecided
     return _compare_measured(candidate, reference, symbolic)
 
 
 def _compare_rewritten(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
     """Compare repeating decimals and combinations by value; None if there are none."""
-    (mine, sure), (theirs, as_sure) = with_fractions(candidate), with_fractions(reference)
-    counted = with_counts(mine), with_counts(theirs)
+    (candidate_fractions, candidate_certain), (reference_fractions, reference_certain) = (
+        with_fractions(candidate),
+        with_fractions(reference),
+    )
+    counted = with_counts(candidate_fractions), with_counts(reference_fractions)
     if counted == (candidate, reference):
         return None
     verdict = compare(*counted, symbolic, ordered=ordered)
-    certain = sure and as_sure and counted == (mine, theirs)
+    certain = candidate_certain and reference_certain and counted == (candidate_fractions, reference_fractions)
     return verdict if certain or verdict is Verdict.right else Verdict.undecided
 
 
@@ -134,12 +142,12 @@ def _compare_measured(candidate: str, reference: str, symbolic: _Symbolic) -> Ve
     if any(percent):
         return _compare_percent(candidate.rstrip("% "), reference.rstrip("% "), percent, symbolic)
     split = [(text, "") if _ANGLE.search(text) else split_unit(text) for text in (candidate, reference)]
-    (candidate, mine_in), (reference, theirs_in) = split
-    if mine_in != theirs_in and mine_in and theirs_in:
+    (candidate, candidate_unit), (reference, reference_unit) = split
+    if candidate_unit != reference_unit and candidate_unit and reference_unit:
         return Verdict.undecided
     verdict = symbolic(candidate, reference)
     # Without a unit, an angle may be in radians.
-    unsure = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
+    unsure = candidate_unit != reference_unit and "degree" in (candidate_unit, reference_unit)
     unsure |= may_count(candidate) or may_count(reference)
     return Verdict.undecided if unsure and verdict is Verdict.wrong else verdict
 
@@ -156,15 +164,19 @@ def _compare_percent(candidate: str, reference: str, percent: list[bool], symbol
 
 def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
     """Compare texts that differ only in spaces, or words that differ only in case; None if they differ in more."""
-    mine, theirs = (_SPACE.sub("", text) for text in (candidate, reference))
-    if mine == theirs:
+    unspaced_candidate, unspaced_reference = (_SPACE.sub("", text) for text in (candidate, reference))
+    if unspaced_candidate == unspaced_reference:
         return Verdict.right
     bare = candidate.replace(" ", ""), reference.replace(" ", "")
     if bare[0] == bare[1]:
         # "3 1" is not 31, and "1, 234" may be a list, which it is within brackets.
         bracketed = bare[0][0] in "([{" and bare[0][-1] in ")]}" and not _PARTED.search(candidate + "|" + reference)
         return Verdict.right if bracketed else Verdict.undecided
-    if WORDS.fullmatch(candidate) and WORDS.fullmatch(reference) and mine.lower() == theirs.lower():
+    if (
+        WORDS.fullmatch(candidate)
+        and WORDS.fullmatch(reference)
+        and unspaced_candidate.lower() == unspaced_reference.lower()
+    ):
         words = [re.split(r"[ '-]", text) for text in (candidate, reference)]
         longest = max(map(len, words[0]))
         capitals = [word[1:] for word in words[0]] == [word[1:] for word in words[1]]
@@ -194,32 +206,37 @@ def _compare_choices(candidate: str, reference: str) -> Verdict | None:
 
 def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
     """Compare a chosen letter with "(B) 18", or with b, which may be the choice or a variable. None for all else."""
-    mine, theirs = _LETTER.fullmatch(candidate), _CHOICE.fullmatch(reference)
-    if mine is None or theirs is None:
+    candidate_letter, reference_choice = _LETTER.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if candidate_letter is None or reference_choice is None:
         return None
-    same = (mine[1] or mine[2]).upper() == theirs[1].upper()
-    if theirs[2]:
+    same = (candidate_letter[1] or candidate_letter[2]).upper() == reference_choice[1].upper()
+    if reference_choice[2]:
         return Verdict.right if same else Verdict.wrong
-    if same and mine[0] != theirs[0]:
-        return Verdict.right if ")" in mine[0] else Verdict.undecided
+    if same and candidate_letter[0] != reference_choice[0]:
+        return Verdict.right if ")" in candidate_letter[0] else Verdict.undecided
     return None
 
 
 def _compare_with_text(candidate: str, reference: str) -> Verdict | None:
     """Compare "(C) Rome" with "C) Rome"; None if they are not both letters with the same text."""
-    mine, theirs = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
-    if mine is None or theirs is None or not mine[2] or mine[2].lower() != theirs[2].lower():
+    candidate_choice, reference_choice = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if (
+        candidate_choice is None
+        or reference_choice is None
+        or not candidate_choice[2]
+        or candidate_choice[2].lower() != reference_choice[2].lower()
+    ):
         return None
-    return Verdict.right if mine[1].upper() == theirs[1].upper() else Verdict.wrong
+    return Verdict.right if candidate_choice[1].upper() == reference_choice[1].upper() else Verdict.wrong
 
 
 def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
     """Both without "x =" or "(B)" in front, if only one of them has it."""
-    mine, theirs = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
-    if mine is not None and mine[2] and theirs is None:
-        return mine[2], reference
-    if theirs is not None and theirs[2] and mine is None:
-        return candidate, theirs[2]
+    candidate_choice, reference_choice = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if candidate_choice is not None and candidate_choice[2] and reference_choice is None:
+        return candidate_choice[2], reference
+    if reference_choice is not None and reference_choice[2] and candidate_choice is None:
+        return candidate, reference_choice[2]
     assigns = [text.count("=") <= 1 and _ASSIGNED.match(text) is not None for text in (candidate, reference)]
     if assigns[0] and "=" not in reference and not assigns[1]:
         return _ASSIGNED.sub("", candidate, count=1), reference
@@ -249,34 +266,36 @@ def _brackets(text: str) -> tuple[str, list[str]] | None:
 
 def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
     """Compare lists, sets, tuples and intervals element by element; None if the reference is none of these."""
-    theirs, mine = _brackets(reference), _brackets(candidate)
+    reference_list, candidate_list = _brackets(reference), _brackets(candidate)
     if any(
-        _EMPTY.fullmatch(alone) and held is not None and any(held[1])
-        for alone, held in ((reference, mine), (candidate, theirs))
+        _EMPTY.fullmatch(alone) and other_list is not None and any(other_list[1])
+        for alone, other_list in ((reference, candidate_list), (candidate, reference_list))
     ):
         return Verdict.wrong  # not the set of the empty set, nor a list with it
-    if theirs is None:
-        if mine is None or mine[0] not in ("{}", ""):
-            return Verdict.wrong if mine is not None and plain_number(reference) is not None else None
+    if reference_list is None:
+        if candidate_list is None or candidate_list[0] not in ("{}", ""):
+            return Verdict.wrong if candidate_list is not None and plain_number(reference) is not None else None
         alone = "{" + reference + "}"
         # Unbalanced brackets do not make a set of one element either.
-        known = mine[0] == "{}" and _brackets(alone) is not None
-        return _compare_lists(candidate, alone, symbolic, ordered) if known else None
-    if mine is None:
-        if theirs[0] not in ("", "{}"):
+        reference_is_element = candidate_list[0] == "{}" and _brackets(alone) is not None
+        return _compare_lists(candidate, alone, symbolic, ordered) if reference_is_element else None
+    if candidate_list is None:
+        if reference_list[0] not in ("", "{}"):
             return None if plain_number(candidate) is None else Verdict.wrong
-        mine = ("", [candidate])
-        if len(theirs[1]) > 1 and plain_number(candidate) is None:
+        candidate_list = ("", [candidate])
+        if len(reference_list[1]) > 1 and plain_number(candidate) is None:
             return None
-    if max(len(mine[1]), len(theirs[1])) > _MOST_ELEMENTS:
+    if max(len(candidate_list[1]), len(reference_list[1])) > _MOST_ELEMENTS:
         return Verdict.undecided
-    kinds = (mine[0], theirs[0])
+    kinds = (candidate_list[0], reference_list[0])
     if kinds[1] in ("", "{}") or kinds[0] in ("", "{}"):
         if ordered and "{}" not in kinds:
-            return _in_order(mine[1], theirs[1], symbolic)
-        verdict = _in_any_order(*(_unassigned_all(mine[1], theirs[1])), symbolic, distinct="{}" in kinds)
+            return _in_order(candidate_list[1], reference_list[1], symbolic)
+        verdict = _in_any_order(
+            *(_unassigned_all(candidate_list[1], reference_list[1])), symbolic, distinct="{}" in kinds
+        )
         return verdict if set(kinds) <= {"", "{}"} or verdict is not Verdict.right else Verdict.undecided
-    verdict = _in_order(mine[1], theirs[1], symbolic)
+    verdict = _in_order(candidate_list[1], reference_list[1], symbolic)
     return Verdict.wrong if kinds[0] != kinds[1] and verdict is Verdict.right else verdict
 
 
@@ -287,53 +306,62 @@ def _if_commas_agree(verdict: Verdict, candidate: str, reference: str, symbolic:
         # 1,720 alone is one number, unless that would make it wrong.
         return text if verdict is Verdict.right and plain_number(text) is not None else with_other_commas(text)
 
-    mine, theirs = reread(candidate), reread(reference)
-    if (mine, theirs) == (candidate, reference) or _compare_lists(mine, theirs, symbolic, ordered) is verdict:
+    other_candidate, other_reference = reread(candidate), reread(reference)
+    if (other_candidate, other_reference) == (candidate, reference) or _compare_lists(
+        other_candidate, other_reference, symbolic, ordered
+    ) is verdict:
         return verdict
     return Verdict.undecided
 
 
-def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
+def _unassigned_all(candidate_parts: list[str], reference_parts: list[str]) -> tuple[list[str], list[str]]:
     """Elements without "x =" if only one list has it."""
-    assign = [all(_ASSIGNED.match(part) for part in parts) for parts in (mine, theirs)]
+    assign = [all(_ASSIGNED.match(part) for part in parts) for parts in (candidate_parts, reference_parts)]
     if assign[0] == assign[1]:
-        return mine, theirs
-    bare = [_ASSIGNED.sub("", part, count=1) for part in (mine if assign[0] else theirs)]
-    return (bare, theirs) if assign[0] else (mine, bare)
+        return candidate_parts, reference_parts
+    bare = [_ASSIGNED.sub("", part, count=1) for part in (candidate_parts if assign[0] else reference_parts)]
+    return (bare, reference_parts) if assign[0] else (candidate_parts, bare)
 
 
-def _in_order(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
+def _in_order(candidate_parts: list[str], reference_parts: list[str], symbolic: _Symbolic) -> Verdict:
     """Compare two lists element by element."""
-    if len(mine) != len(theirs):
+    if len(candidate_parts) != len(reference_parts):
         return Verdict.wrong
-    verdicts = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]
+    verdicts = [
+        compare(candidate, reference, symbolic)
+        for candidate, reference in zip(candidate_parts, reference_parts, strict=True)
+    ]
     if Verdict.wrong in verdicts:
         return Verdict.wrong
     return Verdict.undecided if Verdict.undecided in verdicts else Verdict.right
 
 
-def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, distinct: bool) -> Verdict:
+def _in_any_order(
+    candidate_parts: list[str], reference_parts: list[str], symbolic: _Symbolic, *, distinct: bool
+) -> Verdict:
     """Compare multisets of elements; `distinct`: sets, in which repeated elements count once."""
     if distinct:
-        return _same_elements(list(dict.fromkeys(mine)), list(dict.fromkeys(theirs)), symbolic)
-    if len(mine) != len(theirs):
+        return _same_elements(list(dict.fromkeys(candidate_parts)), list(dict.fromkeys(reference_parts)), symbolic)
+    if len(candidate_parts) != len(reference_parts):
         return Verdict.wrong
-    left, unsure = list(theirs), False
-    for element in mine:
-        for place, candidate in enumerate(left):
-            verdict = compare(element, candidate, symbolic)
+    unmatched, unsure = list(reference_parts), False
+    for candidate in candidate_parts:
+        for index, reference in enumerate(unmatched):
+            verdict = compare(candidate, reference, symbolic)
             if verdict is Verdict.right:
-                del left[place]
+                del unmatched[index]
                 break
             unsure |= verdict is Verdict.undecided
-    if not left:
+    if not unmatched:
         return Verdict.right
     return Verdict.undecided if unsure else Verdict.wrong
 
 
-def _same_elements(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
+def _same_elements(candidate_parts: list[str], reference_parts: list[str], symbolic: _Symbolic) -> Verdict:
     """Compare sets: each element of one must equal an element of the other."""
-    table = [[compare(element, other_element, symbolic) for other_element in theirs] for element in mine]
+    table = [
+        [compare(candidate, reference, symbolic) for reference in reference_parts] for candidate in candidate_parts
+    ]
     lines = [*table, *(list(column) for column in zip(*table, strict=True))]
     if all(Verdict.right in row for row in lines):
         return Verdict.right

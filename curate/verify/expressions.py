@@ -44,53 +44,53 @@ _REACHING = (sympy.Limit, sympy.Sum, sympy.Product, sympy.Integral, sympy.Deriva
 _INFINITE = (S.Infinity, S.NegativeInfinity, S.ComplexInfinity, S.NaN)
 
 
-def is_expression(thing: Any) -> bool:
+def is_expression(sympy_object: Any) -> bool:
     """Whether a SymPy object is a number or an expression with numeric values."""
-    return isinstance(thing, Expr) and not isinstance(thing, Set)
+    return isinstance(sympy_object, Expr) and not isinstance(sympy_object, Set)
 
 
-def same_expressions(mine: Any, theirs: Any) -> Verdict:
+def same_expressions(candidate: Any, reference: Any) -> Verdict:
     """Whether two expressions have the same values wherever both have any."""
-    if mine in _INFINITE or theirs in _INFINITE:
-        return _same_infinite(mine, theirs)
-    if mine.has(*_REACHING) or theirs.has(*_REACHING):
-        if mine == theirs:
+    if candidate in _INFINITE or reference in _INFINITE:
+        return _same_infinite(candidate, reference)
+    if candidate.has(*_REACHING) or reference.has(*_REACHING):
+        if candidate == reference:
             return RIGHT
-        done = mine.doit(), theirs.doit()
+        done = candidate.doit(), reference.doit()
         unfinished = any(side.has(*_REACHING) for side in done)
         # Their range differs by convention.
         return RIGHT if not unfinished and same_expressions(*done) is RIGHT else UNDECIDED
-    names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
+    names = sorted(candidate.free_symbols | reference.free_symbols, key=str)
     if not names:
-        return _same_values(mine, theirs, {}) or UNDECIDED
-    if mine == theirs:
+        return _same_values(candidate, reference, {}) or UNDECIDED
+    if candidate == reference:
         return RIGHT
     if len(names) > _MOST_VARIABLES:
         return UNDECIDED
-    verdict = _same_at_points(mine, theirs, names)
-    if verdict is RIGHT and (mine.has(*_CORNERED) or theirs.has(*_CORNERED)):
-        return RIGHT if sympy.simplify(mine - theirs) == 0 else UNDECIDED
-    if verdict is WRONG and _turned(mine, theirs, names):
+    verdict = _same_at_points(candidate, reference, names)
+    if verdict is RIGHT and (candidate.has(*_CORNERED) or reference.has(*_CORNERED)):
+        return RIGHT if sympy.simplify(candidate - reference) == 0 else UNDECIDED
+    if verdict is WRONG and _differ_by_multiple_of_pi(candidate, reference, names):
         return UNDECIDED
     return verdict
 
 
-def _same_infinite(mine: Any, theirs: Any) -> Verdict:
-    if not {S.NaN, S.ComplexInfinity}.isdisjoint({mine, theirs}):
+def _same_infinite(candidate: Any, reference: Any) -> Verdict:
+    if not {S.NaN, S.ComplexInfinity}.isdisjoint({candidate, reference}):
         return UNDECIDED
-    if mine == theirs:
+    if candidate == reference:
         return RIGHT
-    return WRONG if mine.is_finite or theirs.is_finite or mine == -theirs else UNDECIDED
+    return WRONG if candidate.is_finite or reference.is_finite or candidate == -reference else UNDECIDED
 
 
-def _same_at_points(mine: Any, theirs: Any, names: Sequence[Any]) -> Verdict:
+def _same_at_points(candidate: Any, reference: Any, names: Sequence[Any]) -> Verdict:
     """Right or wrong if every point where both have values shows it, else undecided."""
     verdicts = set()
-    far = _far_point(mine, theirs)
+    far = _far_point(candidate, reference)
     functions = (*_POINTS, lambda j: far * (7 + j) / 7, lambda j: -far * (7 + j) / 7)
     points = [{name: point(place) for place, name in enumerate(names)} for point in functions]
-    for point in itertools.chain(points, _between_roots(mine - theirs, points[0])):
-        verdicts.add(_same_values(mine, theirs, point))
+    for point in itertools.chain(points, _between_roots(candidate - reference, points[0])):
+        verdicts.add(_same_values(candidate, reference, point))
         if {RIGHT, WRONG} <= verdicts or {RIGHT, None} <= verdicts:
             return UNDECIDED
     return WRONG if WRONG in verdicts else RIGHT if RIGHT in verdicts else UNDECIDED
@@ -104,57 +104,57 @@ def _between_roots(expression: Any, point: dict[Any, Fraction]) -> Iterator[dict
     roots = {part for part in sympy.preorder_traversal(expression) if part.is_Pow and part.exp.is_Integer is not True}
     bases = {root.base for root in roots if root.exp.is_Rational and root.base.free_symbols}
     bases |= {part.args[0] for part in sympy.preorder_traversal(expression) if isinstance(part, _CORNERED[:2])}
-    for name in point:
-        others = {other: value for other, value in point.items() if other != name}
+    for variable in point:
+        other_values = {other_variable: value for other_variable, value in point.items() if other_variable != variable}
         zeros: set[Fraction] = set()
         for base in bases:
-            top = sympy.fraction(sympy.together(base.subs(others)))[0]
-            if not top.is_polynomial(name) or name not in top.free_symbols:
+            top = sympy.fraction(sympy.together(base.subs(other_values)))[0]
+            if not top.is_polynomial(variable) or variable not in top.free_symbols:
                 continue
-            polynomial = sympy.Poly(top, name)
+            polynomial = sympy.Poly(top, variable)
             if polynomial.degree() > _MOST_DEGREE or not all(number.is_Rational for number in polynomial.all_coeffs()):
                 continue
             for (low, high), _ in polynomial.intervals():
                 zeros |= {Fraction(int(low.p), int(low.q)), Fraction(int(high.p), int(high.q))}
         for low, high in itertools.pairwise(sorted(zeros)):
-            yield {**point, name: low + (high - low) * Fraction(31, 67)}
+            yield {**point, variable: low + (high - low) * Fraction(31, 67)}
 
 
-def _far_point(mine: Any, theirs: Any) -> Fraction:
+def _far_point(candidate: Any, reference: Any) -> Fraction:
     """A point beyond the numbers in two expressions, and thus beyond places where roots and the like change branch."""
     far = 10
-    for part in {*sympy.preorder_traversal(mine), *sympy.preorder_traversal(theirs)}:
+    for part in {*sympy.preorder_traversal(candidate), *sympy.preorder_traversal(reference)}:
         if not part.free_symbols:
             try:
-                at = Evaluator(64)
-                far *= 2 + int(abs(at.ball(at.value(part)).middle))
+                evaluator = Evaluator(64)
+                far *= 2 + int(abs(evaluator.ball(evaluator.value(part)).middle))
             except NoValue:
                 continue
     return Fraction(min(far, 10**40) + 1, 3)
 
 
-def _turned(mine: Any, theirs: Any, names: Sequence[Any]) -> bool:
+def _differ_by_multiple_of_pi(candidate: Any, reference: Any, names: Sequence[Any]) -> bool:
     """Whether two families of angles, such as k*pi and pi + k*pi, differ by a multiple of pi."""
-    if not any(str(name) in ("k", "n", "m") for name in names) or not (mine.has(S.Pi) and theirs.has(S.Pi)):
+    if not any(str(name) in ("k", "n", "m") for name in names) or not (candidate.has(S.Pi) and reference.has(S.Pi)):
         return False
-    return bool(sympy.expand((mine - theirs) / S.Pi).is_Rational)
+    return bool(sympy.expand((candidate - reference) / S.Pi).is_Rational)
 
 
-def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict | None:
+def _same_values(candidate: Any, reference: Any, point: dict[Any, Fraction]) -> Verdict | None:
     """Whether values are the same; undecided if one has none, None if they are apart with roots taken as real ones."""
     bits = _FIRST_BITS
     try:
         while True:
-            at = Evaluator(bits, point)
-            left, right = at.value(mine), at.value(theirs)
-            apart = at.difference(left, right)
-            if isinstance(apart, Fraction):
-                same_value = apart == 0
+            evaluator = Evaluator(bits, point)
+            left, right = evaluator.value(candidate), evaluator.value(reference)
+            difference = evaluator.difference(left, right)
+            if isinstance(difference, Fraction):
+                same_value = difference == 0
                 break
-            if abs(apart.middle) > apart.error:
+            if abs(difference.middle) > difference.error:
                 same_value = False
                 break
-            needed = _SPARE_BITS + 2 * at.height
+            needed = _SPARE_BITS + 2 * evaluator.height
             if needed <= bits:
                 # Both are within the error, which is far below the size of any number in them.
                 same_value = True
@@ -166,30 +166,30 @@ def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict 
         return UNDECIDED
     if same_value:
         # An accumulated error proves nothing.
-        small = isinstance(apart, Fraction) or apart.error < at.tiny
+        small = isinstance(difference, Fraction) or difference.error < evaluator.tiny
         return RIGHT if small else UNDECIDED
-    return None if at.real_roots else WRONG
+    return None if evaluator.real_roots else WRONG
 
 
 def value_near(expression: Any, number: Fraction, distance: Fraction) -> bool:
     """Whether the value of an expression without variables is, or may be, within `distance` of a number."""
     try:
-        at = Evaluator(_FIRST_BITS + 4 * distance.denominator.bit_length())
-        apart = at.absolute(at.difference(at.value(expression), number))
-        left = at.difference(apart, distance)
+        evaluator = Evaluator(_FIRST_BITS + 4 * distance.denominator.bit_length())
+        distance_to_number = evaluator.absolute(evaluator.difference(evaluator.value(expression), number))
+        left = evaluator.difference(distance_to_number, distance)
         return left <= 0 if isinstance(left, Fraction) else left.middle <= left.error
     except NoValue:
         return False
 
 
-def nearly(mine: Any, theirs: Any) -> bool:
+def nearly(candidate: Any, reference: Any) -> bool:
     """Whether two expressions differ at a point by no more than sums of rounded decimals may."""
-    if not (is_expression(mine) and is_expression(theirs)):
+    if not (is_expression(candidate) and is_expression(reference)):
         return True
-    names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
+    names = sorted(candidate.free_symbols | reference.free_symbols, key=str)
     try:
-        at = Evaluator(_FIRST_BITS, {name: _POINTS[0](place) for place, name in enumerate(names)})
-        left, right = at.ball(at.value(mine)), at.ball(at.value(theirs))
+        evaluator = Evaluator(_FIRST_BITS, {name: _POINTS[0](place) for place, name in enumerate(names)})
+        left, right = evaluator.ball(evaluator.value(candidate)), evaluator.ball(evaluator.value(reference))
     except NoValue:
         return True
     return bool(abs(left.middle - right.middle) <= 1e-9 * max(abs(left.middle), abs(right.middle)))

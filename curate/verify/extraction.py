@@ -114,7 +114,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
 @dataclass(frozen=True)
-class Found:
+class ExtractedAnswer:
     """An answer extracted from a text, as it is written there.
 
     how: "marker" (####), "boxed", "tag" (<answer>), "phrase" ("the answer is"), "choice" (a letter that is the last
@@ -138,57 +138,57 @@ class Found:
         return self.how != "number"
 
 
-def extract(text: str) -> Found | None:
+def extract(text: str) -> ExtractedAnswer | None:
     """The final answer that `text` (any string, of any size) states, or None."""
     text = text[-_LAST_CHARACTERS:].translate(_PLAIN)
     text = _CALCULATED.sub("", _RUNS.sub(_shorter, own_words(text)))
     if "<" in text:
         text = _PARAGRAPH.sub("\n", _STYLE.sub("", text))
-    end = _after_thinking(text)
-    if end is None:
+    text_to_read = _after_thinking(text)
+    if text_to_read is None:
         return None
-    another = _NEXT_PROBLEM.search(end) if ":" in end else None
-    if another is not None:
-        before = _stated(end[: another.start()])
+    next_problem = _NEXT_PROBLEM.search(text_to_read) if ":" in text_to_read else None
+    if next_problem is not None:
+        before = _stated(text_to_read[: next_problem.start()])
         if before is not None and before.text:
             return before
-    stated = _stated(end)
+    stated = _stated(text_to_read)
     if stated is not None:
         return stated if stated.text else None
-    return _choice(end) or _yes_or_no(end) or _whole(end) or _last_number(end)
+    return _choice(text_to_read) or _yes_or_no(text_to_read) or _whole(text_to_read) or _last_number(text_to_read)
 
 
-def _stated(text: str) -> Found | None:
+def _stated(text: str) -> ExtractedAnswer | None:
     """The answer that a text marks, or says to be one; with an empty text if it stops there or takes it back."""
     box = last_box(text)
     boxed_at = -1 if box is None else box.start
     tag, tagged_at = _last_tag(text)
     if box is not None and not box.text and boxed_at > tagged_at:
-        return Found("", "boxed")
+        return ExtractedAnswer("", "boxed")
     marked, marked_at = _last_marker(text)
     if marked is not None and marked_at > max(boxed_at, tagged_at):
-        found, behind = _exclaimed(marked, "marker"), text[marked_at:].partition("\n")[2]
+        answer, behind = _exclaimed(marked, "marker"), text[marked_at:].partition("\n")[2]
     elif box is not None and boxed_at > tagged_at:
-        found, behind = Found(_inside(box.text), "boxed"), text[box.end :]
+        answer, behind = ExtractedAnswer(_inside(box.text), "boxed"), text[box.end :]
     elif tag is not None:
-        found, behind = tag, _AFTER_TAG.sub("", text[tagged_at:].partition("</")[2], count=1)
+        answer, behind = tag, _AFTER_TAG.sub("", text[tagged_at:].partition("</")[2], count=1)
     else:
         return _last_phrase(text) or _in_json(text)
-    return (_last_phrase(behind) or Found("", found.how)) if retracted(found.text, behind) else found
+    return (_last_phrase(behind) or ExtractedAnswer("", answer.how)) if retracted(answer.text, behind) else answer
 
 
 def _inside(box: str) -> str:
     """The content of a box, or the answer that a sentence in it states."""
     if "nswer" not in box:
         return box[: _LONGEST_ANSWER + 1]
-    said = _last_phrase(_TEXT.sub(r"\1", box))
-    return said.text if said is not None and said.text else box[: _LONGEST_ANSWER + 1]
+    stated = _last_phrase(_TEXT.sub(r"\1", box))
+    return stated.text if stated is not None and stated.text else box[: _LONGEST_ANSWER + 1]
 
 
-def _in_json(text: str) -> Found | None:
+def _in_json(text: str) -> ExtractedAnswer | None:
     """The value of a key "answer"."""
     last = last_match(_JSON, text) if "nswer" in text else None
-    return None if last is None else Found((last[1] or last[2]).strip(), "phrase")
+    return None if last is None else ExtractedAnswer((last[1] or last[2]).strip(), "phrase")
 
 
 def reference_answer(solution: str) -> str | None:
@@ -243,7 +243,7 @@ def _last_marker(text: str) -> tuple[str | None, int]:
     return None, -1
 
 
-def _last_phrase(text: str) -> Found | None:
+def _last_phrase(text: str) -> ExtractedAnswer | None:
     """The text after the last "answer is" that is not denied; empty if nothing follows, or if every one is."""
     phrases = deque(_PHRASE.finditer(text), maxlen=_MOST_PHRASES)
     if not phrases:
@@ -252,22 +252,22 @@ def _last_phrase(text: str) -> Found | None:
         (phrase for phrase in reversed(phrases) if not denied(text[max(0, phrase.start() - 80) : phrase.start()])), None
     )
     if last is None:
-        return Found("", "phrase")
+        return ExtractedAnswer("", "phrase")
     rest = text[last.end() :]
     if "\n" in last[0] and rest.startswith("- "):  # a list item, or a minus sign
-        return Found("", "phrase")
+        return ExtractedAnswer("", "phrase")
     math = _MATH.match(rest)
     partial = math is not None and goes_on(rest[math.end() :])
     if math is not None and not partial:
         inside = next(group for group in math.groups() if group is not None)
         if math["d"] is None or _MONEY.match(inside) is None:
             behind = rest[math.end() :]
-            return Found("" if retracted(inside, behind) else inside.strip(), "phrase")
+            return ExtractedAnswer("" if retracted(inside, behind) else inside.strip(), "phrase")
     end = _SENTENCE_END.search(rest)
     closing = len(end[0]) if end and end[0][0] == "!" else 0
     answer = (rest[: end.start() + closing] if end else rest).strip().rstrip("*_ ")
     if end is not None and (end[0] == "?" or retracted(answer, rest[end.start() :])):
-        return Found("", "phrase")
+        return ExtractedAnswer("", "phrase")
     if partial:
         answer = _DOLLARS.sub("", answer)
     if last[0].rstrip().endswith("**"):
@@ -275,33 +275,33 @@ def _last_phrase(text: str) -> Found | None:
     answer = _REASON.split(answer, maxsplit=1)[0].rstrip("*_ ")
     if _is_prose(answer):
         # "The answer is that 5 of them are left" contains a number, but not as its answer.
-        return Found("", "phrase") if denies(answer) else _last_number(answer)
+        return ExtractedAnswer("", "phrase") if denies(answer) else _last_number(answer)
     return _exclaimed(answer, "phrase")
 
 
-def _exclaimed(answer: str, how: How) -> Found:
+def _exclaimed(answer: str, how: How) -> ExtractedAnswer:
     """An answer in a sentence, without an exclamation mark that can only belong to the sentence."""
     bare = answer.rstrip("!")
     if bare == answer:
-        return Found(answer, how)
+        return ExtractedAnswer(answer, how)
     if _FACTORIAL.fullmatch(answer, max(0, len(bare) - 1)):
-        return Found(answer, how, exclaimed=True)
-    return Found(bare.rstrip("*_ "), how)
+        return ExtractedAnswer(answer, how, exclaimed=True)
+    return ExtractedAnswer(bare.rstrip("*_ "), how)
 
 
-def _last_tag(text: str) -> tuple[Found | None, int]:
+def _last_tag(text: str) -> tuple[ExtractedAnswer | None, int]:
     """Content of the last <answer>, and its position; an empty text if it is cut off or empty."""
     last = last_match(_TAG, text) if "<" in text else None
     if last is None:
         return None, -1
     if not last[0].endswith(">"):
-        return Found("", "tag"), last.start()
+        return ExtractedAnswer("", "tag"), last.start()
     inside = last[2].lower().rpartition("answer>")[2]
     inside = last[2][len(last[2]) - len(inside) :].strip()
     answer = _stated(inside) or _choice(inside) or _whole(inside)
     if answer is None and _is_prose(inside):
         answer = _last_number(inside)
-    return Found((answer.text if answer else inside)[: _LONGEST_ANSWER + 1], "tag"), last.start()
+    return ExtractedAnswer((answer.text if answer else inside)[: _LONGEST_ANSWER + 1], "tag"), last.start()
 
 
 def _is_prose(text: str) -> bool:
@@ -309,20 +309,20 @@ def _is_prose(text: str) -> bool:
     return wordy and plain_number(text[: _LONGEST_ANSWER + 1]) is None and in_digits(text) is None
 
 
-def _choice(text: str) -> Found | None:
+def _choice(text: str) -> ExtractedAnswer | None:
     last = last_match(_CHOSEN, text)
     if last is None or denied(text[max(0, last.start() - 80) : last.start()]):
         return None
-    return Found(next(letter for letter in last.groups() if letter), "choice")
+    return ExtractedAnswer(next(letter for letter in last.groups() if letter), "choice")
 
 
-def _yes_or_no(text: str) -> Found | None:
+def _yes_or_no(text: str) -> ExtractedAnswer | None:
     """The "yes" or "no" that begins a text."""
-    said = _YES_OR_NO.match(text)
-    return None if said is None or any(map(str.isdigit, text)) else Found(said[1], "choice")
+    match = _YES_OR_NO.match(text)
+    return None if match is None or any(map(str.isdigit, text)) else ExtractedAnswer(match[1], "choice")
 
 
-def _whole(text: str) -> Found | None:
+def _whole(text: str) -> ExtractedAnswer | None:
     line = text.strip()
     if not line or "\n" in line or len(line) > _LONGEST_WHOLE:
         return None
@@ -330,23 +330,23 @@ def _whole(text: str) -> Found | None:
         return None
     line = _right_side(_LABEL.sub("", _LEAD.sub("", line, count=1) if _LEAD.match(line) else line, count=1))
     words = len(_WORD.findall(line))
-    only = words <= (1 if any(map(str.isdigit, line)) else 3) and not (words and "=" in line)
-    only |= plain_number(line) is not None
-    return _exclaimed(line, "whole") if line and only else None
+    is_answer_only = words <= (1 if any(map(str.isdigit, line)) else 3) and not (words and "=" in line)
+    is_answer_only |= plain_number(line) is not None
+    return _exclaimed(line, "whole") if line and is_answer_only else None
 
 
 def _right_side(line: str) -> str:
     """The last side of a calculation, "3 + 4 = 7" or "x = 3 + 4 = 7"; an equation in variables unchanged."""
-    first, *others = _TIMES.sub("*", line).split("=")
-    sides = [first, *others[:-1]]
-    if not others or any(_NO_SIDE.search(side) for side in sides):
+    first_side, *later_sides = _TIMES.sub("*", line).split("=")
+    sides = [first_side, *later_sides[:-1]]
+    if not later_sides or any(_NO_SIDE.search(side) for side in sides):
         return line
-    defines = others[1:] and _VARIABLE.fullmatch(first.strip()) is not None
+    defines = later_sides[1:] and _VARIABLE.fullmatch(first_side.strip()) is not None
     if any(_VARIABLE.search(side) for side in (sides[1:] if defines else sides)):
         return line
     return line.rpartition("=")[2].strip()
 
 
-def _last_number(text: str) -> Found | None:
+def _last_number(text: str) -> ExtractedAnswer | None:
     number = last_number(text)
-    return None if number is None else Found(number, "number")
+    return None if number is None else ExtractedAnswer(number, "number")

@@ -70,35 +70,42 @@ def _named_date(text: str) -> tuple[int, int, int] | None:
     return int(match["year"] or 0), month, int(match["before"] or match["after"])
 
 
-def _as_full(one: tuple[int, int, int] | None, other: tuple[int, int, int] | None) -> bool:
+def _as_full(candidate: tuple[int, int, int] | None, reference: tuple[int, int, int] | None) -> bool:
     """Whether both dates have a year, or neither has one."""
-    return one is not None and other is not None and bool(one[0]) == bool(other[0])
+    return candidate is not None and reference is not None and bool(candidate[0]) == bool(reference[0])
 
 
-def _same_times(one: re.Match[str], other: re.Match[str]) -> Verdict:
+def _same_times(candidate: re.Match[str], reference: re.Match[str]) -> Verdict:
     """Times of the day, where one may lack the half of the day: 3:45 may be 3:45 PM."""
-    mine, theirs = ([int(part) for part in match.groups()[:3] if part] for match in (one, other))
-    halves = [match[4] and match[4].lower() for match in (one, other)]
-    if len(mine) != len(theirs):
+    candidate_time, reference_time = (
+        [int(part) for part in match.groups()[:3] if part] for match in (candidate, reference)
+    )
+    halves = [match[4] and match[4].lower() for match in (candidate, reference)]
+    if len(candidate_time) != len(reference_time):
         return Verdict.undecided
-    for time, half in ((mine, halves[0]), (theirs, halves[1])):
+    for time, half in ((candidate_time, halves[0]), (reference_time, halves[1])):
         if half is not None and time[0] <= 12:
             time[0] = time[0] % 12 + 12 * (half == "p")
-    if mine == theirs:
+    if candidate_time == reference_time:
         return Verdict.right
-    unsure = None in halves and halves != [None, None] and mine[1:] == theirs[1:] and mine[0] % 12 == theirs[0] % 12
+    unsure = (
+        None in halves
+        and halves != [None, None]
+        and candidate_time[1:] == reference_time[1:]
+        and candidate_time[0] % 12 == reference_time[0] % 12
+    )
     return Verdict.undecided if unsure else Verdict.wrong
 
 
 def _same_dates(*dates: re.Match[str] | None) -> Verdict:
     parts = [[part for part in match.groups() if part and part.isdigit()] for match in dates if match]
-    mine, theirs = ([int(part) for part in numbers] for numbers in parts)
+    candidate_numbers, reference_numbers = ([int(part) for part in numbers] for numbers in parts)
     if [len(part) > 2 for part in parts[0]] != [len(part) > 2 for part in parts[1]]:
         return Verdict.undecided  # the year stands elsewhere, or is written in two digits
-    if mine == theirs:
+    if candidate_numbers == reference_numbers:
         return Verdict.right
     year_first = len(parts[0][0]) == 4
-    return Verdict.wrong if year_first or sorted(mine) != sorted(theirs) else Verdict.undecided
+    return Verdict.wrong if year_first or sorted(candidate_numbers) != sorted(reference_numbers) else Verdict.undecided
 
 
 def may_be_named_alike(candidate: str, reference: str) -> bool:

@@ -60,14 +60,14 @@ def _serve(out: int, memory: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    waiting = b""
+    unread = b""
     while True:
-        while b"\n" not in waiting:
-            more = os.read(0, 1 << 16)
-            if not more:
+        while b"\n" not in unread:
+            received = os.read(0, 1 << 16)
+            if not received:
                 os._exit(0)
-            waiting += more
-        line, _, waiting = waiting.partition(b"\n")
+            unread += received
+        line, _, unread = unread.partition(b"\n")
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, request["seconds"])
         worn = False
@@ -86,11 +86,11 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
     if len(candidate) == len(reference) == 1 and candidate.isalpha() and reference.isalpha():
         # The parser reads N as n.
         return Verdict.right if candidate == reference else Verdict.wrong
-    mine, theirs = parsed(candidate), parsed(reference)
-    if mine is None or theirs is None or both_cases(candidate + " " + reference):
+    candidate_expression, reference_expression = parsed(candidate), parsed(reference)
+    if candidate_expression is None or reference_expression is None or both_cases(candidate + " " + reference):
         return Verdict.undecided
     try:
-        verdict = same(mine, theirs)
+        verdict = same(candidate_expression, reference_expression)
         return Verdict.undecided if verdict is Verdict.wrong and _may_be_same(candidate, reference) else verdict
     except (MemoryError, RecursionError):
         raise
@@ -100,10 +100,10 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
 
 def _may_be_same(candidate: str, reference: str) -> bool:
     """Whether two different values may mean the same: one is rounded, printed from floats, or in another logarithm."""
-    mine, theirs = parsed(candidate), parsed(reference)
-    if _rounded(candidate, theirs) or _rounded(reference, mine):
+    candidate_expression, reference_expression = parsed(candidate), parsed(reference)
+    if _rounded(candidate, reference_expression) or _rounded(reference, candidate_expression):
         return True
-    if _FLOAT.search(candidate + " " + reference) and nearly(mine, theirs):
+    if _FLOAT.search(candidate + " " + reference) and nearly(candidate_expression, reference_expression):
         return True
     natural = [_LOGARITHM.sub(r"\\ln ", text) for text in (candidate, reference)]
     return natural != [candidate, reference] and same(*map(parsed, natural)) is not Verdict.wrong

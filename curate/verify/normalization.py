@@ -153,19 +153,19 @@ def unwrap(text: str) -> str:
 def braced(text: str, start: int) -> tuple[str, int] | None:
     """The text between the brace at `start` and its partner, and the position after that; None if it is unbalanced."""
     depth = 0
-    place = start
-    while place < len(text):
-        char = text[place]
+    index = start
+    while index < len(text):
+        char = text[index]
         if char == "\\":
-            place += 2
+            index += 2
             continue
         if char == "{":
             depth += 1
         elif char == "}":
             depth -= 1
             if depth == 0:
-                return text[start + 1 : place], place + 1
-        place += 1
+                return text[start + 1 : index], index + 1
+        index += 1
     return None
 
 
@@ -174,10 +174,10 @@ def split_top(text: str) -> list[str] | None:
 
     Brackets close in any shape, as in half-open intervals. None if they are unbalanced.
     """
-    depth, parts, begun, place = 0, [], 0, 0
+    depth, parts, part_start, index = 0, [], 0, 0
     groups = [match.span() for match in _GROUPS.finditer(text)]
-    while place < len(text):
-        char = text[place]
+    while index < len(text):
+        char = text[index]
         if char in _OPENING:
             depth += 1
         elif char in _CLOSING:
@@ -185,16 +185,16 @@ def split_top(text: str) -> list[str] | None:
             if depth < 0:
                 return None
         elif depth == 0:
-            size = 1 if char in ",;" else 5 if text.startswith(" and ", place) else 0
-            if size and not (char == "," and any(begin < place < end for begin, end in groups)):
-                parts.append(text[begun:place])
-                begun = place + size
-                place = begun
+            size = 1 if char in ",;" else 5 if text.startswith(" and ", index) else 0
+            if size and not (char == "," and any(begin < index < end for begin, end in groups)):
+                parts.append(text[part_start:index])
+                part_start = index + size
+                index = part_start
                 continue
-        place += 1
+        index += 1
     if depth:
         return None
-    parts.append(text[begun:])
+    parts.append(text[part_start:])
     parts = [part.strip() for part in parts]
     # "a, b, and c": the comma before "and" leaves an empty part.
     return [part for part in parts if part] if all(parts[:1] + parts[-1:]) else None

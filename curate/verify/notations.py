@@ -75,8 +75,8 @@ def with_counts(text: str) -> str:
 
 def _multiple(match: re.Match[str]) -> str:
     below = match["below"]
-    known = below is None or int(match["factor"]) < int(below.strip("{} "))
-    return rf"{match['factor']}\cdot " if known else match[0]
+    is_multiple = below is None or int(match["factor"]) < int(below.strip("{} "))
+    return rf"{match['factor']}\cdot " if is_multiple else match[0]
 
 
 def _count(match: re.Match[str]) -> str:

@@ -106,9 +106,9 @@ def _part(words: list[str]) -> Fraction | None:
         return Fraction(words[0])
     if len(words) != 2:
         return None
-    one = words[0] in ("a", "an", "one", "1")
-    bottom = (_PARTS if one else _PLURALS).get(words[1])
-    top = 1 if one else _SMALL.get(words[0], int(words[0]) if words[0].isdigit() else None)
+    is_one = words[0] in ("a", "an", "one", "1")
+    bottom = (_PARTS if is_one else _PLURALS).get(words[1])
+    top = 1 if is_one else _SMALL.get(words[0], int(words[0]) if words[0].isdigit() else None)
     return None if bottom is None or not top else Fraction(top, bottom)
 
 

@@ -184,8 +184,8 @@ def _unit(rest: str) -> tuple[int | None, str | None]:
     if len(words) > 6 or (any(map(_no_unit, words)) and words != ["times"]):
         return None, None
     short = [word for word in words if len(word) < 3 and word not in "23"]
-    known = _SHORT_UNITS | _FILLERS | ({"h"} if "/h" in rest else set())
-    if not known.issuperset(short):
+    known_short_units = _SHORT_UNITS | _FILLERS | ({"h"} if "/h" in rest else set())
+    if not known_short_units.issuperset(short):
         return None, None
     # "3 in every box" is not inches; "3 a" may be a product.
     if words and words != ["in"] and (words[0] in _FILLERS or words[-1] in _FILLERS - {"in"}):
@@ -230,28 +230,28 @@ def _common(word: str) -> str:
 
 def compare_numbers(candidate: Plain, reference: Plain) -> Verdict:
     """Whether two plain numbers are the same answer, by the rules in `curate.verify`."""
-    mine, theirs = candidate.unit, reference.unit
-    if mine != theirs:
-        based = candidate if mine.startswith("base ") else reference
-        if based.unit.startswith("base ") and "" in (mine, theirs):
-            return _compare_based(based, reference if based is candidate else candidate)
-        if "%" in (mine, theirs) and "" in (mine, theirs):
+    candidate_unit, reference_unit = candidate.unit, reference.unit
+    if candidate_unit != reference_unit:
+        number_with_base = candidate if candidate_unit.startswith("base ") else reference
+        if number_with_base.unit.startswith("base ") and "" in (candidate_unit, reference_unit):
+            return _compare_based(number_with_base, reference if number_with_base is candidate else candidate)
+        if "%" in (candidate_unit, reference_unit) and "" in (candidate_unit, reference_unit):
             return _compare_percent(candidate, reference)
-        if mine and theirs:
+        if candidate_unit and reference_unit:
             return Verdict.undecided
     return _compare_values(candidate, reference)
 
 
-def _compare_based(based: Plain, bare: Plain) -> Verdict:
+def _compare_based(number_with_base: Plain, bare: Plain) -> Verdict:
     """Compare a number in a base with one that may be in the same base, or in base ten."""
-    if based.value == bare.value:
+    if number_with_base.value == bare.value:
         return Verdict.right
-    base = based.unit.removeprefix("base ")
+    base = number_with_base.unit.removeprefix("base ")
     try:
-        in_ten = int(str(based.value), int(base))
+        value_in_base_ten = int(str(number_with_base.value), int(base))
     except ValueError:  # a base in words, or digits that do not exist in the base
         return Verdict.undecided
-    return Verdict.undecided if in_ten == bare.value else Verdict.wrong
+    return Verdict.undecided if value_in_base_ten == bare.value else Verdict.wrong
 
 
 def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:

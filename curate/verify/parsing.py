@@ -69,8 +69,10 @@ def parsed(text: str) -> Any:
     for joint, relation in ((_OR, sympy.Or), (_AND, sympy.And)):
         if joint.search(text):
             parts = [parsed(part) for part in joint.split(text)]
-            known = all(isinstance(part, sympy.core.relational.Relational | sympy.And | sympy.Or) for part in parts)
-            return relation(*parts) if known else None
+            all_relations = all(
+                isinstance(part, sympy.core.relational.Relational | sympy.And | sympy.Or) for part in parts
+            )
+            return relation(*parts) if all_relations else None
     latex = _as_latex(text)
     if latex is None:
         return None

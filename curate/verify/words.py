@@ -15,8 +15,8 @@ def compare_words(candidate: str, reference: str) -> Verdict | None:
     words = [WORDS.fullmatch(text) is not None and _is_text(text) for text in (candidate, reference)]
     if not any(words):
         return None
-    mine, theirs = candidate.lower(), reference.lower()
-    if all(words) and any(mine in group and theirs in group for group in _OPPOSITES):
+    candidate_word, reference_word = candidate.lower(), reference.lower()
+    if all(words) and any(candidate_word in group and reference_word in group for group in _OPPOSITES):
         return Verdict.wrong
     return Verdict.undecided
 

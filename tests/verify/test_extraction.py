@@ -123,7 +123,7 @@ def test_nothing_of_one_text_is_found_in_the_next() -> None:
     assert grade_many([(text, "1") for text in texts]) == [RIGHT, UNDECIDED, WRONG, UNDECIDED, WRONG, UNDECIDED]
 
 
-def subprocess_extract(text: str) -> verify.Found | None:
+def subprocess_extract(text: str) -> verify.ExtractedAnswer | None:
     """`extract` in a process that has seen no other text."""
     code = (
         f"import curate.verify as v; found = v.extract({text!r}); print(*(found and (found.text, found.how) or 'NN'))"
@@ -131,7 +131,7 @@ def subprocess_extract(text: str) -> verify.Found | None:
     answer, how = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
-    return None if answer == "N" else verify.Found(answer, how)  # type: ignore[arg-type]
+    return None if answer == "N" else verify.ExtractedAnswer(answer, how)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))

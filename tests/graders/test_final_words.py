@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.graders.said import final_words
+from curate.graders.final_words import final_words
 
 WORDS = st.text(st.characters(exclude_characters="<>{", codec="utf-8"))
 
