@@ -42,7 +42,7 @@ class RejectedLoss(Component):
         """See `curate.protocols.Measure`: the proxy's fingerprint does not cover the rejected answers."""
         rejected = examples.rejected()
         role = "output" if "output" in rejected.columns else "completion"
-        return hash_columns([(role, rejected.column(role))])
+        return hash_columns([(role, rejected.column(role)), *rejected.interpreted()])
 
 
 class PreferenceMargin(Component):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from curate.console.presentation import Facts, Presented
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
-from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
-from curate.data.messages import concatenated_turns, conversations, has_tool_results, is_read_anew, turns
+from curate.data.columns import content_roles, is_column_role, is_text, message_keys, spoken_roles
+from curate.data.messages import concatenated_turns, conversations, is_plain, turns
 from curate.data.row_store import row_store
 from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
 from curate.data.turns import Turn, as_context
@@ -29,6 +29,7 @@ from curate.storage.mapped import release
 from curate.types import IntArray
 
 _HASHED_ROWS = 65_536  # at a time; bounds memory while hashing, without effect on the result
+_INTERPRETED_ROWS = 4_096  # the same, where rows become Python objects
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,7 +214,7 @@ class Examples(Presented):
         return cells
 
     def fingerprint(self) -> str:
-        """32 hex digits, a hash of ids and content in row order: what a proxy run depends on.
+        """32 hex digits, a hash of ids, content and what is read of it, in row order: what a proxy run depends on.
 
         Independent of chunks and of the storage of strings. Source and final answer are not part of it.
         """
@@ -222,18 +223,42 @@ class Examples(Presented):
     @cached_property
     def _fingerprint(self) -> str:
         columns = [(role, self.column(role)) for role in self.content_roles]
-        return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
+        return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self.interpreted()])
 
-    def _read_anew(self) -> list[tuple[str, pa.Array]]:
-        """Column to hash if conversations are read unlike in earlier releases, whose cached work must not be used."""
-        message_options = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
-        columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
+    def interpreted(self) -> list[tuple[str, pa.Array]]:
+        """What the model is shown of the rows, as a column to hash beside their cells.
+
+        Cached work is thus never used for cells that are read in another way than when it was done. Nothing for plain
+        prompts and plain conversations, where the model is shown what the cells say.
+        """
+        if self._shown_as_they_are():
+            return []
+        digest = hashlib.blake2b(digest_size=16)
+        for low in range(0, len(self), _INTERPRETED_ROWS):
+            high = min(low + _INTERPRETED_ROWS, len(self))
+            surroundings = self.surroundings(low, high)
+            shown: Iterable[Any] = surroundings
+            if self.shape == "messages":
+                tools = [surrounding.tools for surrounding in surroundings]
+                shown = zip(self.conversations(low, high), tools, strict=True)
+            for row in shown:
+                digest.update(json.dumps(row, default=repr).encode() + b"\n")
+            release()
+        return [("interpreted", pa.array([digest.hexdigest()]))]
+
+    def _shown_as_they_are(self) -> bool:
+        """Whether the model is shown what the cells say: texts, and messages of a role and a text."""
+        texts = [role for role in ("system", "context") if role in self.columns]
+        if "history" in self.columns or "tools" in self.columns:
+            return False
+        if not all(is_text(self.column(role).type) for role in texts):
+            return False
+        if self.shape != "messages":
+            return True
+        if self._answers_in_prompt() or any(not is_column_role(role) for role in self.columns):
+            return False
         keys = message_keys(self.columns)
-        reading = ["2", *message_options] if message_options or any(is_read_anew(c, keys) for c in columns) else []
-        reading += ["the prompt is context"] if self._answers_in_prompt() else []
-        cut_anew = columns and ("tools" in self.columns or any(has_tool_results(c, keys) for c in columns))
-        reading += ["tools and rounds are cut first"] if cut_anew else []  # of rows that are too long
-        return [("reading", pa.array(reading, pa.string()))] if reading else []
+        return all(is_plain(self.column(role), keys) for role in spoken_roles(self.shape, self.columns))
 
     def _answers_in_prompt(self) -> bool:
         """Whether messages are in two columns and the prompt, which is not learned, has assistant turns."""

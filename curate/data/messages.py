@@ -33,7 +33,7 @@ from curate.types import IntArray
 Turns = tuple[IntArray, pa.Array, pa.Array]
 
 _EXPLAINED = 1000  # rows without an answer whose faults list the speakers
-_EARLIER = {"human": "user", "gpt": "assistant", "model": "assistant"}
+_PLAIN = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 # --- arrays ------------------------------------------------------------------------------------------------------
 
@@ -145,22 +145,13 @@ def concatenated_turns(first: Turns, second: Turns) -> Turns:
     return offsets, roles, contents
 
 
-def is_read_anew(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
-    """Whether conversations are read differently than by earlier releases, whose cached work is then invalid."""
+def is_plain(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
+    """Whether conversations are turns of a user, an assistant and a system under their usual names, texts only."""
     plain = plain_keys(column.type.value_type, keys)
     if plain is None or plain not in (("role", "content"), ("from", "value")):
-        return True
+        return False
     names = {name for chunk in column.chunks for name in decoded(pc.unique(_roles(chunk, plain[0]).drop_null()))}
-    return any(keys.canonical(name) != _EARLIER.get(name, name) or keys.canonical(name) == CALL for name in names)
-
-
-def has_tool_results(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
-    """Whether any turn of the conversations is the result of a tool."""
-    plain = plain_keys(column.type.value_type, keys)
-    if plain is None:
-        return any(pc.any(pc.equal(turns(chunk, keys)[1], "tool")).as_py() for chunk in column.chunks)
-    names = (name for chunk in column.chunks for name in decoded(pc.unique(_roles(chunk, plain[0]).drop_null())))
-    return any(keys.canonical(name) == "tool" for name in names)
+    return all(keys.canonical(name) == _PLAIN.get(name, name) not in ("tool", CALL) for name in names)
 
 
 def _roles(array: pa.Array, key: str) -> pa.Array:

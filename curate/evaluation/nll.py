@@ -18,7 +18,7 @@ from curate.evaluation.config import Evaluation
 from curate.evaluation.prompts import Shots
 from curate.evaluation.target import Target
 from curate.storage.cache import Cache
-from curate.tokenization.encoding import encode_rows
+from curate.tokenization.encoding import TOKENS_VERSION, encode_rows
 from curate.tokenization.layouts import Layout
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from curate.models.scoring import LossEngine
 
 
-SCORING = 2  # raise when other tokens are scored, or when the meaning of cached values changes
+SCORING = TOKENS_VERSION + 0  # add 1 when the meaning of cached values changes
 _AROUND = 64  # upper bound of the tokens that a template adds around one solved example
 
 

@@ -76,11 +76,11 @@ class Questions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hex digits of ids, questions, answers and completions."""
+        """32 hex digits of ids, questions, answers and completions, and of what is read of their rows."""
         columns = {"question": self.texts, "answer": self.answers, "completion": self.completions}
         cells = [(name, pa.array(column, pa.large_string())) for name, column in columns.items()]
         content = [(role, self.examples.column(role)) for role in self.examples.content_roles]
-        return hash_columns([("id", self.examples.ids), *cells, *content])
+        return hash_columns([("id", self.examples.ids), *cells, *content, *self.examples.interpreted()])
 
     @cached_property
     def cells(self) -> list[dict[str, Any]]:

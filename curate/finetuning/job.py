@@ -27,13 +27,12 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.storage.places import expanded
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
-from curate.tokenization.encoding import tokenize
+from curate.tokenization.encoding import TOKENS_VERSION, tokenize
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import Rules, check_usable
 from curate.training.reweighting import TrainingRows
 
-_CODE_VERSION = 2  # raise when the same data and settings give another run
-_TOKENS_VERSION = 2  # raise when the same rows give other tokens
+_CODE_VERSION = TOKENS_VERSION + 0  # add 1 when the same data and settings give another run
 
 
 def with_length(settings: Finetuning, examples: Examples, context: Context) -> Finetuning:
@@ -82,7 +81,7 @@ def _tokens_key(settings: Finetuning, examples: Examples, context: Context) -> l
     files = settings.seed if settings.scratch else identify(settings.model, settings.revision, context.store)
     template = choose_template(settings, examples.shape)
     supervised = [] if settings.supervise == "all" else [settings.supervise]
-    return ["fine-tuning", _TOKENS_VERSION, examples.fingerprint(), files, template, *supervised]
+    return ["fine-tuning", TOKENS_VERSION, examples.fingerprint(), files, template, *supervised]
 
 
 @dataclass(frozen=True)

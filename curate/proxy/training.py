@@ -33,10 +33,11 @@ from curate.proxy.stopping import Stop
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
+from curate.tokenization.encoding import TOKENS_VERSION
 from curate.tokenization.tokens import Tokens
 
-CODE_VERSION = 2  # raise when the meaning of stored checkpoints or measures changes
-
+# Add 1 when the meaning of stored checkpoints or measures changes: a sum, so that no value comes back.
+CODE_VERSION = TOKENS_VERSION + 0
 
 # Properties that depend on all rows, which a worker is sent instead of computing them.
 _SHIPPED = ("proxy", "template", "max_length", "identity", "seed", "numerics", "settings_key", "key")

@@ -16,6 +16,10 @@ from curate.tokenization.templates import REFUSED_REMEDY, Supervise, fixed, layo
 from curate.tokenization.tokens import Tokens, row_offsets
 from curate.tokenization.truncation import KINDS, Encoded, SequenceEnds, Truncation, encode_batch
 
+# Raise when the same rows give other tokens, or other tokens are supervised: it is part of the key of everything cached
+# that tokens decide. `tests/tokenization/test_golden_tokens.py` notices.
+TOKENS_VERSION = 2
+
 Refuse = Callable[[int, str], None]
 
 _LONG_ROWS = 64  # bounds the encodings with offsets in memory

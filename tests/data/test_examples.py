@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.data import turns
 from curate.data.columns import recognize
 from curate.data.examples import Examples, content_ids, example_ids, hash_columns
 from curate.data.readers import read
 from curate.errors import InputError
+from scorers.preference_margin import RejectedLoss
 
 QA = {"prompt": "question", "completion": "answer"}
 PAIRS = [("a", "b"), ("", "ab"), ("ab", ""), ("a", "b"), ("ü", "b\n"), ("a", "b")]
@@ -268,14 +272,14 @@ def test_examples_refuse_what_does_not_belong_together() -> None:
         Examples(qa_table(), pa.array(list("123456")), "text", {"text": "body"})
 
 
-def test_work_on_chats_with_tools_is_keyed_anew_since_what_is_cut_of_long_ones_changed() -> None:
-    """Fingerprints of the release before, by which its caches are keyed; plain chats, weights and prompts keep them."""
+def test_work_on_rows_that_are_interpreted_is_keyed_anew() -> None:
+    """Fingerprints of the release before, by which its caches are keyed; plain chats and prompts keep them."""
     asked, said = ({"role": role, "content": text} for role, text in (("user", "q"), ("assistant", "a")))
     tools = '[{"name": "f"}]'
     rows: list[tuple[dict[str, Any], str, bool]] = [
         ({"messages": [asked, said]}, "17107428e628d4adc6900d5f73479c7c", True),
-        ({"messages": [asked, {**said, "weight": 0}, asked, said]}, "b7f7bfd2967272b506d5f0efc4148ff1", True),
-        ({"prompt": "q", "completion": "a", "tools": tools}, "61274019be29b5cedccffaf2a31babe1", True),
+        ({"messages": [asked, {**said, "weight": 0}, asked, said]}, "b7f7bfd2967272b506d5f0efc4148ff1", False),
+        ({"prompt": "q", "completion": "a", "tools": tools}, "61274019be29b5cedccffaf2a31babe1", False),
         ({"messages": [asked, said], "tools": tools}, "992eeb6f33429f523d45c0a170ea7158", False),
         (
             {"messages": [asked, said, {"role": "tool", "content": "1"}, said]},
@@ -285,3 +289,63 @@ def test_work_on_chats_with_tools_is_keyed_anew_since_what_is_cut_of_long_ones_c
     ]
     for row, earlier, same in rows:
         assert (read([row]).examples.fingerprint() == earlier) is same, row
+
+
+ASKED, SAID = ({"role": role, "content": text} for role, text in (("user", "q"), ("assistant", "a")))
+CALL = {"function": {"name": "f", "arguments": "{}"}}
+# Rows with ids of their own, which say nothing of how they are read.
+READ_ROWS: list[dict[str, Any]] = [
+    {"messages": [ASKED, SAID]},
+    {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+    {"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": '{"name": "f"}'}]},
+    {"messages": [ASKED, {**SAID, "role": "bot"}]},
+    {"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]},
+    {"messages": [ASKED, {**SAID, "thinking": "t"}]},
+    {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [CALL]}, {**SAID, "role": "tool"}, SAID]},
+    {"messages": [ASKED, {"role": "assistant", "content": [{"text": "t", "thought": True}, {"text": "a"}]}]},
+    {"prompt": [ASKED, SAID, ASKED], "completion": [SAID]},
+    {"prompt": "q", "completion": "a", "history": [["p", "b"]]},
+    {"prompt": "q", "completion": "a", "system": ["s", "t"], "context": ["c", "d"]},
+    {"messages": [ASKED, SAID], "tools": [{"name": "f", "input_schema": {"type": "object"}}]},
+    {"prompt": [ASKED], "chosen": [SAID], "rejected": [{**SAID, "thinking": "t"}]},
+]
+# Parts of the reading, and what they might have been in an earlier release.
+EARLIER_READINGS: list[tuple[str, Any]] = [
+    ("turns._ROLES", {"user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}),
+    ("turns._ROLES", {**turns._ROLES, "user": "system", "human": "system"}),
+    ("turns.WEIGHT_KEYS", ()),
+    ("turns.REASONING_KEYS", ()),
+    ("turns._CALLS", ()),
+    ("turns.looks_like_call", lambda content: False),
+    ("turns.as_context", list),
+    ("examples.as_context", list),
+    ("message_parts.Parts._add_part", lambda parts, part: parts.texts.append(part["text"])),
+    ("tool_calls._SCHEMAS", ()),
+    ("surroundings.joined_context", lambda cell: " ".join(cell)),
+    ("surroundings._said", lambda cell: " ".join(cell)),
+]
+
+
+def _shown(examples: Examples) -> list[Any]:
+    both = [examples, examples.rejected()] if examples.paired else [examples]
+    return [[each.conversations(0, len(each)), each.surroundings(0, len(each))] for each in both]
+
+
+def _key(examples: Examples) -> list[str]:
+    return [examples.fingerprint(), *([RejectedLoss().key_of(examples)] if examples.paired else [])]
+
+
+def test_rows_that_were_read_otherwise_have_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = 0
+    for k, row in enumerate(READ_ROWS):
+        examples = read([{"id": "0", **row}]).examples
+        now, key = _shown(examples), _key(examples)
+        assert _key(replace(examples)) == key
+        for name, earlier in EARLIER_READINGS:
+            with monkeypatch.context() as patched:
+                patched.setattr(f"curate.data.{name}", earlier)
+                other = replace(examples)  # without what it remembers
+                with suppress(InputError):  # which an earlier release did not read at all
+                    assert (_shown(other) == now) == (_key(other) == key), (k, name)
+                    changed += _shown(other) != now
+    assert changed >= len(EARLIER_READINGS)

@@ -11,7 +11,7 @@ import pytest
 
 from curate.data.columns import is_messages
 from curate.data.json_values import column_of
-from curate.data.messages import conversations, is_read_anew, strings_in, survey, turns, values_of
+from curate.data.messages import conversations, is_plain, strings_in, survey, turns, values_of
 from curate.data.readers import read
 from curate.data.turns import USUAL, MessageKeys
 from curate.errors import InputError
@@ -132,16 +132,17 @@ def test_notes_of_a_survey_are_shown_and_the_columns_stay(tmp_path: Path) -> Non
     assert values_of(loaded.examples.table["messages"].combine_chunks())[1][0]["content"] == parts
 
 
-def test_what_earlier_releases_read_otherwise() -> None:
+def test_plain_conversations() -> None:
     said = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
-    for rows, anew in (
-        ([[USER, ANSWER]], False),
-        ([said], False),
-        ([[USER, {**ANSWER, "role": "bot"}]], True),
-        ([[{**each, "from": "function_call"} for each in said]], True),
-        ([[USER, {**ANSWER, "weight": 0}]], True),
+    for rows, plain in (
+        ([[USER, ANSWER]], True),
+        ([said], True),
+        ([[USER, {**ANSWER, "role": "bot"}]], False),
+        ([[USER, {**ANSWER, "role": "tool"}, ANSWER]], False),
+        ([[{**each, "from": "function_call"} for each in said]], False),
+        ([[USER, {**ANSWER, "weight": 0}]], False),
     ):
-        assert is_read_anew(pa.chunked_array([pa.array(rows)]), USUAL) == anew
+        assert is_plain(pa.chunked_array([pa.array(rows)]), USUAL) == plain
 
 
 def test_strings_in_values() -> None:
