@@ -1,15 +1,4 @@
-"""Time and memory of the clusterers at full scale: 10,000,000 x 6 for k-means, 1,000,000 x 6 for HDBSCAN.
-
-    python -m benchmarks.clustering [--kmeans-rows N] [--hdbscan-rows N] [--out FILE]
-    python -m benchmarks.clustering --beside-sklearn [--rows 1000000] [--clusters 100] [--repeats 3] [--out FILE]
-
-The second is k-means with many clusters, as S2L has it, beside that of scikit-learn, in turn in one process, so that
-other load on the machine falls on both. Ours compares its starts on a sample; scikit-learn gets one start on all rows.
-What was reached is the inertia: the mean squared distance of a row from the mean of its cluster.
-
-Prints one JSON object (and writes it to FILE). Each clusterer runs in a process of its own, so that its peak
-memory is its own; `data_rss_mib` is the peak before clustering, with the features already made.
-"""
+"""Benchmark time and memory of the clusterers, and k-means against scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,6 +15,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_DETAILS = """\
+    python -m benchmarks.clustering [--kmeans-rows N] [--hdbscan-rows N] [--out FILE]
+    python -m benchmarks.clustering --beside-sklearn [--rows 1000000] [--clusters 100] [--repeats 3] [--out FILE]
+
+The second is k-means with many clusters, as S2L has it, beside that of scikit-learn, in turn in one process, so that
+other load on the machine falls on both. Ours compares its starts on a sample; scikit-learn gets one start on all rows.
+What was reached is the inertia: the mean squared distance of a row from the mean of its cluster.
+
+Prints one JSON object (and writes it to FILE). Each clusterer runs in a process of its own, so that its peak
+memory is its own; `data_rss_mib` is the peak before clustering, with the features already made.
+"""
 
 FEATURES = 6
 
@@ -115,7 +116,9 @@ def peak_mib() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kmeans-rows", type=int, default=10_000_000)
     parser.add_argument("--hdbscan-rows", type=int, default=1_000_000)
     parser.add_argument("--beside-sklearn", action="store_true", help="k-means with many clusters, in one run")

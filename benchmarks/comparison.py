@@ -1,12 +1,4 @@
-"""Do the intervals of `curate compare` hold the truth as often as they say, and how narrow are they?
-
-    python -m benchmarks.comparison [--draws N] [--out FILE]
-
-Simulated runs of two arms: S seeds, n examples, right/wrong answers or nats per token, with the seeds' part of the
-variance from none to dominating. Reported for every design: how often the 95 % interval holds the true difference (and
-the true ratio), how often two identical arms are told apart (5 % wanted), the median width over that of an interval
-that knows the variance, and the same coverage for a percentile bootstrap of seeds and examples.
-"""
+"""Measure coverage and width of the intervals of `curate compare` on simulated runs."""
 
 from __future__ import annotations
 
@@ -25,6 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.comparison.statistics import detectable_effect, paired_interval
+
+_DETAILS = """\
+    python -m benchmarks.comparison [--draws N] [--out FILE]
+
+Simulated runs of two arms: S seeds, n examples, right/wrong answers or nats per token, with the seeds' part of the
+variance from none to dominating. Reported for every design: how often the 95 %% interval holds the true difference (and
+the true ratio), how often two identical arms are told apart (5 %% wanted), the median width over that of an interval
+that knows the variance, and the same coverage for a percentile bootstrap of seeds and examples.
+"""
 
 Float64Array = npt.NDArray[np.float64]
 SEEDS = (3, 5, 10)
@@ -179,7 +180,9 @@ def power(seeds: int, n: int, spread: float, draws: int, seed: int) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--bootstrap", type=int, default=300, metavar="N", help="of these, with a bootstrap as well")
     parser.add_argument("--out", type=Path)

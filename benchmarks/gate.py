@@ -1,12 +1,4 @@
-"""Speed, memory and recall of the gate, and its speed beside datasketch's.
-
-    python -m benchmarks.gate [--rows N] [--only PART] [--out FILE]
-
-Word problems of about 200 characters are drawn from seeded templates in which 1 to 5 names and numbers vary, so that
-most are near others, above and below the threshold. Each part runs in a process of its own, one thread. Prints a short
-table and writes one JSON record to FILE; with --only a part is measured anew and the others in FILE stay. The
-comparison needs `pip install datasketch`; without it it is left out.
-"""
+"""Benchmark speed, memory and recall of the gate, and its speed against datasketch."""
 
 from __future__ import annotations
 
@@ -26,6 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_DETAILS = """\
+    python -m benchmarks.gate [--rows N] [--only PART] [--out FILE]
+
+Word problems of about 200 characters are drawn from seeded templates in which 1 to 5 names and numbers vary, so that
+most are near others, above and below the threshold. Each part runs in a process of its own, one thread. Prints a short
+table and writes one JSON record to FILE; with --only a part is measured anew and the others in FILE stay. The
+comparison needs `pip install datasketch`; without it it is left out.
+"""
 
 NAMES = ["Tom", "Ann", "Bob", "Eve", "Jim", "Sue", "Liz", "Max", "Kim", "Ada", "Leo", "Mia", "Ian", "Zoe", "Sam"]
 THINGS = ["apples", "pears", "books", "pencils", "marbles", "coins", "stamps", "cards", "shells", "stickers", "cookies"]
@@ -249,7 +250,9 @@ def beside_datasketch(rows: int, seed: int, templates: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", metavar="PART", help="measure this part alone")

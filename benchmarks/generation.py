@@ -1,14 +1,4 @@
-"""Requests per second of the client, and tokens per second through `vllm serve` against vLLM's own offline engine.
-
-    python benchmarks/generation.py client [--requests 10000] [--connections 256] [--repeats 5] [--out FILE.json]
-    python benchmarks/generation.py vllm --model FOLDER --vllm VLLM_ENVIRONMENT/bin/vllm [--prompts 64] [--tokens 128]
-        [--repeats 3] [--out FILE.json]
-
-client: short requests to a trivial asyncio server and from a process of its own each, in turn: httpx
-and aiohttp with a semaphore and nothing else, and `complete(VLLMServer(...))` without and with a request store. vllm:
-the same prompts, seeds and settings through `LLM.generate` and through VLLMServer, in turn; starting up is counted in
-neither.
-"""
+"""Benchmark requests per second of the client, and tokens per second of `vllm serve` against offline vLLM."""
 
 from __future__ import annotations
 
@@ -34,6 +24,17 @@ from curate.generators import VLLMServer
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request, Sampling
+
+_DETAILS = """\
+    python benchmarks/generation.py client [--requests 10000] [--connections 256] [--repeats 5] [--out FILE.json]
+    python benchmarks/generation.py vllm --model FOLDER --vllm VLLM_ENVIRONMENT/bin/vllm [--prompts 64] [--tokens 128]
+        [--repeats 3] [--out FILE.json]
+
+client: short requests to a trivial asyncio server and from a process of its own each, in turn: httpx
+and aiohttp with a semaphore and nothing else, and `complete(VLLMServer(...))` without and with a request store. vllm:
+the same prompts, seeds and settings through `LLM.generate` and through VLLMServer, in turn; starting up is counted in
+neither.
+"""
 
 ANSWER = json.dumps(
     {
@@ -290,7 +291,9 @@ def measure_vllm(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("client", "vllm"))
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--connections", type=int, default=256)

@@ -1,15 +1,4 @@
-"""`curate evaluate` against lm-evaluation-harness: the same model, questions and solved examples, each its own way.
-
-    python benchmarks/harness.py MODEL --data gsm8k.parquet --harness ENVIRONMENT/bin/python --work FOLDER
-        [--items 200] [--shots 4] [--scored 40] [--max-tokens 256] [--part ours|theirs|both] [--out FILE.json]
-
---data has `split`, `question`, `answer` and `final_answer`; `--harness` is the interpreter of an environment that has
-lm_eval. The harness gets the questions and the solved examples as local files and builds its prompts itself; the two
-prompts of each row are compared. Answers: greedy, float32; the harness takes the number behind "#### " (strict) or the
-last number (flexible) and compares text, curate compares values. Losses: log-likelihood of the reference completions
-of `--scored` rows, end of text included, without solved examples. Both sides resume: curate from its request store, the
-harness from its own cache. All is printed; the record holds every row on which the two disagree.
-"""
+"""Compare `curate evaluate` with lm-evaluation-harness on the same model, questions and solved examples."""
 
 from __future__ import annotations
 
@@ -35,13 +24,27 @@ from curate.evaluation.sets import Questions, read_set
 from curate.generators.requests import Completion
 from curate.models.loading import load_tokenizer
 
+_DETAILS = """\
+    python benchmarks/harness.py MODEL --data gsm8k.parquet --harness ENVIRONMENT/bin/python --work FOLDER
+        [--items 200] [--shots 4] [--scored 40] [--max-tokens 256] [--part ours|theirs|both] [--out FILE.json]
+
+--data has `split`, `question`, `answer` and `final_answer`; `--harness` is the interpreter of an environment that has
+lm_eval. The harness gets the questions and the solved examples as local files and builds its prompts itself; the two
+prompts of each row are compared. Answers: greedy, float32; the harness takes the number behind "#### " (strict) or the
+last number (flexible) and compares text, curate compares values. Losses: log-likelihood of the reference completions
+of `--scored` rows, end of text included, without solved examples. Both sides resume: curate from its request store, the
+harness from its own cache. All is printed; the record holds every row on which the two disagree.
+"""
+
 NUMBER = "#### (\\-?[0-9\\.\\,]+)"
 LAST_NUMBER = "(-?[$0-9.,]{2,})|(-?[0-9]+)"
 ANSWERS, LOSSES = "curate_answers", "curate_losses"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model")
     parser.add_argument("--data", required=True, help="with the splits train and test")
     parser.add_argument("--harness", required=True, help="interpreter that can import lm_eval")

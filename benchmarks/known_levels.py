@@ -1,11 +1,4 @@
-"""Does hard mean hard? Curate data whose difficulty is known, and compare the split with the published levels.
-
-    python benchmarks/known_levels.py DATA --proxy scratch [--columns completion=final_answer] [--where split=train]
-        [--limit 4000] [--level level] [--top 2] [--set path=value]... [--out FILE.json]
-
-For every source: hard share per level, AUC of the difficulty for the `--top` highest levels against the others, and
-the same for completion length and for question length, which a useful signal has to beat.
-"""
+"""Compare the split of data of known difficulty with the published levels."""
 
 from __future__ import annotations
 
@@ -23,9 +16,19 @@ from scipy.stats import rankdata, spearmanr
 
 from curate import Pipeline, Progress, read
 
+_DETAILS = """\
+    python benchmarks/known_levels.py DATA --proxy scratch [--columns completion=final_answer] [--where split=train]
+        [--limit 4000] [--level level] [--top 2] [--set path=value]... [--out FILE.json]
+
+For every source: hard share per level, AUC of the difficulty for the `--top` highest levels against the others, and
+the same for completion length and for question length, which a useful signal has to beat.
+"""
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--proxy", default="scratch")

@@ -1,15 +1,4 @@
-"""Everything that is not the model: one `curate run --scores` over a million rows, and tokenizing apart.
-
-    python benchmarks/pipeline.py [--rows 1000000] [--before FOLDER] [--folder FOLDER] [--out FILE.json]
-    python benchmarks/pipeline.py --state [--rows 100000000] [--out FILE.json]
-
-Makes a Parquet file of rows of about 286 characters and a file of scores, then runs the command in a process of its
-own and reports seconds per stage and the largest resident size. --before: a checkout of an earlier state of this
-repository, which runs in turn with this one, so that other load on the machine falls on both.
-
---state makes what a run of so many rows holds besides the rows themselves (ids, five losses, the split, the plan with
-copies and new rows, the order of the result), and reports the resident size after each step.
-"""
+"""Benchmark one `curate run --scores` over a million rows, and tokenization by itself."""
 
 from __future__ import annotations
 
@@ -31,12 +20,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_DETAILS = """\
+    python benchmarks/pipeline.py [--rows 1000000] [--before FOLDER] [--folder FOLDER] [--out FILE.json]
+    python benchmarks/pipeline.py --state [--rows 100000000] [--out FILE.json]
+
+Makes a Parquet file of rows of about 286 characters and a file of scores, then runs the command in a process of its
+own and reports seconds per stage and the largest resident size. --before: a checkout of an earlier state of this
+repository, which runs in turn with this one, so that other load on the machine falls on both.
+
+--state makes what a run of so many rows holds besides the rows themselves (ids, five losses, the split, the plan with
+copies and new rows, the order of the result), and reports the resident size after each step.
+"""
+
 _WORDS = ("apples", "train", "costs", "speed", "ratio", "number", "minutes", "twice", "together", "remaining", "price")
 _CHUNK = 100_000
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--tokenize-rows", type=int, default=50_000)
     parser.add_argument("--tokenizer", help="folder or hub id; without it the scratch proxy's tokenizer is made")

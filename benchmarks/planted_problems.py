@@ -1,11 +1,4 @@
-"""What the checks of synthesis let through and turn away: planted problems, scripted solver, present rule beside it.
-
-    python -m benchmarks.planted_problems --gym reasoning_gym_math.parquet --out results/planted-problems.json
-
-400 problems whose truth can be computed: half as they are, a quarter with one number altered so that the parent's
-answer is wrong, a quarter with a missing, contradictory or superfluous condition. Every rule judges the same solutions.
-`--develop` uses the families and seeds on which the checks were tuned; what is judged uses others.
-"""
+"""Measure which planted faults the checks of synthesis let through, and which sound problems they reject."""
 
 from __future__ import annotations
 
@@ -35,6 +28,14 @@ from curate.generators.requests import Completion, Sampling
 from curate.report.synthesis_funnel import wilson
 from curate.verify import Verdict, grade
 from curate.verify.verdict import PassRateBand
+
+_DETAILS = """\
+    python -m benchmarks.planted_problems --gym reasoning_gym_math.parquet --out results/planted-problems.json
+
+400 problems whose truth can be computed: half as they are, a quarter with one number altered so that the parent's
+answer is wrong, a quarter with a missing, contradictory or superfluous condition. Every rule judges the same solutions.
+`--develop` uses the families and seeds on which the checks were tuned; what is judged uses others.
+"""
 
 ACCURACIES = (0.1, 0.3, 0.6, 0.9)
 PARTS = {
@@ -166,7 +167,9 @@ def near_copies(planted: Sequence[Case]) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gym", type=Path, help="reasoning_gym_math.parquet; without it all are word problems")
     parser.add_argument("--problems", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)

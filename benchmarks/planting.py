@@ -1,10 +1,4 @@
-"""Problems with a computable truth, some of them spoiled, and a scripted solver of stated accuracy.
-
-A case is a problem that a generator might have proposed for a parent whose answer is known. Sound ones have that
-answer. Unsound ones have another (a number was altered), none (one is missing), two (statements that contradict
-each other), or a number that nothing needs (superfluous). The solver's errors are those of `Solver`;
-benchmarks/LOG.md states them.
-"""
+"""Generate problems with a computable truth, some of them faulty, and a scripted solver of stated accuracy."""
 
 from __future__ import annotations
 
@@ -23,6 +17,11 @@ from curate.seeds import derive_seed
 from curate.word_problems.solution import Draw, show
 from curate.word_problems.table import _BUILDERS
 from curate.word_problems.wording import question_text
+
+# A case is a problem that a generator might have proposed for a parent whose answer is known. Sound ones have that
+# answer. Unsound ones have another (a number was altered), none (one is missing), two (statements that contradict
+# each other), or a number that nothing needs (superfluous). The solver's errors are those of `Solver`;
+# benchmarks/LOG.md states them.
 
 Kind = Literal["sound", "altered", "missing", "contradictory", "superfluous"]
 UNSOUND: tuple[Kind, ...] = ("altered", "missing", "contradictory", "superfluous")

@@ -1,21 +1,4 @@
-"""Does pre-memorization train accuracy foretell test accuracy? Small transformers fine-tuned in many ways, on a CPU.
-
-    python -m benchmarks.pre_memorization [--seed N] [--out FOLDER]
-
-Kang et al. (arXiv 2411.07681) find that over runs of different learning rate, length and data, the mean accuracy on
-training examples before they are memorized explains test accuracy with an R^2 of 0.9 or more, where plain train
-accuracy explains little. Here one small Llama is trained from random weights on easy arithmetic and then fine-tuned on
-few, harder problems in the ways of RUNS. After every epoch (in the longest run every fourth): answers drawn for SAMPLED
-training rows and TESTED test rows (same mixture, no question in common), and the loss of the worked solutions of the
-former.
-
-The arithmetic is that of `benchmarks.reproduction.problems`, whose worked steps follow from the question; a low loss
-would then say nothing of memory. So every solution is worded at random (`worded`): that wording cannot be foreseen, and
-a loss near zero means that this very solution is known by heart.
-
-The threshold p is swept, and calibrated on held-out runs: for the points of each run, the p is taken with which the
-other runs are explained best. Writes pre-memorization-cpu.json and .svg to FOLDER. One thread.
-"""
+"""Measure how well pre-memorization train accuracy predicts test accuracy, on small transformers."""
 
 from __future__ import annotations
 
@@ -40,6 +23,24 @@ from benchmarks.pre_memorization_summary import Array, Curves, FineTuning, draw,
 from benchmarks.reproduction.problems import problems
 from curate.seeds import derive_seed
 from scorers.pre_memorization import sampled_accuracy
+
+_DETAILS = """\
+    python -m benchmarks.pre_memorization [--seed N] [--out FOLDER]
+
+Kang et al. (arXiv 2411.07681) find that over runs of different learning rate, length and data, the mean accuracy on
+training examples before they are memorized explains test accuracy with an R^2 of 0.9 or more, where plain train
+accuracy explains little. Here one small Llama is trained from random weights on easy arithmetic and then fine-tuned on
+few, harder problems in the ways of RUNS. After every epoch (in the longest run every fourth): answers drawn for SAMPLED
+training rows and TESTED test rows (same mixture, no question in common), and the loss of the worked solutions of the
+former.
+
+The arithmetic is that of `benchmarks.reproduction.problems`, whose worked steps follow from the question; a low loss
+would then say nothing of memory. So every solution is worded at random (`worded`): that wording cannot be foreseen, and
+a loss near zero means that this very solution is known by heart.
+
+The threshold p is swept, and calibrated on held-out runs: for the points of each run, the p is taken with which the
+other runs are explained best. Writes pre-memorization-cpu.json and .svg to FOLDER. One thread.
+"""
 
 # Equally likely, one token each: an opening is 2 ln 32 = 6.9 nats that nothing foretells.
 WORDS = (
@@ -163,7 +164,9 @@ class Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
     options = parser.parse_args(arguments)

@@ -1,14 +1,4 @@
-"""How long reading takes: Parquet, and JSON Lines beside the reader of `datasets` in the same run.
-
-    python benchmarks/reading.py [--rows 1000000] [--repeats 2] [--out FILE.json]
-
-Rows have 286 characters in a prompt and a completion; a second file of JSON Lines, of a tenth of the rows, has a column
-of objects with different keys, for which neither reader has a fast path and `datasets` needs about a minute per
-million. `read` also gives every row an id (a hash of its content), finds the shape and checks the rows, which
-`datasets` does not; the file alone is the same work as theirs. Every reading is a process of its own; times are of
-the reading alone, without imports, and the least of the repeats counts. About two minutes on two quiet cores; each
-file is reported as soon as it is measured.
-"""
+"""Benchmark reading of Parquet, and of JSON Lines against the reader of `datasets`."""
 
 from __future__ import annotations
 
@@ -27,6 +17,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+_DETAILS = """\
+    python benchmarks/reading.py [--rows 1000000] [--repeats 2] [--out FILE.json]
+
+Rows have 286 characters in a prompt and a completion; a second file of JSON Lines, of a tenth of the rows, has a column
+of objects with different keys, for which neither reader has a fast path and `datasets` needs about a minute per
+million. `read` also gives every row an id (a hash of its content), finds the shape and checks the rows, which
+`datasets` does not; the file alone is the same work as theirs. Every reading is a process of its own; times are of
+the reading alone, without imports, and the least of the repeats counts. About two minutes on two quiet cores; each
+file is reported as soon as it is measured.
+"""
 
 _WORDS = ("apples", "train", "costs", "speed", "ratio", "number", "minutes", "twice", "together", "remaining", "price")
 _CHUNK = 100_000
@@ -60,7 +61,9 @@ with tempfile.TemporaryDirectory() as cache:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, help="JSON file for the record")

@@ -1,22 +1,4 @@
-"""Does showing hard rows twice help? Small transformers from random weights, five arms, several seeds, on a CPU.
-
-    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--arms NAME,...] [--time-limit MINUTES]
-        [--record FILE]
-    python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain|online|limits [--seeds 0,1,2]
-    python -m benchmarks.reproduce --out DIR --gpu|--cpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
-
-Every seed has its own problems, its own target and proxy pretrained on an easy-heavy mixture, its own proxy run and
-split; all seeds answer the same held-out questions. The arms original, hard, random, easy and final-loss take the same
-optimizer steps; hard is also run for as many passes over its rows as original took over its own. Settings were chosen
-on seeds from 100 on and are frozen in benchmarks/reproduction/settings.py; the primary outcome is stated in
-benchmarks/reproduction/summary.py.
-
-The same command goes on where it was stopped, and several may work on one DIR. DIR/runs holds run folders that
-`curate compare` reads, DIR/report.html the comparison.
-
---gpu fine-tunes a real model, given as a folder, on GSM8K, MATH and word problems instead, --cpu all weights of a
-small one on word problems: `curate validate` with one frozen configuration each (benchmarks/reproduction/real.py).
-"""
+"""Measure the effect of showing hard rows twice, on small transformers over several seeds and arms."""
 
 from __future__ import annotations
 
@@ -31,9 +13,30 @@ from benchmarks.reproduction.studies import STUDIES, jobs_of
 from benchmarks.reproduction.summary import summarize
 from benchmarks.reproduction.work import finished, work_together
 
+_DETAILS = """\
+    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--arms NAME,...] [--time-limit MINUTES]
+        [--record FILE]
+    python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain|online|limits [--seeds 0,1,2]
+    python -m benchmarks.reproduce --out DIR --gpu|--cpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
+
+Every seed has its own problems, its own target and proxy pretrained on an easy-heavy mixture, its own proxy run and
+split; all seeds answer the same held-out questions. The arms original, hard, random, easy and final-loss take the same
+optimizer steps; hard is also run for as many passes over its rows as original took over its own. Settings were chosen
+on seeds from 100 on and are frozen in benchmarks/reproduction/settings.py; the primary outcome is stated in
+benchmarks/reproduction/summary.py.
+
+The same command resumes, and several may work on one DIR. DIR/runs holds run folders that
+`curate compare` reads, DIR/report.html the comparison.
+
+--gpu fine-tunes a real model, given as a folder, on GSM8K, MATH and word problems instead, --cpu all weights of a
+small one on word problems: `curate validate` with one frozen configuration each (benchmarks/reproduction/real.py).
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for models, runs and the report")
     parser.add_argument("--study", choices=STUDIES, help="instead of the reproduction")
     parser.add_argument("--seeds", help="which (0 to 9; of a study 0,1,2)")

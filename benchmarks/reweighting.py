@@ -1,18 +1,4 @@
-"""Online reweighting toward a target: where it is said to help, against what it has to beat. Small scale, on a CPU.
-
-    python -m benchmarks.reweighting --out DIR [--models DIR] [--seeds 0,1,2] [--record FILE]
-
-Rows are the arithmetic problems of the reproduction, in sixteen domains (four families of four levels); the target is
-two of these domains. A small transformer that was pretrained on the two lower levels is fine-tuned on rows of all
-domains alike and asked for nats per token on held-out problems of the target.
-
-dga: DGA claims to beat importance sampling where the generic data is small, and where specialized data is scarce. Both,
-and a third with enough of each, against equal weights and against fixed importance weights (how often each
-domain is the nearest to a row of the target).
-adapt: similarity to anchors of the target, against equal weights for as many steps, and for as many operations.
-
---models: where the reproduction keeps its pretrained models. What is done is kept in DIR; the same command goes on.
-"""
+"""Compare reweighters that target a domain with equal and fixed importance weights, on a small scale."""
 
 from __future__ import annotations
 
@@ -46,6 +32,21 @@ from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import TrainingRows
 
+_DETAILS = """\
+    python -m benchmarks.reweighting --out DIR [--models DIR] [--seeds 0,1,2] [--record FILE]
+
+Rows are the arithmetic problems of the reproduction, in sixteen domains (four families of four levels); the target is
+two of these domains. A small transformer that was pretrained on the two lower levels is fine-tuned on rows of all
+domains alike and asked for nats per token on held-out problems of the target.
+
+dga: DGA claims to beat importance sampling where the generic data is small, and where specialized data is scarce. Both,
+and a third with enough of each, against equal weights and against fixed importance weights (how often each
+domain is the nearest to a row of the target).
+adapt: similarity to anchors of the target, against equal weights for as many steps, and for as many operations.
+
+--models: where the reproduction keeps its pretrained models. What is done is kept in DIR; the same command resumes.
+"""
+
 TARGET = ("chain-3", "sum-3")
 BATCH, STEPS, RATE = 32, 120, 1e-3
 ASKED = 240  # held-out problems of the target
@@ -70,7 +71,9 @@ ADAPTS: dict[str, Any] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", type=Path, help="of the reproduction (made in DIR where they are not there)")
     parser.add_argument("--seeds", default="0,1,2")

@@ -1,18 +1,4 @@
-"""What a reweighter adds to a training step of the project's own loop, and what one adds in `transformers.Trainer`.
-
-    python benchmarks/reweighting_overhead.py [--model FOLDER] [--steps 40] [--every 10] [--batch 8] [--domains 4]
-        [--anchors 32] [--parts 4] [--repeats 5] [--precision float32] [--out FILE.json]
-
-Without --model: a random Llama of 14 million parameters. All runs go on side by side, one step of each in turn, on the
-same rows; the order turns with the steps. Overhead is a median of ratios to the run without reweighter at the same
-step, less 1. Where a reweighter looks at the model every so many steps, those steps are left out of that median, and
-what they take longer, in steps, is shared out over the steps between two looks: --every for DGA, 100 (its default) for
-ADAPT. The first --every steps warm up and are left out.
-
-Limits: DynamicLoss and IRDRO 3 %, where a batch is one micro-batch; ADAPT 35 %; DGA (domains + 1) / every + 3 %, its
-mini-batches being as large as a batch. A batch of several micro-batches is looked at once more, without gradients: 35
-% as well. In Trainer, whole runs alternate, and median steps are compared.
-"""
+"""Benchmark the overhead of reweighters per training step, in the project's loop and in `transformers.Trainer`."""
 
 from __future__ import annotations
 
@@ -41,6 +27,21 @@ from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, TrainingRows
 from curate.tokenization.tokens import Tokens
 from curate.training.config import StepRecord, TrainConfig
 from curate.training.loop import train
+
+_DETAILS = """\
+    python benchmarks/reweighting_overhead.py [--model FOLDER] [--steps 40] [--every 10] [--batch 8] [--domains 4]
+        [--anchors 32] [--parts 4] [--repeats 5] [--precision float32] [--out FILE.json]
+
+Without --model: a random Llama of 14 million parameters. All runs go on side by side, one step of each in turn, on the
+same rows; the order turns with the steps. Overhead is a median of ratios to the run without reweighter at the same
+step, less 1. Where a reweighter looks at the model every so many steps, those steps are left out of that median, and
+what they take longer, in steps, is shared out over the steps between two looks: --every for DGA, 100 (its default) for
+ADAPT. The first --every steps warm up and are left out.
+
+Limits: DynamicLoss and IRDRO 3 %%, where a batch is one micro-batch; ADAPT 35 %%; DGA (domains + 1) / every + 3 %%, its
+mini-batches being as large as a batch. A batch of several micro-batches is looked at once more, without gradients: 35
+%% as well. In Trainer, whole runs alternate, and median steps are compared.
+"""
 
 CHEAP, LOOK = 0.03, 0.35  # of a step
 
@@ -99,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", help="folder or hub id; a random Llama if left out")
     parser.add_argument("--width", type=int, default=384, help="of the random Llama")
     parser.add_argument("--layers", type=int, default=6, help="of the random Llama")

@@ -1,10 +1,4 @@
-"""What it costs to send rows to a worker, beside what is done with them: which tasks over rows a cluster speeds up.
-
-    python -m benchmarks.row_tasks [--rows 300000] [--out FILE]
-
-Process seconds of one core for: putting rows in order, encoding them as Parquet, pickling them (as for a worker),
-making ids, and parsing JSON Lines with Arrow (threads off). Best of three.
-"""
+"""Benchmark tasks over rows against the cost of sending the rows to a worker."""
 
 from __future__ import annotations
 
@@ -29,6 +23,13 @@ from curate.data.examples import content_ids
 from curate.data.row_store import row_store
 from curate.data.writers import GROUP_ROWS, encode
 
+_DETAILS = """\
+    python -m benchmarks.row_tasks [--rows 300000] [--out FILE]
+
+Process seconds of one core for: putting rows in order, encoding them as Parquet, pickling them (as for a worker),
+making ids, and parsing JSON Lines with Arrow (threads off). Best of three.
+"""
+
 COLUMNS = {"prompt": "prompt", "completion": "completion"}
 
 
@@ -51,7 +52,9 @@ def best(work: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

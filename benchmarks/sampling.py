@@ -1,12 +1,4 @@
-"""Sampling in this process against `model.generate` of transformers: processor time per token, and what is lost.
-
-    python -m benchmarks.sampling --model FOLDER [--prompts 48] [--tokens 64] [--batch 16] [--rounds 3] [--out FILE]
-
-Both complete the same prompts of different lengths, one thread, in turn: ours by `curate.generators.decoding.sample`,
-which lets other requests join when a quarter of a batch has ended; theirs by `generate` on batches sorted by length and
-padded on the left, with a generator of random numbers for the whole batch. Half of the requests ask for a quarter of
-the tokens, as completions end at different lengths. Prints medians over the rounds; a ratio above 1 favors ours.
-"""
+"""Benchmark sampling in this process against `model.generate` of transformers."""
 
 from __future__ import annotations
 
@@ -26,10 +18,21 @@ from curate.generators.decoding import sample
 from curate.generators.requests import Request, Sampling
 from curate.models.loading import load_model, load_tokenizer
 
+_DETAILS = """\
+    python -m benchmarks.sampling --model FOLDER [--prompts 48] [--tokens 64] [--batch 16] [--rounds 3] [--out FILE]
+
+Both complete the same prompts of different lengths, one thread, in turn: ours by `curate.generators.decoding.sample`,
+which lets other requests join when a quarter of a batch has ended; theirs by `generate` on batches sorted by length and
+padded on the left, with a generator of random numbers for the whole batch. Half of the requests ask for a quarter of
+the tokens, as completions end at different lengths. Prints medians over the rounds; a ratio above 1 favors ours.
+"""
+
 
 def main() -> None:
     """Measure, print and write the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--tokens", type=int, default=64)

@@ -1,10 +1,4 @@
-"""Scoring on a budget against full scoring: how far hard rows, difficulty and losses agree, and what each reads.
-
-    python benchmarks/score_sample.py [--rows 100000] [--data FILE] [--proxy scratch] [--out FILE.json]
-
-Without --data the rows are generated word problems of four levels. Full scoring with another seed of the proxy stands
-beside the budgets: what two full scorings do not share, no sample can be expected to find.
-"""
+"""Compare scoring on a budget with full scoring: hard rows, difficulty, losses and tokens read."""
 
 from __future__ import annotations
 
@@ -31,9 +25,18 @@ from curate.run import Run
 from curate.word_problems import generate
 from scorers import LossTrajectory
 
+_DETAILS = """\
+    python benchmarks/score_sample.py [--rows 100000] [--data FILE] [--proxy scratch] [--out FILE.json]
+
+Without --data the rows are generated word problems of four levels. Full scoring with another seed of the proxy stands
+beside the budgets: what two full scorings do not share, no sample can be expected to find.
+"""
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--data", help="file to read instead of generated problems")
     parser.add_argument("--proxy", default="scratch")

@@ -1,18 +1,4 @@
-"""Which signal finds what is known to be hard? Every scorer on data of known difficulty, its cost, and what they share.
-
-    python -m benchmarks.signals --out DIR [--math MATH.parquet] [--rows 1000] [--record FILE] [--figure FILE.svg]
-
-Two sets: the generated word problems of `curate.word_problems` (levels 1 to 4 by construction, alike in length) and
-MATH (levels 1 to 5 as published). One small transformer per set, of random weights, is the proxy of all signals: its
-run is shared, and what each signal takes beyond that run is timed. `Learnability` gets a reference trained on rows that
-are not judged, `GradientAlignment` a target of such rows of the highest level: it is told what is hard, all others
-are not.
-
-auc: of the difficulty for the upper levels (3 and 4; 4 and 5) against the others; within_source: the mean over sources
-of the same, where the data has them. spearman: with the level. length: with the completion's length. passes: forward
-passes per row, a backward pass counted as two; seconds: measured, on one thread. overlap: Jaccard index of the quarters
-of the rows that two signals call hardest; two that have nothing to do with each other share 0.14.
-"""
+"""Compare all scorers on data of known difficulty: accuracy, cost and overlap."""
 
 from __future__ import annotations
 
@@ -47,6 +33,21 @@ from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.word_problems.table import generate
 
+_DETAILS = """\
+    python -m benchmarks.signals --out DIR [--math MATH.parquet] [--rows 1000] [--record FILE] [--figure FILE.svg]
+
+Two sets: the generated word problems of `curate.word_problems` (levels 1 to 4 by construction, alike in length) and
+MATH (levels 1 to 5 as published). One small transformer per set, of random weights, is the proxy of all signals: its
+run is shared, and what each signal takes beyond that run is timed. `Learnability` gets a reference trained on rows that
+are not judged, `GradientAlignment` a target of such rows of the highest level: it is told what is hard, all others
+are not.
+
+auc: of the difficulty for the upper levels (3 and 4; 4 and 5) against the others; within_source: the mean over sources
+of the same, where the data has them. spearman: with the level. length: with the completion's length. passes: forward
+passes per row, a backward pass counted as two; seconds: measured, on one thread. overlap: Jaccard index of the quarters
+of the rows that two signals call hardest; two that have nothing to do with each other share 0.14.
+"""
+
 CHECKPOINTS = 4
 HARDEST = 0.25
 BACKWARD = 2  # a backward pass costs two forward passes
@@ -64,7 +65,9 @@ class Set:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for models and what is measured")
     parser.add_argument("--math", type=Path, help="Parquet file with question, answer, level, subject and split")
     parser.add_argument("--rows", type=int, default=1000, help="to judge, of each set; as many stand beside them")

@@ -1,7 +1,4 @@
-"""Size of the library: lines of code without comments, docstrings and blanks, public names, protocol classes.
-
-python -m benchmarks.size [ROOT]
-"""
+"""Count lines of code without comments, docstrings and blanks, public names and protocol classes."""
 
 from __future__ import annotations
 
@@ -10,6 +7,8 @@ import io
 import sys
 import tokenize
 from pathlib import Path
+
+# python -m benchmarks.size [ROOT]
 
 PACKAGES = ("curate", "scorers", "augmenters")
 _NO_CODE = (*(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),)

@@ -1,11 +1,4 @@
-"""New problems from hard GSM8K rows with a real model behind vLLM: funnel, acceptance, share hard again, tokens/s.
-
-    python benchmarks/synthesis.py --data data/gsm8k.parquet --model models/qwen2.5-coder-0.5b --vllm vllm \
-        --rows 40 --variants 2 --cache cache --out-dir problems --out results/synthesis.json
-
-Runs `curate synthesize` in a process of its own; what it was killed in, the same command goes on with. The record holds
-what run.json says and every kept problem beside its parent, to be read by eye.
-"""
+"""Measure synthesis from hard GSM8K rows with a model behind vLLM: funnel, acceptance and throughput."""
 
 from __future__ import annotations
 
@@ -23,12 +16,22 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+_DETAILS = """\
+    python benchmarks/synthesis.py --data data/gsm8k.parquet --model models/qwen2.5-coder-0.5b --vllm vllm \
+        --rows 40 --variants 2 --cache cache --out-dir problems --out results/synthesis.json
+
+Runs `curate synthesize` in a process of its own; what it was killed in, the same command resumes with. The record holds
+what run.json says and every kept problem beside its parent, to be read by eye.
+"""
+
 # Of vLLM 0.32 on a CPU: a prompt that is prefilled in pieces together with a seed ends the engine there.
 _ARGUMENTS = "--enforce-eager --max-model-len 2048 --no-enable-chunked-prefill --max-num-batched-tokens 8192"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--vllm", default="vllm", help="executable of an environment that has vLLM")

@@ -1,17 +1,4 @@
-"""The theory behind late-learned examples, computed: simplicity bias of gradient descent and SAM in linear attention.
-
-    python -m benchmarks.theory [--seeds N] [--out FOLDER]
-
-Multi-head linear attention with rank-one keys and queries learns linear regression in its context, one eigenvector of
-the inputs' covariance after another (Zhang, Singh, Latham and Saxe, arXiv 2501.16265; arXiv 2602.00576 compares SAM
-there). Computed here: the losses of the plateaus, the learning times of gradient descent and SAM in the reduced
-equation and their entropy, SAM's first-order constant measured on the full model, the full model over many seeds, and
-what copies of late, early and random sequences do instead (`benchmarks.theory_data`).
-Writes theory.json, theory.md and four plots to FOLDER (`pip install -e '.[dev]'` for matplotlib). One thread.
-
-Everything is in the eigenbasis of the covariance, which costs no generality: the model may be rotated with the data.
-Time is in units of tau: gradient flow is tau dw/dt = -(1/2) dL/dw, so a descent step of size s is a time of 2 s.
-"""
+"""Compute the simplicity bias of gradient descent and SAM in linear attention."""
 
 from __future__ import annotations
 
@@ -27,6 +14,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_DETAILS = """\
+    python -m benchmarks.theory [--seeds N] [--out FOLDER]
+
+Multi-head linear attention with rank-one keys and queries learns linear regression in its context, one eigenvector of
+the inputs' covariance after another (Zhang, Singh, Latham and Saxe, arXiv 2501.16265; arXiv 2602.00576 compares SAM
+there). Computed here: the losses of the plateaus, the learning times of gradient descent and SAM in the reduced
+equation and their entropy, SAM's first-order constant measured on the full model, the full model over many seeds, and
+what copies of late, early and random sequences do instead (`benchmarks.theory_data`).
+Writes theory.json, theory.md and four plots to FOLDER (`pip install -e '.[dev]'` for matplotlib). One thread.
+
+Everything is in the eigenbasis of the covariance, which costs no generality: the model may be rotated with the data.
+Time is in units of tau: gradient flow is tau dw/dt = -(1/2) dL/dw, so a descent step of size s is a time of 2 s.
+"""
 
 Array = npt.NDArray[np.float64]
 
@@ -321,7 +322,9 @@ def _plain(values: Array) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20, help="of the full model (20)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
     options = parser.parse_args()

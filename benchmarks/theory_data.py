@@ -1,10 +1,4 @@
-"""The data as a lever: what copies of late sequences do to the order of learning in linear attention, beside SAM.
-
-Part of `benchmarks.theory`. The second claim of arXiv 2602.00576: showing late-learned examples more often evens out
-the speeds at which features are learned, as SAM does. A sequence belongs to a group, which has a covariance of its own;
-shown k times in as many steps, a group of share h has its weight in the loss multiplied by k / (1 + (k - 1) h), and the
-others by 1 / (1 + (k - 1) h).
-"""
+"""Compute what copies of late sequences do to the order of learning in linear attention, compared with SAM."""
 
 from __future__ import annotations
 
@@ -25,6 +19,11 @@ from benchmarks.theory import (
     through_heads,
 )
 from curate.difficulty.exposures import of_copied
+
+# Part of `benchmarks.theory`. The second claim of arXiv 2602.00576: showing late-learned examples more often evens out
+# the speeds at which features are learned, as SAM does. A sequence belongs to a group, which has a covariance of its
+# own; shown k times in as many steps, a group of share h has its weight in the loss multiplied by k / (1 + (k - 1) h),
+# and the others by 1 / (1 + (k - 1) h).
 
 SEQUENCES = 3_000
 FACTORS = (2, 3, 5)

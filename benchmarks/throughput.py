@@ -1,10 +1,4 @@
-"""Tokens per second of scoring, against the usual loop of one example at a time, in one run on the same rows.
-
-    python benchmarks/throughput.py score --model FOLDER_OR_ID --data FILE [--where split=train] [--out FILE.json]
-
-Repetitions of the loop and of the engine alternate and medians are compared, so that other load on the machine falls
-on both. Tokens counted are those of the rows, however few of them the engine has to compute.
-"""
+"""Benchmark tokens per second of scoring against a loop of one example at a time."""
 
 from __future__ import annotations
 
@@ -32,9 +26,18 @@ from curate.tokenization.encoding import tokenize
 from curate.tokenization.templates import resolve_template
 from curate.tokenization.tokens import Tokens
 
+_DETAILS = """\
+    python benchmarks/throughput.py score --model FOLDER_OR_ID --data FILE [--where split=train] [--out FILE.json]
+
+Repetitions of the loop and of the engine alternate and medians are compared, so that other load on the machine falls
+on both. Tokens counted are those of the rows, however few of them the engine has to compute.
+"""
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     score = commands.add_parser("score", help="per-example losses")
     _add_shared(score)

@@ -1,13 +1,4 @@
-"""Training tokens per second: the project's loop against transformers.Trainer and TRL's SFTTrainer, in one run.
-
-    python benchmarks/training.py --data DATA.parquet [--where split=train] --model FOLDER|scratch
-        [--rows 400] [--batch 32] [--steps 4] [--repeats 3] [--precision float32] [--attention sdpa] [--out FILE.json]
-
-All train the same rows with the same masks, batch size and optimizer settings, in alternation: `trainer` groups rows
-by length and pads each batch to its longest row, `sft` does the same through SFTTrainer, `sft_packed` packs rows into
-sequences of 512 tokens without attention across them, as many as hold a batch. Tokens are those of the rows, padding
-not counted. Wall and CPU seconds are reported; the ratio to quote is the median over the repeats, against the fastest.
-"""
+"""Benchmark training tokens per second of the project's loop against transformers.Trainer and TRL's SFTTrainer."""
 
 from __future__ import annotations
 
@@ -38,9 +29,21 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 
+_DETAILS = """\
+    python benchmarks/training.py --data DATA.parquet [--where split=train] --model FOLDER|scratch
+        [--rows 400] [--batch 32] [--steps 4] [--repeats 3] [--precision float32] [--attention sdpa] [--out FILE.json]
+
+All train the same rows with the same masks, batch size and optimizer settings, in alternation: `trainer` groups rows
+by length and pads each batch to its longest row, `sft` does the same through SFTTrainer, `sft_packed` packs rows into
+sequences of 512 tokens without attention across them, as many as hold a batch. Tokens are those of the rows, padding
+not counted. Wall and CPU seconds are reported; the ratio to quote is the median over the repeats, against the fastest.
+"""
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--where")
     parser.add_argument("--columns")

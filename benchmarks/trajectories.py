@@ -1,7 +1,4 @@
-"""The figure of the README: loss trajectories of easy and hard examples of a finished run, as SVG.
-
-python -m benchmarks.trajectories demo/curated docs/trajectories.svg      (after `curate demo`)
-"""
+"""Draw the figure of the README: loss trajectories of easy and hard examples of a finished run."""
 
 from __future__ import annotations
 
@@ -11,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+_DETAILS = """\
+python -m benchmarks.trajectories demo/curated docs/trajectories.svg      (after `curate demo`)
+"""
+
 MOST_LINES = 60  # examples drawn of each kind, a seeded sample
 COLORS = {"easy": "#4c78a8", "hard": "#d1495b"}
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 300, 56, 44, 28, 120
@@ -18,7 +19,9 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 300, 56, 44, 28, 120
 
 def main() -> None:
     """Read the tables of a run and write the figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()

@@ -1,12 +1,4 @@
-"""Speed of answer checking: plain numbers, algebra against bare math-verify, and what one hanging input costs.
-
-    python -m benchmarks.verification [--data FOLDER] [--repeats N] [--out FILE]
-
-FOLDER holds gsm8k.parquet and math.parquet. Prints one JSON object (and writes it to FILE). Rates are medians of
-`--repeats` runs: of plain numbers per second of one core, of algebra per second of wall clock; the ratio to math-verify
-is of the same pairs in the same run. Accuracy: MATH solutions against their own answers, and answers against those of
-other rows.
-"""
+"""Benchmark answer checking: plain numbers, algebra against bare math-verify, and inputs that hang."""
 
 from __future__ import annotations
 
@@ -31,6 +23,15 @@ from curate.verify import Verdict, grade, grade_many, reference_answer, same_ans
 from curate.verify.numbers import plain_number
 from curate.verify.symbolic import close_workers
 
+_DETAILS = """\
+    python -m benchmarks.verification [--data FOLDER] [--repeats N] [--out FILE]
+
+FOLDER holds gsm8k.parquet and math.parquet. Prints one JSON object (and writes it to FILE). Rates are medians of
+`--repeats` runs: of plain numbers per second of one core, of algebra per second of wall clock; the ratio to math-verify
+is of the same pairs in the same run. Accuracy: MATH solutions against their own answers, and answers against those of
+other rows.
+"""
+
 Row = dict[str, str]
 Pair = tuple[str, str]
 TOWER = r"\int_0^1 \sin(\cos(x^{99}+e^{x^{88}}))^{77} dx"
@@ -38,7 +39,9 @@ WALL_SECONDS = 2.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)

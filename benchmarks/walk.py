@@ -1,12 +1,4 @@
-"""Call edges between our files in one `curate run`: how many files a reader of the main path has to move between.
-
-python -m benchmarks.walk [--edges]
-
-240 generated word problems, the recipe quick, a scratch proxy of 5 steps, in this process. An edge is a pair of files
-of which one's function calls a function of the other: "direct" without a library between them, "all" with whatever
-stands between. What runs while modules are imported is not counted, and templates are no files here. --edges lists
-the direct ones.
-"""
+"""Count the call edges between our files in one `curate run`."""
 
 from __future__ import annotations
 
@@ -23,6 +15,13 @@ import pyarrow.parquet as pq
 from benchmarks.size import PACKAGES
 from curate.cli.main import main as curate
 from curate.word_problems import generate
+
+# python -m benchmarks.walk [--edges]
+#
+# 240 generated word problems, the recipe quick, a scratch proxy of 5 steps, in this process. An edge is a pair of files
+# of which one's function calls a function of the other: "direct" without a library between them, "all" with whatever
+# stands between. What runs while modules are imported is not counted, and templates are no files here. --edges lists
+# the direct ones.
 
 _ROOT = Path(__file__).parents[1]
 _HOMES = tuple(f"{_ROOT / package}/" for package in PACKAGES)

@@ -1,8 +1,4 @@
-"""Decide what a language model is fine-tuned on.
-
-Find the examples of a dataset that a small proxy learns late, show them more often, and hand back a dataset.
-Names are loaded when they are first used, so that `import curate` stays fast and needs no torch.
-"""
+"""Decide what a language model is fine-tuned on."""
 
 import warnings
 from importlib import import_module
@@ -15,6 +11,7 @@ _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # th
 _RENAMED = {"weigh": "add_weights", "Weighed": "WeightedDataset"}  # names of earlier releases
 
 
+# Names are loaded when they are first used, so that `import curate` stays fast and needs no torch.
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("curate.storage.records").own_version()

@@ -1,10 +1,4 @@
-"""Contract tests for plug-ins; run them on your own classes.
-
-    from curate.checks import check_scorer
-    check_scorer(MyScorer())
-
-Each raises AssertionError with one sentence that names the violated contract. All components of curate pass them.
-"""
+"""Contract tests for plug-ins, which all components of curate pass."""
 
 from __future__ import annotations
 
@@ -31,6 +25,11 @@ from curate.proxy.proxy import Proxy
 from curate.recipe import decode, encode
 from curate.run import Run, Scorer, measures_of
 from curate.verify.verdict import Verdict
+
+# Each check raises AssertionError with one sentence that names the violated contract:
+#
+#     from curate.checks import check_scorer
+#     check_scorer(MyScorer())
 
 __all__ = [
     "check_augmenter",

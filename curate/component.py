@@ -1,9 +1,4 @@
-"""Components: frozen parameters that are validated, compared, pickled and fingerprinted.
-
-Built-in components are frozen pydantic models. A plug-in needs no base class: anything with readable
-parameters (a dataclass, a scikit-learn estimator, an object with `fingerprint()`) has a
-fingerprint, and for anything else the error says what to add.
-"""
+"""Components: frozen parameters that are validated, compared, pickled and fingerprinted."""
 
 from __future__ import annotations
 
@@ -53,6 +48,9 @@ class Consent:
 
 class Component(BaseModel):
     """A frozen set of validated parameters; constructing one loads nothing.
+
+    A plug-in needs no base class: anything with readable parameters (a dataclass, a scikit-learn estimator, an object
+    with `fingerprint()`) has a fingerprint, and for anything else the error says what to add.
 
     `version` is part of the fingerprint: increase it when the meaning of a component's output changes, so that
     earlier cached results are not used. `consents`: {field: required consent} in recipes; objects constructed in Python

@@ -1,8 +1,4 @@
-"""Exception hierarchy: user errors, external failures and warnings, and phrases that messages share.
-
-Every message is one line that names the row, column or key at fault and the remedy. The class determines the exit
-status of commands: `InputError` 2, `ExternalError` 3, anything else 1.
-"""
+"""Exception hierarchy: user errors, external failures and warnings, and phrases that messages share."""
 
 from __future__ import annotations
 
@@ -21,7 +17,11 @@ _WORDS = (
 
 
 class CurateError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose.
+
+    Every message is one line that names the row, column or key at fault and the remedy. The class determines the exit
+    status of commands: `InputError` 2, `ExternalError` 3, anything else 1.
+    """
 
 
 class InputError(CurateError):

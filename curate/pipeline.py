@@ -1,8 +1,4 @@
-"""The pipeline: score, split, plan and realize a dataset.
-
-`Pipeline.stages` is the main path, top to bottom. Each stage is a function of earlier results, so every part can also
-be called by itself.
-"""
+"""The pipeline: score, split, plan and realize a dataset."""
 
 from __future__ import annotations
 

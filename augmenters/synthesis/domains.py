@@ -31,7 +31,7 @@ _FAILED = "an answer that is graded as wrong"
 
 @dataclass(frozen=True)
 class Domain:
-    """One kind of problem. grader: None = final answers, by the rules of `curate.verify`.
+    """One kind of problem. grader: None = final answers, by the rules in docs/answers.md.
 
     prompts: names of the prompt files for variation, solution and second route. copied: columns of the input that new
     rows keep from their parent, since they are graded by them.

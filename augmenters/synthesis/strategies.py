@@ -1,13 +1,4 @@
-"""Strategies for proposing problems: the prompt file of each, and the values of its placeholders.
-
-variation: only the solution is shown, and the model writes the problem it answers (SvS, arXiv 2508.14029).
-skeleton: only the operations of the solution are shown, so that the setting must be new.
-back_translation: the solution is shown as a program, and the model writes the word problem that it computes (as in
-    MathGenie, arXiv 2402.16352, and program-based back-translation).
-one_step_more: problem and solution are shown; one given number is to be replaced by something from
-    which it must be worked out, so that the answer stays the same and one more step leads to it (like Evol-Instruct,
-    arXiv 2304.12244, with the answer kept).
-"""
+"""Strategies for proposing problems: the prompt file of each, and the values of its placeholders."""
 
 from __future__ import annotations
 
@@ -19,6 +10,14 @@ from typing import Literal, get_args
 
 from augmenters.synthesis.checks.quantities import Equation, equations
 from curate.verify.sandbox import program_in
+
+# variation: only the solution is shown, and the model writes the problem it answers (SvS, arXiv 2508.14029).
+# skeleton: only the operations of the solution are shown, so that the setting must be new.
+# back_translation: the solution is shown as a program, and the model writes the word problem that it computes (as in
+#     MathGenie, arXiv 2402.16352, and program-based back-translation).
+# one_step_more: problem and solution are shown; one given number is to be replaced by something from
+#     which it must be worked out, so that the answer stays the same and one more step leads to it (like Evol-Instruct,
+#     arXiv 2304.12244, with the answer kept).
 
 Strategy = Literal["variation", "skeleton", "back_translation", "one_step_more"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

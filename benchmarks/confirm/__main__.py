@@ -1,13 +1,4 @@
-"""Confirmatory studies, stated in benchmarks/LOG.md before they run: does what the map showed hold on fresh blocks?
-
-    python -m benchmarks.confirm control|arithmetic|flakes --out DIR [--blocks NAME,...] [--time-limit MINUTES]
-    python -m benchmarks.confirm pretrained --model DIR [--data DIR] --out DIR    # see benchmarks/confirm/pretrained.py
-    python -m benchmarks.confirm --report
-
-A block (a task, or a seed) is run whole by one process; its rows then stand in benchmarks/results/confirm, and a block
-that stands there is not run again: to be committed as they come, so that any machine goes on. Rows of an unfinished
-block are resumed in DIR.
-"""
+"""Run and report the confirmatory studies that benchmarks/LOG.md states."""
 
 from __future__ import annotations
 
@@ -32,12 +23,25 @@ from benchmarks.when.stored import DATA
 from curate.comparison.statistics import holm
 from curate.errors import CurateError
 
+_DETAILS = """\
+    python -m benchmarks.confirm control|arithmetic|flakes --out DIR [--blocks NAME,...] [--time-limit MINUTES]
+    python -m benchmarks.confirm pretrained --model DIR [--data DIR] --out DIR
+        # see benchmarks/confirm/pretrained.py
+    python -m benchmarks.confirm --report
+
+A block (a task, or a seed) is run whole by one process; its rows then stand in benchmarks/results/confirm, and a block
+that stands there is not run again: to be committed as they come, so that any machine goes on. Rows of an unfinished
+block are resumed in DIR.
+"""
+
 CONFIRMATORY = ("control", "arithmetic", "pretrained")
 _OWN_ROWS: Mapping[str, Study] = {each.name: each for each in (Control(), Arithmetic(), Flakes())}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", nargs="?", choices=(*CONFIRMATORY, "flakes"))
     parser.add_argument("--out", type=Path, help="folder for models, runs and caches")
     parser.add_argument("--blocks", help="only these, separated by commas (all of the study)")

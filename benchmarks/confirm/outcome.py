@@ -1,10 +1,4 @@
-"""What a study says: one number per arm and block, paired over blocks, and whether it is a success.
-
-Primary outcome: nats per token on the questions mixed as the training rows, pooled over tokens, mean over the seeds of
-a block. Success: `hard` has less than `original` AND less than `random` (paired t over blocks, two-sided, in that
-direction) AND is not worse than `source-balanced` (by 3 % at most, and no interval wholly above zero). The p of a study
-is the larger of the first two, since both must hold; those of the studies are adjusted together (Holm).
-"""
+"""Outcome of a study: paired differences of arms over blocks, and whether they are a success."""
 
 from __future__ import annotations
 
@@ -14,6 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from scipy import stats
+
+# Primary outcome: nats per token on the questions mixed as the training rows, pooled over tokens, mean over the seeds
+# of a block. Success: `hard` has less than `original` AND less than `random` (paired t over blocks, two-sided, in that
+# direction) AND is not worse than `source-balanced` (by 3 % at most, and no interval wholly above zero). The p of a
+# study is the larger of the first two, since both must hold; those of the studies are adjusted together (Holm).
 
 TREATED, BASELINE, CONTROL, BALANCED = "hard", "original", "random", "source-balanced"
 PRIMARY = ("mixture", "nats")

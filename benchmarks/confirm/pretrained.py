@@ -1,13 +1,4 @@
-"""Study pretrained: a real small model as target and proxy, on settings of which two were forecast to be helped.
-
-    python -m benchmarks.confirm.pretrained --model DIR [--data DIR] --out DIR     # the forecasts, before any arm
-    python -m benchmarks.confirm pretrained --model DIR [--data DIR] --out DIR
-
-A block is a setting with a seed: SETTING-SEED. The candidates stand in a fixed order. A pilot seed's curves, of a model
-trained on three quarters of the rows and measured on the others by cluster, say yes where exposures at hard x3 foretell
-a fall of 3 % or more of nats on the mixture. The first two that say yes and the first two that say no are the settings;
-where fewer say yes, those nearest to it stand in.
-"""
+"""Study pretrained: a small pretrained model as target and proxy, on settings chosen by forecasts."""
 
 from __future__ import annotations
 
@@ -36,6 +27,16 @@ from curate.storage.atomic import publish_file
 from curate.tokenization.encoding import tokenize
 from curate.training.loop import train
 from curate.validation.config import BASELINE, SOURCE_BALANCED
+
+_DETAILS = """\
+    python -m benchmarks.confirm.pretrained --model DIR [--data DIR] --out DIR     # the forecasts, before any arm
+    python -m benchmarks.confirm pretrained --model DIR [--data DIR] --out DIR
+
+A block is a setting with a seed: SETTING-SEED. The candidates stand in a fixed order. A pilot seed's curves, of a model
+trained on three quarters of the rows and measured on the others by cluster, say yes where exposures at hard x3 predict
+a fall of 3 %% or more of nats on the mixture. The first two that say yes and the first two that say no are the
+settings; where fewer say yes, those nearest to it stand in.
+"""
 
 FORECASTS = "pretrained-forecasts.json"
 ARMS = (BASELINE, "hard", "random", SOURCE_BALANCED)
@@ -242,7 +243,9 @@ def chosen(forecasts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="folder for rows and caches")

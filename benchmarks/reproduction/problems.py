@@ -1,8 +1,4 @@
-"""Short arithmetic with worked steps: six families of four levels, whose answers follow from the question alone.
-
-Rows of 20 to 90 tokens, so that a transformer of a million parameters sees tens of thousands of them in a minute of
-one core. Higher levels take more of the same steps; nothing in a completion is left to chance, so a loss can fall to 0.
-"""
+"""Generate arithmetic problems with worked steps: six families of four levels."""
 
 from __future__ import annotations
 
@@ -13,6 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from curate.seeds import derive_seed
+
+# Rows of 20 to 90 tokens, so that a transformer of a million parameters sees tens of thousands of them in a minute of
+# one core. Higher levels take more of the same steps; nothing in a completion is left to chance, so a loss can fall to
+# 0.
 
 LEVELS = (1, 2, 3, 4)
 # A question belongs to one split by its hash, whatever the seeds, so that no split holds a question of another.

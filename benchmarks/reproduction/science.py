@@ -1,8 +1,4 @@
-"""Another domain: science questions (ARC and OpenBookQA), the right choice written out as the completion.
-
-A small model cannot know the answers, so what is measured is the loss on them. Nothing is known of their difficulty
-but where they come from, which stands as the level.
-"""
+"""Domain science: questions of ARC and OpenBookQA, with the right choice as the completion."""
 
 from __future__ import annotations
 
@@ -14,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.seeds import derive_seed
+
+# A small model cannot know the answers, so what is measured is the loss on them. Nothing is known of their difficulty
+# but where they come from, which stands as the level.
 
 _CHOICES = re.compile(r"\s*Answer\d+:\s*")
 

@@ -1,14 +1,4 @@
-"""When does showing hard rows more often help? A map over families of tasks, on a CPU.
-
-    python -m benchmarks.when --out DIR [--families symbols,...] [--seeds 0,1,...] [--arms NAME,...]
-        [--workers 2] [--time-limit MINUTES] [--data DIR]
-    python -m benchmarks.when --out DIR --quick
-    python -m benchmarks.when --table
-
-Design and arms are in benchmarks/when, stated in benchmarks/LOG.md. The same command goes on where it was stopped, and
-several may work on one DIR. Finished runs are collected into --records (benchmarks/results/when), and what is there is
-not run again; --table only makes tables and the figure from the records.
-"""
+"""Map over families of tasks of when showing hard rows more often helps."""
 
 from __future__ import annotations
 
@@ -26,11 +16,24 @@ from benchmarks.when.stored import DATA
 from benchmarks.when.tables import write_tables
 from curate.errors import InputError
 
+_DETAILS = """\
+    python -m benchmarks.when --out DIR [--families symbols,...] [--seeds 0,1,...] [--arms NAME,...]
+        [--workers 2] [--time-limit MINUTES] [--data DIR]
+    python -m benchmarks.when --out DIR --quick
+    python -m benchmarks.when --table
+
+Design and arms are in benchmarks/when, stated in benchmarks/LOG.md. The same command resumes, and
+several may work on one DIR. Finished runs are collected into --records (benchmarks/results/when), and what is there is
+not run again; --table only makes tables and the figure from the records.
+"""
+
 RECORDS = Path("benchmarks/results/when")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="folder for models and runs")
     parser.add_argument("--families", help=f"which ({','.join(FAMILIES)})")
     parser.add_argument("--seeds", help="which (those of the design)")

@@ -1,7 +1,4 @@
-"""Family arithmetic: the problems of the reproduction, of which levels 1 and 2 are frequent and 3 and 4 rare.
-
-The models are smaller than the reproduction's (two layers of width 64 instead of three of 96) and see fewer rows.
-"""
+"""Family arithmetic: the problems of the reproduction, with levels 1 and 2 frequent and 3 and 4 rare."""
 
 from __future__ import annotations
 
@@ -14,6 +11,8 @@ from benchmarks.reproduction.problems import LEVELS, problems
 from benchmarks.when.epoch_design import ARITHMETIC_QUICK, ARITHMETIC_SETTINGS
 from benchmarks.when.language import LanguageTask, Material, Training, with_faults
 from benchmarks.when.settings import Setting
+
+# The models are smaller than the reproduction's (two layers of width 64 instead of three of 96) and see fewer rows.
 
 RARE = ("3", "4")
 _PRETRAIN_ROWS = 12_000

@@ -1,8 +1,4 @@
-"""The fixed fractional design of the families symbols and text.
-
-At noise 0 what the model knows beforehand, the share of the rare part and the budget are crossed, with the factor in
-the arms. Noise and rows of an unlearnable kind are crossed with what the model knows at one share and two budgets.
-"""
+"""The fixed fractional design of the families symbols and text."""
 
 from __future__ import annotations
 
@@ -11,6 +7,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from benchmarks.when.settings import ARMS, Knows, Setting
+
+# At noise 0 what the model knows beforehand, the share of the rare part and the budget are crossed, with the factor in
+# the arms. Noise and rows of an unlearnable kind are crossed with what the model knows at one share and two budgets.
 
 ALL = tuple(ARMS)
 PLAIN = tuple(name for name in ARMS if "reducible" not in name)

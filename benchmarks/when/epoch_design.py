@@ -1,8 +1,4 @@
-"""The fixed fractional design of arithmetic, gym and word_problems, whose budgets are passes over the rows.
-
-What the model knows beforehand, the share of the rare part and noise are crossed, each with three budgets; every second
-cell has a proxy smaller than its target, so that no factor goes with the size of the proxy.
-"""
+"""The fixed fractional design of arithmetic, gym and word_problems, whose budgets are passes over the rows."""
 
 from __future__ import annotations
 
@@ -11,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.when.settings import BASELINE, Knows, Setting
+
+# What the model knows beforehand, the share of the rare part and noise are crossed, each with three budgets; every
+# second cell has a proxy smaller than its target, so that no factor goes with the size of the proxy.
 
 _CLEAN = (BASELINE, "hard x2", "hard x3", "random x3", "late x3")
 _NOISY = (BASELINE, "hard x2", "hard x3", "random x3", "hard reducible x3")

@@ -1,12 +1,4 @@
-"""What exposures alone foretell: a group that is shown more often in equal steps is further along its own curve.
-
-Groups g whose rows are copied so that one is shown 1 + e_g times on average, where all rows are shown 1 + e times: in
-equal steps group g has m_g = (1 + e_g) / (1 + e) times the exposures it had. Its loss is then that of the original arm
-at m_g times the steps, as far as groups do not help or disturb each other, plus what repetition costs, which the random
-control shows. Curves and cost are always of other seeds than the one foretold.
-
-    python -m benchmarks.when.exposures [--records benchmarks/results]
-"""
+"""Predict losses of arms from exposures alone: groups advance along their curves in proportion to their exposures."""
 
 from __future__ import annotations
 
@@ -24,6 +16,15 @@ import numpy.typing as npt
 from benchmarks.when.outcomes import steps_of, values
 from benchmarks.when.settings import ARMS, BASELINE
 from curate.difficulty.exposures import effective, fall_per_e_fold, multiples, read_curve
+
+_DETAILS = """\
+Groups g whose rows are copied so that one is shown 1 + e_g times on average, where all rows are shown 1 + e times: in
+equal steps group g has m_g = (1 + e_g) / (1 + e) times the exposures it had. Its loss is then that of the original arm
+at m_g times the steps, as far as groups do not help or disturb each other, plus what repetition costs, which the random
+control shows. Curves and cost are always of other seeds than the one predicted.
+
+    python -m benchmarks.when.exposures [--records benchmarks/results]
+"""
 
 Array = npt.NDArray[np.float64]
 LEVELS = ("1", "2", "3", "4")
@@ -214,7 +215,9 @@ def summary(found: Sequence[Foretold], least: float = 0.005) -> dict[str, float]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=Path, default=Path("benchmarks/results"))
     found = reproduction(parser.parse_args(arguments).records)
     for each in found:

@@ -1,17 +1,4 @@
-"""Can it be foretold whether showing the hard rows twice helps? Rules chosen on some settings, judged on others.
-
-    python -m benchmarks.when.forecast --choose     # on the settings of choice; writes frozen.json
-    python -m benchmarks.when.forecast --judge      # on all others, with what is frozen
-
-A unit is a setting at a budget. What a rule may look at is what the proxy found, never an arm: the held-out loss curves
-of the hard and the easy cluster under a proxy trained on three quarters of the rows, the hard share, and what the rule
-of reducible rows says of wrong rows where it was asked. The exposures of the clusters at equal steps foretell
-
-    h [L_h(c T m_h) - L_h(c T)] + (1 - h) [L_e(c T m_e) - L_e(c T)], relative to h L_h(c T) + (1 - h) L_e(c T)
-
-with m_h = 2 / (1 + h), m_e = 1 / (1 + h); the clock c allows for a proxy that learns slower than the target. What the
-product says of copies is decided by what `--judge` writes for it (`curate.mixture.judgment`).
-"""
+"""Choose and judge rules that forecast whether showing the hard rows twice helps."""
 
 from __future__ import annotations
 
@@ -34,6 +21,21 @@ from curate.difficulty.held_out_curves import predicted_change
 from curate.mixture.judgment import __file__ as judgment_module
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
+
+_DETAILS = """\
+    python -m benchmarks.when.forecast --choose     # on the settings of choice; writes frozen.json
+    python -m benchmarks.when.forecast --judge  
+        # on all others, with what is frozen
+
+A unit is a setting at a budget. What a rule may look at is what the proxy found, never an arm: the held-out loss curves
+of the hard and the easy cluster under a proxy trained on three quarters of the rows, the hard share, and what the rule
+of reducible rows says of wrong rows where it was asked. The exposures of the clusters at equal steps predict
+
+    h [L_h(c T m_h) - L_h(c T)] + (1 - h) [L_e(c T m_e) - L_e(c T)], relative to h L_h(c T) + (1 - h) L_e(c T)
+
+with m_h = 2 / (1 + h), m_e = 1 / (1 + h); the clock c allows for a proxy that learns slower than the target. What the
+product says of copies is decided by what `--judge` writes for it (`curate.mixture.judgment`).
+"""
 
 ARM, FACTOR = "hard x2", 2
 CHOICE_FAMILY, HALVED_FAMILY = "symbols", "text"
@@ -268,7 +270,9 @@ def _with_interval(units: Sequence[Unit], figure: Callable[[Sequence[Unit]], flo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--choose", action="store_true")
     task.add_argument("--judge", action="store_true")

@@ -1,8 +1,4 @@
-"""Tasks whose rows are text and whose models are small transformers: what the families of text have in common.
-
-A target is a Llama of two layers from random weights, or pretrained on the frequent part, with the library's training
-loop at a constant rate. Its proxy is the same model before it is fine-tuned, a smaller one, or one given as a folder.
-"""
+"""Shared parts of the families of text: rows, small transformers and their training."""
 
 from __future__ import annotations
 
@@ -36,6 +32,9 @@ from curate.training.loop import train
 from curate.training.row_order import RowOrder
 from curate.types import BoolArray, Float64Array, IntArray
 from scorers import LossTrajectory
+
+# A target is a Llama of two layers from random weights, or pretrained on the frequent part, with the library's training
+# loop at a constant rate. Its proxy is the same model before it is fine-tuned, a smaller one, or one given as a folder.
 
 _COLUMNS = "prompt=question,completion=answer,id=id"
 _TEST_BATCH = 100  # questions at once: their logits are held whole

@@ -1,13 +1,4 @@
-"""Does difficulty go with published levels, or with length? Plain, within strata of length, and among reducible rows.
-
-    python -m benchmarks.when.levels --out DIR --proxy scratch|MODEL [--sets gsm8k,math,reasoning_gym] [--rows 400]
-        [--steps 100] [--checkpoints 5] [--batch-size 16] [--no-reducible] [--data DIR] [--seed 0]
-        [--record FILE.json] [--page FILE.md]
-
-GSM8K: level = annotated steps of the solution. MATH: published level. reasoning_gym: level, within each task. Every
-number is Spearman's rank correlation with the level, with a 95 % bootstrap interval over rows. The same command goes
-on where it was stopped; --record and --page hold what all proxies of DIR have found.
-"""
+"""Correlate difficulty with published levels: overall, within strata of length, and among reducible rows."""
 
 from __future__ import annotations
 
@@ -36,6 +27,16 @@ from curate.storage.atomic import publish_file
 from curate.types import BoolArray, Float64Array, IntArray
 from scorers import LossTrajectory
 
+_DETAILS = """\
+    python -m benchmarks.when.levels --out DIR --proxy scratch|MODEL [--sets gsm8k,math,reasoning_gym] [--rows 400]
+        [--steps 100] [--checkpoints 5] [--batch-size 16] [--no-reducible] [--data DIR] [--seed 0]
+        [--record FILE.json] [--page FILE.md]
+
+GSM8K: level = annotated steps of the solution. MATH: published level. reasoning_gym: level, within each task. Every
+number is Spearman's rank correlation with the level, with a 95 %% bootstrap interval over rows. The same command
+resumes; --record and --page hold what all proxies of DIR have found.
+"""
+
 SETS = ("gsm8k", "math", "reasoning_gym")
 FILES = {"gsm8k": "gsm8k", "math": "math", "reasoning_gym": "reasoning_gym_math"}
 _LONGEST = 1_000  # characters of question and answer together: what two cores can afford
@@ -46,7 +47,9 @@ KINDS = ("plain", "within length", "reducible", "completion tokens")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for proxies and finished sets")
     parser.add_argument("--proxy", required=True, help="scratch, or the folder of a model")
     parser.add_argument("--sets", default=",".join(SETS), help="which (all)")

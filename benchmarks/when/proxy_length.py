@@ -1,12 +1,4 @@
-"""How long should a proxy be trained? What its split is worth along training, and where a stopping rule would stop.
-
-    python -m benchmarks.when.proxy_length --out DIR [--families symbols,...] [--seeds 0,1] [--data DIR]
-        [--time-limit MINUTES] [--record FILE.json] [--page FILE.md] [--figure FILE.svg]
-
-In two clean cells and a noisy one of every family a proxy is trained on three quarters of the rows, and read off at a
-geometric grid from a quarter of its length in the map to four times that. The same command goes on where it was
-stopped. What the rules are and what is expected of them stands in benchmarks/LOG.md.
-"""
+"""Measure the quality of a proxy's split along its training, and where stopping rules stop."""
 
 from __future__ import annotations
 
@@ -34,6 +26,15 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.types import BoolArray, FloatArray
 
+_DETAILS = """\
+    python -m benchmarks.when.proxy_length --out DIR [--families symbols,...] [--seeds 0,1] [--data DIR]
+        [--time-limit MINUTES] [--record FILE.json] [--page FILE.md] [--figure FILE.svg]
+
+In two clean cells and a noisy one of every family a proxy is trained on three quarters of the rows, and read off at a
+geometric grid from a quarter of its length in the map to four times that. The same command resumes. What the rules
+are and what is expected of them stands in benchmarks/LOG.md.
+"""
+
 FROM, TO, RATIO = 1 / 4, 4, 2**0.5  # of the length in the map; of one point to the next
 POINTS = 5  # of the grid that a split looks back on
 HELD_OUT = 4  # one row of so many is held out
@@ -44,7 +45,9 @@ Point = Mapping[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for models and finished cells")
     parser.add_argument("--families", help="which (all)")
     parser.add_argument("--seeds", default="0,1", help="which (0,1)")

@@ -1,11 +1,4 @@
-"""Reducible rows in the families of the map: estimated against planted wrong rows, and which rows are above the cut.
-
-    python -m benchmarks.when.reducible --out DIR [--families symbols,...] [--seeds 0,1,2] [--time-limit MINUTES]
-    python -m benchmarks.when.reducible --table
-
-The rule is `curate.difficulty.reducible`, stated in benchmarks/LOG.md with what is expected of it. Runs that are in the
-record (benchmarks/results/when/reducible.json) are not repeated; --table only makes the page from it.
-"""
+"""Compare estimated reducible rows with planted wrong rows in the families of the map."""
 
 from __future__ import annotations
 
@@ -30,6 +23,14 @@ from curate.difficulty.reducible import reducible_rows
 from curate.difficulty.split import make_split
 from curate.proxy.held_out import like_rows
 from curate.storage.atomic import publish_file
+
+_DETAILS = """\
+    python -m benchmarks.when.reducible --out DIR [--families symbols,...] [--seeds 0,1,2] [--time-limit MINUTES]
+    python -m benchmarks.when.reducible --table
+
+The rule is `curate.difficulty.reducible`, stated in benchmarks/LOG.md with what is expected of it. Runs that are in the
+record (benchmarks/results/when/reducible.json) are not repeated; --table only makes the page from it.
+"""
 
 RECORD = Path("benchmarks/results/when/reducible.json")
 NOISES = (0.15, 0.0, 0.05)  # in the order in which they run
@@ -168,7 +169,9 @@ def _summary(name: str, runs: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="folder for models")
     parser.add_argument("--families", help=f"which ({','.join(FAMILIES)})")
     parser.add_argument("--seeds", default="0,1,2", help="which (0,1,2)")

@@ -1,8 +1,4 @@
-"""Doing the runs of the study: block by block, in as many processes as are started on it.
-
-A block is one seed of one setting. DIR/FAMILY/SETTING/seed-N holds facts.json, which says what the proxy found, and a
-file per finished arm. What is there is not done again; a killed process leaves the runs of one block to do.
-"""
+"""Run the study block by block, in as many processes as are started on it."""
 
 from __future__ import annotations
 
@@ -28,6 +24,9 @@ from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
+
+# A block is one seed of one setting. DIR/FAMILY/SETTING/seed-N holds facts.json, which says what the proxy found, and a
+# file per finished arm. What is there is not done again; a killed process leaves the runs of one block to do.
 
 CURVE_POINTS = 14
 CURVE_FROM = 1 / 64  # of the longest budget

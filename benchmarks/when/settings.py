@@ -1,4 +1,4 @@
-"""What is studied: settings, arms and seeds. All of it is stated in benchmarks/LOG.md before it runs."""
+"""Settings, arms and seeds of the study, as benchmarks/LOG.md states them."""
 
 from __future__ import annotations
 

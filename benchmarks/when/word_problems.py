@@ -1,7 +1,4 @@
-"""Family word_problems: one- and two-step problems answered by an equation, and systems of equations as the rare part.
-
-ASDiv and MAWPS are frequent, ALG514 and DRAW-1K rare.
-"""
+"""Family word_problems: one- and two-step problems as the frequent part, systems of equations as the rare part."""
 
 from __future__ import annotations
 
@@ -14,6 +11,8 @@ from benchmarks.when.epoch_design import GIVEN_PROXY_SETTINGS, WORD_PROBLEMS_SET
 from benchmarks.when.language import LanguageTask, Training
 from benchmarks.when.settings import Setting
 from benchmarks.when.stored import DATA, corpus, known_part, material_of, place_of, split_shares, stored_rows
+
+# ASDiv and MAWPS are frequent, ALG514 and DRAW-1K rare.
 
 FREQUENT = ("asdiv", "mawps")
 RARE = ("simuleq",)

@@ -1,7 +1,4 @@
-"""`curate demo`: curate generated math problems of known difficulty and compare the split with it.
-
-With --control: fine-tune on rows where copies of hard rows are known to help, and check that they do.
-"""
+"""`curate demo`: curate generated math problems of known difficulty and compare the split with it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Entry point of the `curate` command.
-
-Exit status: 0 success; 1 internal error; 2 bad arguments or input; 3 an external part failed, the same command
-resumes; 130 / 143 interrupted or terminated. With --json, stdout holds one object and nothing else.
-"""
+"""Entry point of the `curate` command."""
 
 from __future__ import annotations
 
@@ -38,7 +34,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status.
+
+    Exit status: 0 success; 1 internal error; 2 bad arguments or input; 3 an external part failed, the same command
+    resumes; 130 / 143 interrupted or terminated. With --json, stdout holds one object and nothing else.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     previous = signal.signal(signal.SIGTERM, _terminate)

@@ -1,8 +1,4 @@
-"""Allowlist of scikit-learn clusterers and mixtures, with the parameters that a recipe may set.
-
-Some parameters of scikit-learn take a path that is read as a pickle (`memory`), a function or another estimator, so a
-recipe may set only those listed here, to values that are checked. In Python any object can be passed.
-"""
+"""Allowlist of scikit-learn clusterers and mixtures, with the parameters that a recipe may set."""
 
 from __future__ import annotations
 
@@ -13,6 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from curate.errors import InputError, short_repr, suggestion
+
+# Some parameters of scikit-learn take a path that is read as a pickle (`memory`), a function or another estimator, so a
+# recipe may set only those listed here, to values that are checked. In Python any object can be passed.
 
 _Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 # More would never end, on any data.

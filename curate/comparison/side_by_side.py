@@ -1,8 +1,4 @@
-"""The four summary numbers of a difference: loss and exact answers, on the mixture and balanced.
-
-Mixture: all questions as they come. Balanced: the unweighted mean over levels, or over sources if there are none, so
-that a rare one counts as much as a frequent one. Arms that gain on one of the four often lose on another.
-"""
+"""The four summary numbers of a difference: loss and exact answers, on the mixture and balanced."""
 
 from __future__ import annotations
 
@@ -21,6 +17,9 @@ _NUMBERS = ("difference", "low", "high", "relative", "verdict")
 
 def side_by_side(differences: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One record per arm, baseline and budget with loss and answers, on the mixture and balanced; None = not measured.
+
+    Mixture: all questions as they come. Balanced: the unweighted mean over levels, or over sources if there are none,
+    so that a rare one counts as much as a frequent one. Arms that gain on one of the four often lose on another.
 
     Each is {difference, low, high, relative, verdict}, copied from the rows of `difference_rows`.
     """

@@ -1,23 +1,4 @@
-"""Confidence intervals of paired differences over seeds and examples.
-
-Runs of two arms with the same seeds answer the same examples, so every difference d[s, i] belongs to a seed and to an
-example, and both are a sample: other seeds would have trained other models, other examples would have been asked.
-The mean difference thus varies by
-
-    seeds / S + examples / n + rest / (S n)
-
-and an interval over examples alone, or over seeds alone, is too narrow. Two-way mean squares (Scheffé, The Analysis of
-Variance, ch. 7) estimate the parts. The spread of the S seed means holds the first and the last part; what examples
-differ by in every seed adds the second. Three to five seed means say little about their own spread, so the
-interval does not plug it in: it averages over what that spread can be given what was seen (Weerahandi, Generalized
-Confidence Intervals, 1993). With no difference between examples this is Student's t test on the seed means, with no
-spread of seeds the usual paired interval over examples.
-A percentile bootstrap of seeds and examples (Owen, The Pigeonhole Bootstrap, 2007) is too narrow where few seeds
-matter, see benchmarks/comparison.py, which measures the coverage of both.
-
-The relative difference is a ratio of means. Its interval holds the ratios r for which arm - r * baseline is not
-distinguishable from zero (Fieller, 1954), so absolute and relative intervals always agree about zero.
-"""
+"""Confidence intervals of paired differences over seeds and examples."""
 
 from __future__ import annotations
 
@@ -32,6 +13,24 @@ import numpy.typing as npt
 from curate.comparison.variance import Spread, Tables, Weights, spread_of
 from curate.errors import InputError
 from curate.types import Float64Array
+
+# Runs of two arms with the same seeds answer the same examples, so every difference d[s, i] belongs to a seed and to an
+# example, and both are a sample: other seeds would have trained other models, other examples would have been asked.
+# The mean difference thus varies by
+#
+#     seeds / S + examples / n + rest / (S n)
+#
+# and an interval over examples alone, or over seeds alone, is too narrow. Two-way mean squares (Scheffé, The Analysis
+# of Variance, ch. 7) estimate the parts. The spread of the S seed means holds the first and the last part; what
+# examples differ by in every seed adds the second. Three to five seed means say little about their own spread, so the
+# interval does not plug it in: it averages over what that spread can be given what was seen (Weerahandi, Generalized
+# Confidence Intervals, 1993). With no difference between examples this is Student's t test on the seed means, with no
+# spread of seeds the usual paired interval over examples. A percentile bootstrap of seeds and examples (Owen, The
+# Pigeonhole Bootstrap, 2007) is too narrow where few seeds matter, see benchmarks/comparison.py, which measures the
+# coverage of both.
+#
+# The relative difference is a ratio of means. Its interval holds the ratios r for which arm - r * baseline is not
+# distinguishable from zero (Fieller, 1954), so absolute and relative intervals always agree about zero.
 
 _NODES = 200  # quantiles that represent the distribution of a variance; doubling them moves no interval by 2 %
 _OUTER = 24

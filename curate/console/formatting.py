@@ -1,8 +1,4 @@
-"""Format numbers and untrusted text for display.
-
-Text of a dataset may be hostile. The template engine escapes HTML; here control characters (terminal escapes,
-bidirectional overrides, invisible tags) are replaced by visible ones, and long text is cut with a note.
-"""
+"""Format numbers and untrusted text for display."""
 
 from __future__ import annotations
 
@@ -22,7 +18,11 @@ _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def visible(text: str, limit: int = 4_000) -> str:
-    """The first `limit` characters of `text` with control characters made visible, and a note if it was cut."""
+    """The first `limit` characters of `text` with control characters made visible, and a note if it was cut.
+
+    Text of a dataset may be hostile. The template engine escapes HTML; here control characters (terminal escapes,
+    bidirectional overrides, invisible tags) are replaced by visible ones, and long text is cut with a note.
+    """
     plain = text[:limit].replace("\r\n", "\n")
     if not plain.isascii() or not plain.isprintable():
         plain = "".join(map(_visible_character, plain))

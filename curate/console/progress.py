@@ -1,7 +1,4 @@
-"""Progress display: a bar on a terminal, the output cell in a notebook, plain lines on stderr elsewhere.
-
-Everything that is shown also goes to the logger `curate`.
-"""
+"""Progress display: a bar on a terminal, the output cell in a notebook, plain lines on stderr elsewhere."""
 
 from __future__ import annotations
 
@@ -42,6 +39,8 @@ class StageCost:
 @dataclass
 class Progress:
     """Display and timing of the stages of a run.
+
+    Everything that is shown also goes to the logger `curate`.
 
     style: "bar", "lines", "notebook" or "none"; "auto" = a bar on a terminal, the cell's output in a notebook, and
     lines elsewhere. costs: one record per stage, in order. watch: called at every advance of any stage; an exception

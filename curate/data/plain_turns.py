@@ -1,8 +1,4 @@
-"""Convert bare texts to messages: lists of alternating texts, dialogues in one text, and text completions.
-
-Two forms of dialogues in one text are read: that of Glaive's function calling data (`USER: ...`,
-`ASSISTANT: ... <|endoftext|>`, `FUNCTION RESPONSE: ...`) and that of Anthropic's data (`Human: ...`, `Assistant: ...`).
-"""
+"""Convert bare texts to messages: lists of alternating texts, dialogues in one text, and text completions."""
 
 from __future__ import annotations
 
@@ -125,7 +121,11 @@ def _lists(array: pa.Array, offsets: np.ndarray, speakers: pa.Array, said: pa.Ar
 
 
 def holds_dialogues(column: pa.ChunkedArray) -> bool:
-    """Whether the first cells of a column of text are dialogues, each with an answer."""
+    """Whether the first cells of a column of text are dialogues, each with an answer.
+
+    Two forms of dialogues in one text are read: that of Glaive's function calling data (`USER: ...`, `ASSISTANT: ...
+    <|endoftext|>`, `FUNCTION RESPONSE: ...`) and that of Anthropic's data (`Human: ...`, `Assistant: ...`).
+    """
     cells = [cell for cell in column.slice(0, _LOOKED_AT).cast(pa.large_string()).to_pylist() if cell]
     return bool(cells) and all(_is_dialogue(cell) for cell in cells)
 

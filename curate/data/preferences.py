@@ -1,9 +1,4 @@
-"""Recognize preference pairs and labeled completions.
-
-A pair is read as its prompt and its chosen answer, with the rejected one in another column. If it has no prompt column
-(both answers are whole conversations or texts), or answers are single messages, prompt and answers are derived here as
-additional columns, which results do not contain: the columns of the input are unchanged.
-"""
+"""Recognize preference pairs and labeled completions."""
 
 from __future__ import annotations
 
@@ -95,6 +90,10 @@ def without_pair_roles(roles: Mapping[str, str]) -> dict[str, str]:
 
 def find_pairs(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> Pairs | None:
     """The preference pairs of a table; None if it has none, or the caller asks for something else.
+
+    A pair is read as its prompt and its chosen answer, with the rejected one in another column. If it has no prompt
+    column (both answers are whole conversations or texts), or answers are single messages, prompt and answers are
+    derived here as additional columns, which results do not contain: the columns of the input are unchanged.
 
     roles: {role: column} that the caller assigned. shape: the shape that the caller asked for. Raises InputError if the
     caller asks for pairs and there are none.

@@ -1,12 +1,4 @@
-"""Take rows of Arrow tables by position in bounded memory.
-
-`Table.take` concatenates all chunks of a column first, which doubles memory and fails once the strings of a column
-exceed 2 GiB. Here rows are taken chunk by chunk, a bounded number at a time.
-
-`in_order` reorders tables larger than memory with an external merge sort: stretches of the input are sorted by output
-position and written to files ("runs"); each slice of the output is then merged from a slice of every run, so that all
-files are read sequentially.
-"""
+"""Take rows of Arrow tables by position in bounded memory."""
 
 from __future__ import annotations
 
@@ -32,6 +24,9 @@ _RUN_BYTES = 256 << 20
 @dataclass(frozen=True)
 class RowStore:
     """n rows to take from, held as record batches.
+
+    `Table.take` concatenates all chunks of a column first, which doubles memory and fails once the strings of a column
+    exceed 2 GiB. Here rows are taken chunk by chunk, a bounded number at a time.
 
     batches: the rows, in order. starts: (number of batches + 1,) int64 position of the first row of each, then n.
     stored: schema of the batches. schema: schema of the returned rows. slice_rows: rows taken at a time, without effect
@@ -113,6 +108,10 @@ def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
 
 def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[pa.Table]:
     """The rows at `index` (m,) as consecutive tables, like `RowStore.slices`.
+
+    Tables larger than memory are reordered with an external merge sort: stretches of the input are sorted by
+    output position and written to files ("runs"); each slice of the output is then merged from a slice of every run, so
+    that all files are read sequentially.
 
     folder: an empty folder for runs; None = no runs. Runs do not affect the result.
     """

@@ -1,7 +1,4 @@
-"""Write datasets as Parquet shards, or return them in the type of the input.
-
-Everywhere `index` (m,) int64 is the final order: a position below n is a row of the input, n + k is new row k.
-"""
+"""Write datasets as Parquet shards, or return them in the type of the input."""
 
 from __future__ import annotations
 
@@ -27,6 +24,8 @@ from curate.storage.arrow_types import storable
 from curate.storage.atomic import disk_errors, sync
 from curate.storage.temporary import temporary_folder
 from curate.types import IntArray
+
+# Everywhere `index` (m,) int64 is the final order: a position below n is a row of the input, n + k is new row k.
 
 Index = IntArray
 GROUP_ROWS = 32_768  # rows per Parquet row group

@@ -1,8 +1,4 @@
-"""Collective operations that also work in a single process, without a process group.
-
-Ranks divide the examples of each optimizer batch; their sums are reduced here. Sums, not means:
-every rank already divides by the token count of the whole batch.
-"""
+"""Collective operations that also work in a single process, without a process group."""
 
 from __future__ import annotations
 
@@ -104,6 +100,9 @@ def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
 
 def sum_gradients_(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Replace the gradients by their sums over all ranks, bit-identical on every rank. All ranks must call it.
+
+    Ranks divide the examples of each optimizer batch; their sums are reduced here. Sums, not means:
+    every rank already divides by the token count of the whole batch.
 
     A parameter without a gradient on some ranks counts as zero there; one without a gradient on every rank
     keeps None, so that the optimizer leaves it alone exactly as it would in one process.

@@ -1,9 +1,4 @@
-"""Exposure of groups of rows when some rows are repeated, and the slope of their loss curves.
-
-Budgets are equal steps unless stated otherwise: copies of some rows then displace others. If groups neither help nor
-disturb each other, a group that is seen m times as often advances along its own loss curve as far as m times the steps
-would take it; the cost of repetition comes on top.
-"""
+"""Exposure of groups of rows when some rows are repeated, and the slope of their loss curves."""
 
 from __future__ import annotations
 
@@ -14,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.types import Float64Array, IntArray
+
+# Budgets are equal steps unless stated otherwise: copies of some rows then displace others. If groups neither help nor
+# disturb each other, a group that is seen m times as often advances along its own loss curve as far as m times the
+# steps would take it; the cost of repetition comes on top.
 
 GAIN = 2.0
 """Target exposure m of hard rows at equal steps, for which a factor of copies is suggested."""

@@ -1,9 +1,4 @@
-"""Plots of loss trajectories and difficulty as plotly figures in plain dictionaries.
-
-The report embeds them in its page; `panels.shown` turns them into plotly figures, which notebooks display.
-Arrays are aggregated or sampled with a seed, so that the size of a plot does not grow with the data.
-Colors have enough contrast on white and on near-black backgrounds; the page sets those of text and grid.
-"""
+"""Plots of loss trajectories and difficulty as plotly figures in plain dictionaries."""
 
 from __future__ import annotations
 
@@ -18,6 +13,10 @@ import pyarrow as pa
 from curate.console.formatting import plot_text
 from curate.seeds import derive_seed
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
+
+# The report embeds them in its page; `panels.shown` turns them into plotly figures, which notebooks display.
+# Arrays are aggregated or sampled with a seed, so that the size of a plot does not grow with the data.
+# Colors have enough contrast on white and on near-black backgrounds; the page sets those of text and grid.
 
 HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
 _HARD_COLORS = (HARD, "#c2437f", "#a8791c")

@@ -1,8 +1,4 @@
-"""Divide rows into two halves for cross-fitting: each row is measured by a model that was not trained on it.
-
-Assignments are made by hashes of ids within strata of source and completion length, so they do not depend on the order
-of rows.
-"""
+"""Divide rows into two halves for cross-fitting: each row is measured by a model that was not trained on it."""
 
 from __future__ import annotations
 
@@ -60,6 +56,9 @@ def make_halves(
     seed: int = 0,
 ) -> Halves:
     """Divide n rows into halves with similar sources and completion lengths; rows of one group stay together.
+
+    Assignments are made by hashes of ids within strata of source and completion length, so they do not depend on the
+    order of rows.
 
     ids: (n,), unique. lengths: (n,) of the completions, in any unit. completions: (n,) texts; a null row gets one
     that differs from its own. sources: (n,) labels. groups: (n,) labels of rows that must stay together

@@ -1,13 +1,4 @@
-"""Held-out loss curves of hard and other rows, and predictions from them of the effect of copying hard rows.
-
-The exposures of both at equal steps predict the change of the loss on the mixture of the data,
-
-    h [L_hard(c T m_hard) - L_hard(c T)] + (1 - h) [L_other(c T m_other) - L_other(c T)]
-
-relative to h L_hard(c T) + (1 - h) L_other(c T), for a share h of hard rows, T steps, and the m of `of_copied`. The
-clock c accounts for curves of a model that learns slower than the target. The prediction includes neither the cost of
-repetition nor the harm of wrong rows.
-"""
+"""Held-out loss curves of hard and other rows, and predictions from them of the effect of copying hard rows."""
 
 from __future__ import annotations
 
@@ -108,6 +99,14 @@ def predicted_change(
     steps: Sequence[float], hard: Sequence[float], other: Sequence[float], share: float, step: float, times: float
 ) -> float:
     """Relative change of the loss on the mixture after `step` steps; see the module docstring.
+
+    The exposures of both at equal steps predict the change of the loss on the mixture of the data,
+
+        h [L_hard(c T m_hard) - L_hard(c T)] + (1 - h) [L_other(c T m_other) - L_other(c T)]
+
+    relative to h L_hard(c T) + (1 - h) L_other(c T), for a share h of hard rows, T steps, and the m of `of_copied`. The
+    clock c accounts for curves of a model that learns slower than the target. The prediction includes neither the cost
+    of repetition nor the harm of wrong rows.
 
     hard, other: (K,) losses at `steps`. share: of hard rows.
     """

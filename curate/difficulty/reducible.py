@@ -1,10 +1,4 @@
-"""Estimate from held-out losses which rows can be learned from the others, and the share of wrong rows among hard ones.
-
-A row's gain is its loss under an early checkpoint of a model that was not trained on it, minus its loss under the best
-checkpoint. Rows that follow from the others gain; rows with a wrong completion do not, and neither do rows beyond the
-model. Null rows, with the completion of another row (`curate.difficulty.halves`), measure the gain of wrong rows.
-This module is independent of the kind of model.
-"""
+"""Estimate from held-out losses which rows can be learned from the others, and the share of wrong hard rows."""
 
 from __future__ import annotations
 
@@ -134,6 +128,11 @@ def given_rows(reducible: npt.ArrayLike, hard: npt.ArrayLike) -> Reducible:
 
 def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Reducible:
     """Cut, shares and estimated wrong share. hard: (n,) bool; all other rows with a gain count as easy.
+
+    A row's gain is its loss under an early checkpoint of a model that was not trained on it, minus its loss under the
+    best checkpoint. Rows that follow from the others gain; rows with a wrong completion do not, and neither do rows
+    beyond the model. Null rows, with the completion of another row (`curate.difficulty.halves`), measure the gain of
+    wrong rows.
 
     A wrong row is hard only if its loss is high, so wrong rows are represented by the null rows whose first loss is
     within the top share of hard rows. The cut is the 0.9 quantile of their gains, at least 0. The wrong share is the

@@ -1,7 +1,4 @@
-"""Warnings about a split whose diagnostics are out of range, each with a remedy.
-
-The thresholds mark numbers that deserve a look, not errors: a warning changes nothing.
-"""
+"""Warnings about a split whose diagnostics are out of range, each with a remedy."""
 
 from __future__ import annotations
 
@@ -57,6 +54,8 @@ def diagnose(
     capped: int | None = None,
 ) -> Diagnostics:
     """Statistics of `split`, which was made from `scores` (joined by id), and warnings about them.
+
+    The thresholds mark numbers that deserve a look, not errors: a warning changes nothing.
 
     clusterer, hard: those of the split, to compute the split by final loss for feature_agreement, and the sources that
         are too small to cluster.

@@ -1,7 +1,4 @@
-"""The worker process of an engine: reports its versions, and runs items and jobs.
-
-It does not depend on the engine that calls it.
-"""
+"""The worker process of an engine: reports its versions, and runs items and jobs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The Ray engine: workers are actors of an existing cluster.
-
-Scoring workers live for the whole session; a group of training ranks replaces them and is removed again.
-"""
+"""The Ray engine: workers are actors of an existing cluster."""
 
 from __future__ import annotations
 
@@ -18,6 +15,8 @@ from curate.engine.work import map_items, run_group, run_jobs, run_services
 
 class Ray(BaseModel):
     """Workers of a Ray cluster, for `Pipeline.run(data, engine=Ray(...))`; not part of recipes or fingerprints.
+
+    Scoring workers live for the whole session; a group of training ranks replaces them and is removed again.
 
     It connects on first use, and disconnects at `close` or the end of a `with` block. A connection that the
     caller has made with `ray.init` is used, and stays open.

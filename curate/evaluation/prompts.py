@@ -1,7 +1,4 @@
-"""Prompts of an evaluation: a question in a training template, a chat or a plain form, preceded by solved examples.
-
-The answer of a row is never part of its prompt. Text is joined, never formatted: braces in the data stay data.
-"""
+"""Prompts of an evaluation: a question in a training template, a chat or a plain form, preceded by solved examples."""
 
 from __future__ import annotations
 
@@ -207,6 +204,8 @@ def generation_prompts(
     by_server: bool = False,
 ) -> list[Prompt]:
     """(n,) prompts of the same rows: exactly the text before their reference completion.
+
+    The answer of a row is never part of its prompt. Text is joined, never formatted: braces in the data stay data.
 
     rows: None without a tokenizer; a chat is then sent as messages. by_server: whether a server tokenizes the prompts,
     which adds a beginning of sequence even if there is one.

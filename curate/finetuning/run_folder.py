@@ -1,8 +1,4 @@
-"""The folder of a fine-tuning run: ownership, resumable checkpoints and the final record.
-
-run.json exists if and only if the run has finished. Until then a hidden file marks the folder as that of a run and
-holds the fingerprint of its data and settings.
-"""
+"""The folder of a fine-tuning run: ownership, resumable checkpoints and the final record."""
 
 from __future__ import annotations
 
@@ -32,7 +28,11 @@ _STEP = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder `out` of the run with the fingerprint `inputs` of data and settings."""
+    """The folder `out` of the run with the fingerprint `inputs` of data and settings.
+
+    run.json exists if and only if the run has finished. Until then a hidden file marks the folder as that of a run and
+    holds the fingerprint of its data and settings.
+    """
 
     out: Path
     inputs: str

@@ -1,9 +1,4 @@
-"""The gate that every new row of a dataset must pass.
-
-index = Gate(evaluation=("test.parquet",)).open(examples)
-index.check(["A new problem ..."])      # what each text hits; nothing is remembered
-index.admit(texts, ids)                 # the same in order, and texts without a hit are hit by later ones
-"""
+"""The gate that every new row of a dataset must pass."""
 
 from __future__ import annotations
 
@@ -58,6 +53,10 @@ class Hit(NamedTuple):
 
 class Gate(Component):
     """Rules for what may not enter a dataset: near-duplicates, and text shared with evaluation sets.
+
+    index = Gate(evaluation=("test.parquet",)).open(examples)
+    index.check(["A new problem ..."])      # what each text hits; nothing is remembered
+    index.admit(texts, ids)                 # the same in order, and texts without a hit are hit by later ones
 
     evaluation: sets that no row may share text with, each a `data` argument of `curate.read` (in a
         recipe: a path or hub id), or {data, name} with the options of `curate.dataset_reference.Reading`.

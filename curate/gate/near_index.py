@@ -1,10 +1,4 @@
-"""Index of near-duplicates: candidates share a MinHash band, and each is verified by its exact Jaccard similarity.
-
-There are no false positives: nothing below the threshold is reported. The probability of a miss is bounded by
-`minhash.bands_for`, with one exception: of the texts that share a key only the first `BUCKET` are compared, so
-that a million texts of one pattern do not cost a million comparisons each. Such texts are usually found under another
-key; `crowded` counts the searches that met a longer list. Equal sets are always found.
-"""
+"""Index of near-duplicates: candidates share a MinHash band, and each is verified by its exact Jaccard similarity."""
 
 from __future__ import annotations
 
@@ -57,6 +51,11 @@ class _Grown:
 @dataclass
 class NearIndex:
     """Texts in the order they were added, searchable by their keys.
+
+    There are no false positives: nothing below the threshold is reported. The probability of a miss is bounded by
+    `minhash.bands_for`, with one exception: of the texts that share a key only the first `BUCKET` are compared, so that
+    a million texts of one pattern do not cost a million comparisons each. Such texts are usually found under another
+    key; `crowded` counts the searches that met a longer list. Equal sets are always found.
 
     compared: pairs whose exact similarity was computed; crowded: searched texts that met a key of more than BUCKET
     texts.

@@ -1,12 +1,4 @@
-"""Normalize texts and split them into hashed words, the units that every rule of the gate compares.
-
-Common HTML entities are decoded, and invisible characters are dropped: format and control
-characters, variation selectors, and all else that Unicode calls default-ignorable. The rest is put into NFKC form and
-case-folded. Its words are runs of letters, runs of digits (`3.5` is one
-number, `1,000` is `1000`), single signs of scripts that are written without spaces, and the operators of mathematics
-(such as `+ - / ^ = < >`; a hyphen or slash between letters is none). Punctuation and space, line breaks and tabs
-included, separate words. All texts of a call are processed as one array.
-"""
+"""Normalize texts and split them into hashed words, the units that every rule of the gate compares."""
 
 from __future__ import annotations
 
@@ -179,7 +171,15 @@ def word_blocks(texts: Any) -> Iterator[tuple[int, Words]]:
 
 
 def split_words(texts: Sequence[str]) -> Words:
-    """The words of each text; a text without any has none."""
+    """The words of each text; a text without any has none.
+
+    Common HTML entities are decoded, and invisible characters are dropped: format and control characters, variation
+    selectors, and all else that Unicode calls default-ignorable. The rest is put into NFKC form and case-folded. Its
+    words are runs of letters, runs of digits (`3.5` is one number, `1,000` is `1000`), single signs of scripts that are
+    written without spaces, and the operators of mathematics (such as `+ - / ^ = < >`; a hyphen or slash between letters
+    is none). Punctuation and space, line breaks and tabs included, separate words. All texts of a call are processed as
+    one array.
+    """
     normal = [_normal(text) for text in texts]
     # A line break after each text is a separator, so that no word spans two texts.
     joined = "\n".join([*normal, ""])

@@ -1,8 +1,4 @@
-"""Bridge between a queue with blocking methods and requests in flight in an event loop.
-
-Three threads take part: the caller of `run_in_thread`, which only waits; the thread of the event loop; and a worker,
-the only thread that calls the queue.
-"""
+"""Bridge between a queue with blocking methods and requests in flight in an event loop."""
 
 from __future__ import annotations
 
@@ -16,6 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from curate.generators.requests import Completion, Queue, Request
+
+# Three threads take part: the caller of `run_in_thread`, which only waits; the thread of the event loop; and a worker,
+# the only thread that calls the queue.
 
 _SLICE = 0.05  # seconds of handing completions back before taking more requests: grading must not starve the server
 GRACE = 5.0  # seconds that requests in flight may take to finish after one has failed: their answers may be paid for

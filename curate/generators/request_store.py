@@ -1,8 +1,4 @@
-"""Persistent store of completions by request, so that a completion that was paid for is never requested again.
-
-One SQLite file. A completion is on disk when `put` returns, whatever happens to the process afterwards; several
-processes may read and write concurrently. Nothing is ever deleted, damaged or not: only its owner knows what it cost.
-"""
+"""Persistent store of completions by request, so that a completion that was paid for is never requested again."""
 
 from __future__ import annotations
 
@@ -49,6 +45,10 @@ _SHUT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, 
 
 class RequestStore:
     """Completions by `Request.key` in the file `path`, which is created if it is missing.
+
+    One SQLite file. A completion is on disk when `put` returns, whatever happens to the process afterwards; several
+    processes may read and write concurrently. Nothing is ever deleted, damaged or not: only its owner knows what it
+    cost.
 
     Only its owner can read it, whatever the umask: an existing file is made private when it is opened, and its folder
     too if that holds nothing else (own_folder). Safe from several threads, and in a forked child. Every method raises

@@ -1,14 +1,4 @@
-"""Requests, completions, the queue protocol and the generator protocol.
-
-A generator pulls: it takes as many requests from a queue as it has room for and hands each completion back as soon as
-it is finished. The queue decides what comes next, whether the budget allows it and what is stored already, so that a
-generator can be as short as this:
-
-    def serve(self, queue):
-        while batch := queue.take(16):
-            for request, completion in zip(batch, self.model(batch)):
-                queue.done(request, completion)
-"""
+"""Requests, completions, the queue protocol and the generator protocol."""
 
 from __future__ import annotations
 
@@ -122,6 +112,15 @@ class Queue(Protocol):
 @runtime_checkable
 class Generator(Protocol):
     """Generates completions with a language model.
+
+    A generator pulls: it takes as many requests from a queue as it has room for and hands each completion back as soon
+    as it is finished. The queue decides what comes next, whether the budget allows it and what is stored already, so
+    that a generator can be as short as this:
+
+        def serve(self, queue):
+            while batch := queue.take(16):
+                for request, completion in zip(batch, self.model(batch)):
+                    queue.done(request, completion)
 
     A generator may have one more method, `check_ready() -> None`, which raises InputError or ExternalError before a run
     starts if something it needs is missing.

@@ -1,10 +1,4 @@
-"""Run a command, and terminate it with every process it started when the parent process ends.
-
-    python watchdog.py PARENT GRACE COMMAND...
-
-It runs as a script in its own session, and waits for the end of its standard input or of the process PARENT,
-however that one ends: the descriptor closes even if it is killed. Then SIGTERM to all, GRACE seconds, SIGKILL.
-"""
+"""Run a command, and terminate it with every process it started when the parent process ends."""
 
 from __future__ import annotations
 
@@ -23,7 +17,13 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of the command become childre
 
 
 def main(parent: int, grace: float, command: list[str]) -> int:
-    """Exit status of the command, or 128 + the signal that ended it."""
+    """Exit status of the command, or 128 + the signal that ended it.
+
+        python watchdog.py PARENT GRACE COMMAND...
+
+    It runs as a script in its own session, and waits for the end of its standard input or of the process PARENT,
+    however that one ends: the descriptor closes even if it is killed. Then SIGTERM to all, GRACE seconds, SIGKILL.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

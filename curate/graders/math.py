@@ -1,4 +1,4 @@
-"""Grade the final answers of math problems by the rules of `curate.verify`."""
+"""Grade the final answers of math problems by value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VERSION = 5  # raise when answers are extracted or compared differently
 
 
 class Math(Component):
-    """Right where the final answer is that of the row, by value: see `curate.verify` for the rules.
+    """Right where the final answer is that of the row, by value: see docs/answers.md for the rules.
 
     The answer of a row is its column of final answers, or what its solution marks as one. A completion that was cut off
     counts only where it marks its answer: its last number may be that of any step. Without math-verify what needs

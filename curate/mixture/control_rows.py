@@ -1,7 +1,4 @@
-"""Control rows that replace hard rows in comparisons, to separate the effect of hardness from that of repetition.
-
-Every control has as many rows as the arm that it is compared with, each with as many copies.
-"""
+"""Control rows that replace hard rows in comparisons, to separate the effect of hardness from that of repetition."""
 
 from __future__ import annotations
 
@@ -15,6 +12,8 @@ from curate.clusterers.features import source_codes
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.types import BoolArray, IntArray
+
+# Every control has as many rows as the arm that it is compared with, each with as many copies.
 
 Rows = IntArray
 Mask = BoolArray

@@ -1,8 +1,4 @@
-"""Forecast whether copies of hard rows help, before fine-tuning.
-
-With a short proxy alone there are only numbers and the verdict "not forecast": curves extrapolated from it never said
-yes where copies did help. Verdicts from held-out curves to the planned budget are in `curate.mixture.verdicts`.
-"""
+"""Forecast whether copies of hard rows help, before fine-tuning."""
 
 from __future__ import annotations
 
@@ -156,6 +152,10 @@ def forecast(
     budget_forecast: BudgetForecast | None = None,
 ) -> Forecast:
     """Forecast from a split, a plan and its new rows; no training besides that of `budget_forecast`.
+
+    With a short proxy alone there are only numbers and the verdict "not forecast": curves extrapolated from it never
+    said yes where copies did help. Verdicts from held-out curves to the planned budget are in
+    `curate.mixture.verdicts`.
 
     scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
         `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. wrong_share:

@@ -1,8 +1,4 @@
-"""Measured reliability of the rule for verdicts, on settings that were not used to choose it.
-
-The record is judgment.json in this package, written by `python -m benchmarks.when.forecast --judge`. It alone decides
-whether verdicts are shown.
-"""
+"""Measured reliability of the rule for verdicts, on settings that were not used to choose it."""
 
 from __future__ import annotations
 
@@ -40,6 +36,9 @@ class Judged:
 @dataclass(frozen=True)
 class Judgment:
     """The rule for verdicts and its reliability.
+
+    The record is judgment.json in this package, written by `python -m benchmarks.when.forecast --judge`. It alone
+    decides whether verdicts are shown.
 
     clock, threshold, most_wrong: parameters of the rule, see `curate.mixture.verdicts`. units: number of (setting,
     budget) pairs that it was judged on. settings: number of settings by family. times: occurrences of hard rows there.

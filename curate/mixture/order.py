@@ -1,8 +1,4 @@
-"""Order rows of a result by pseudorandom keys.
-
-A key depends only on the seed, the row and the number of its copy, so rows can be sorted in any number of parts and
-processes with the same result, and the relative order of rows does not change when others are added.
-"""
+"""Order rows of a result by pseudorandom keys."""
 
 from __future__ import annotations
 
@@ -26,6 +22,9 @@ Copies = npt.NDArray[np.int32]
 
 def row_keys(positions: IntArray, copies: Copies, seed: int, purpose: str = "order") -> Keys:
     """(m,) unique uniform keys of rows. positions, copies: (m,) position in the input and number of the copy.
+
+    A key depends only on the seed, the row and the number of its copy, so rows can be sorted in any number of parts and
+    processes with the same result, and the relative order of rows does not change when others are added.
 
     The key of copy c of row p is number p + c 2^40 of the SplitMix64 stream of the seed (Steele, Lea and Flood 2014).
     """

@@ -1,8 +1,4 @@
-"""Plans: occurrences of each row, demands for new rows, and reasons for dropped rows.
-
-Planning costs nothing, so `curate plan` can show what a recipe would do; new rows are generated only after all
-augmenters have been applied (`realize`).
-"""
+"""Plans: occurrences of each row, demands for new rows, and reasons for dropped rows."""
 
 from __future__ import annotations
 
@@ -67,6 +63,9 @@ class Demand:
 @dataclass(frozen=True, repr=False)
 class Plan(Tabular):
     """Occurrences of n input rows in the result, and demands for new rows.
+
+    Planning costs nothing, so `curate plan` can show what a recipe would do; new rows are generated only after all
+    augmenters have been applied (`realize`).
 
     counts: (n,) int32, occurrences of each input row; 0 = left out.
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.

@@ -1,8 +1,4 @@
-"""Screen new rows: decontamination, near-duplicates of earlier new rows, and measurement by the proxy.
-
-Rows that overlap with an evaluation set never enter. Synthetic rows are then measured at the proxy's checkpoints like
-the input and assigned to its clusters, which shows how many are as hard as the rows that they were derived from.
-"""
+"""Screen new rows: decontamination, near-duplicates of earlier new rows, and measurement by the proxy."""
 
 from __future__ import annotations
 
@@ -20,6 +16,9 @@ from curate.gate.gate import Hit
 from curate.mixture.plan import NOT_HARD, Demand, Measured, NewRows, Realized, Screened
 from curate.mixture.rescoring import rescore
 from curate.run import Run
+
+# Rows that overlap with an evaluation set never enter. Synthetic rows are then measured at the proxy's checkpoints like
+# the input and assigned to its clusters, which shows how many are as hard as the rows that they were derived from.
 
 _BLOCK = 16_384
 _SENT_ROWS = 1 << 20  # compared by workers at once; bounds the hits in memory

@@ -1,9 +1,4 @@
-"""Derive verdicts on copies, and the number of copies of hard rows, from held-out curves.
-
-The rule says yes to a factor if exposures predict, by the worse bound of the bootstrap interval, that the loss on the
-mixture falls by more than `Judgment.threshold`. The branches of `decide` give the reason and the next step otherwise;
-their limits were chosen by judgment and not validated separately.
-"""
+"""Derive verdicts on copies, and the number of copies of hard rows, from held-out curves."""
 
 from __future__ import annotations
 
@@ -78,7 +73,12 @@ class Decision:
 def decide(
     curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgment, *, wrong_share: float | None = None
 ) -> Decision:
-    """Apply the rule. wrong_share: estimated share of wrong rows among the hard ones; None = not estimated."""
+    """Apply the rule. wrong_share: estimated share of wrong rows among the hard ones; None = not estimated.
+
+    The rule says yes to a factor if exposures predict, by the worse bound of the bootstrap interval, that the loss on
+    the mixture falls by more than `Judgment.threshold`. The branches of `decide` give the reason and the next step
+    otherwise; their limits were chosen by judgment and not validated separately.
+    """
     if not curves.sufficient:
         return Decision(
             "cannot tell", "Too few of the rows that were held out are hard, or too few are not, for a curve of each."

@@ -1,9 +1,4 @@
-"""Compute token losses from hidden states without storing the logits of a whole batch.
-
-The vocabulary is processed in blocks with a running log-sum-exp, so that the logits in memory stay small enough
-for the cache of a CPU. The backward pass processes the same blocks again, recomputing each one's logits: the
-log-sum-exp is known by then, so blocks are independent and the head's gradient is written once.
-"""
+"""Compute token losses from hidden states without storing the logits of a whole batch."""
 
 from __future__ import annotations
 
@@ -56,6 +51,10 @@ def token_losses(
     anchor: HeadPoint | None = None,
 ) -> torch.Tensor:
     """(m,) float32 negative log-likelihood in nats of targets (m,) under hidden (m, d) and head weight (v, d).
+
+    The vocabulary is processed in blocks with a running log-sum-exp, so that the logits in memory stay small enough
+    for the cache of a CPU. The backward pass processes the same blocks again, recomputing each one's logits: the
+    log-sum-exp is known by then, so blocks are independent and the head's gradient is written once.
 
     Matrix products run in the autocast dtype if autocast is on, else in that of the weight; everything after
     them is float32. Differentiable in hidden, weight and bias, for any upstream gradient.

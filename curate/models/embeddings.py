@@ -1,9 +1,4 @@
-"""Embed examples as weighted means of hidden states from the forward pass of training.
-
-phi(x) = sum_j a_j h_j with a_j = j / sum_j' j' over the last layer's states h_1 .. h_(T-1) of the T tokens of a row,
-prompt included: later tokens have seen more of the row and have larger weights (ADAPT, arXiv 2605.05227). The state of
-the last token predicts nothing, so no forward pass here computes it, and it is left out.
-"""
+"""Embed examples as weighted means of hidden states from the forward pass of training."""
 
 from __future__ import annotations
 
@@ -25,6 +20,10 @@ from curate.types import IntArray
 
 def embed(hidden: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
     """(b, d) float32 embeddings of the rows of a batch, detached.
+
+    phi(x) = sum_j a_j h_j with a_j = j / sum_j' j' over the last layer's states h_1 .. h_(T-1) of the T tokens of a
+    row, prompt included: later tokens have seen more of the row and have larger weights (ADAPT, arXiv 2605.05227). The
+    state of the last token predicts nothing, so no forward pass here computes it, and it is left out.
 
     hidden: (b, T - 1, d), or (1, t, d) packed, as `curate.models.forward.decoder_states` gives them. lengths: (b,)
     tokens of each row. A row of one token has embedding 0.

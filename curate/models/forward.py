@@ -1,9 +1,4 @@
-"""Per-example losses of a causal language model, from one forward pass shared by scoring and training.
-
-The decoder runs on whole rows, the LM head on supervised positions only and without ever storing the logits of
-a batch. How a model turns hidden states into logits is determined once per model and checked against the
-model's own logits; a model that fails the check is run as a whole, a few rows at a time: slower, but correct.
-"""
+"""Per-example losses of a causal language model, from one forward pass shared by scoring and training."""
 
 from __future__ import annotations
 
@@ -22,6 +17,10 @@ from curate.models.batches import Batch
 from curate.models.cross_entropy import HeadPoint, LogitMap, token_losses
 from curate.models.modes import eval_mode
 from curate.models.varlen_attention import VARLEN, register_varlen
+
+# The decoder runs on whole rows, the LM head on supervised positions only and without ever storing the logits of
+# a batch. How a model turns hidden states into logits is determined once per model and checked against the
+# model's own logits; a model that fails the check is run as a whole, a few rows at a time: slower, but correct.
 
 PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in an untrained model
 GENERIC_LOGITS = 1 << 25  # logits in memory if the model runs as a whole; 128 MB of float32

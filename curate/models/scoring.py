@@ -1,9 +1,4 @@
-"""Score rows by their mean loss under a model.
-
-An engine scores with a twin of the model, which shares its tensors (float32) or holds a bfloat16 copy of them,
-so that evaluation mode, packing and compilation never touch the model being trained. Batches are composed
-inside the Tokens given, and the arithmetic of a batch depends on that batch alone.
-"""
+"""Score rows by their mean loss under a model."""
 
 from __future__ import annotations
 
@@ -34,6 +29,10 @@ WARM_UP = ((3, 37), (1, 41))  # (rows, tokens) of the batches that fix the compi
 
 class LossEngine:
     """Scores rows with the weights of `model`, which may be trained further between calls of `refresh`.
+
+    An engine scores with a twin of the model, which shares its tensors (float32) or holds a bfloat16 copy of them,
+    so that evaluation mode, packing and compilation never touch the model being trained. Batches are composed
+    inside the Tokens given, and the arithmetic of a batch depends on that batch alone.
 
     precision: "auto", "float32" or "bfloat16"; `dtype` is the one in use.
     token_budget: tokens per batch, padding included.

@@ -1,8 +1,4 @@
-"""Attention over rows packed end to end: each row attends causally to itself only, without padding.
-
-Registered with transformers under `VARLEN`. Without packing arguments it does what "sdpa" does, so a model
-switched to it still takes padded batches, attention masks and caches.
-"""
+"""Attention over rows packed end to end: each row attends causally to itself only, without padding."""
 
 from __future__ import annotations
 
@@ -40,6 +36,9 @@ def varlen_attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention in transformers' calling convention.
+
+    Registered with transformers under `VARLEN`. Without packing arguments it does what "sdpa" does, so a model
+    switched to it still takes padded batches, attention masks and caches.
 
     query: (b, heads, q, d); key and value: (b, kv heads, k, d). With cu_seq_lens_q (rows + 1,) int32, b is 1 and
     row i is positions cu_seq_lens_q[i] .. cu_seq_lens_q[i + 1] - 1; attention_mask is then ignored. Positions

@@ -1,8 +1,4 @@
-"""Optimizers: frozen components that build the torch optimizer when training starts.
-
-The training loop always steps with a closure (see `Optimizer`). An optimizer that needs a second gradient, or a
-gradient of another kind, calls the closure for it, and the loop has no branch for it.
-"""
+"""Optimizers: frozen components that build the torch optimizer when training starts."""
 
 import lazy_loader
 

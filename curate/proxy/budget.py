@@ -1,8 +1,4 @@
-"""Held-out loss curves of the proxy up to the budget planned for fine-tuning, and their cost.
-
-The proxy's configuration is trained on three quarters of the rows and measures the other quarter. Results are kept in
-the cache, so a killed call resumes and a finished one costs nothing.
-"""
+"""Held-out loss curves of the proxy up to the budget planned for fine-tuning, and their cost."""
 
 from __future__ import annotations
 
@@ -129,7 +125,11 @@ class Cost:
 
 
 class Budget:
-    """Held-out curves of the rows `examples`, to which `split` belongs."""
+    """Held-out curves of the rows `examples`, to which `split` belongs.
+
+    The proxy's configuration is trained on three quarters of the rows and measures the other quarter. Results are kept
+    in the cache, so a killed call resumes and a finished one costs nothing.
+    """
 
     def __init__(
         self,

@@ -1,8 +1,4 @@
-"""Losses of every row under proxies that never saw it, at the proxy's own length and beyond, from two more proxy runs.
-
-Each of two proxies of the given configuration is trained on one half of the rows and measures the other half. What
-the losses tell about wrong rows is in `curate.difficulty.reducible`.
-"""
+"""Losses of every row under proxies that never saw it, at the proxy's own length and beyond."""
 
 from __future__ import annotations
 
@@ -157,7 +153,11 @@ class HalfProxies:
 
 
 def measure_halves(examples: Examples, proxy: Proxy, context: Context, **settings: Any) -> HeldOutLosses:
-    """`HalfProxies` of the examples, trained and measured."""
+    """`HalfProxies` of the examples, trained and measured.
+
+    Each of two proxies of the given configuration is trained on one half of the rows and measures the other half. What
+    the losses tell about wrong rows is in `curate.difficulty.reducible`.
+    """
     return HalfProxies(examples, proxy, context, **settings).measure()
 
 

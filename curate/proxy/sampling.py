@@ -1,8 +1,4 @@
-"""Scoring on a budget: train the proxy on a sample of the rows, and measure only the sample at every checkpoint.
-
-The other rows are measured at some checkpoints. Their losses at the others are predicted from these and the number
-of their tokens, by a regression on the sample.
-"""
+"""Scoring on a budget: train the proxy on a sample of the rows, and measure only the sample at every checkpoint."""
 
 from __future__ import annotations
 
@@ -23,6 +19,9 @@ _BUDGET_ROWS, _BUDGET_SHARE = 2_000, 0.01  # minimum size of a sample chosen by 
 @dataclass(frozen=True)
 class Sample:
     """rows: (s,) ascending positions of the rows that the proxy is trained on. tokens: number that measuring reads.
+
+    The other rows are measured at some checkpoints. Their losses at the others are predicted from these and the number
+    of their tokens, by a regression on the sample.
 
     measured: (c,) ascending indices of the checkpoints at which all rows are measured; the sample is at all K.
     """

@@ -1,8 +1,4 @@
-"""Stopping rule for a proxy of unknown length: train until its split has settled.
-
-At every checkpoint of a geometric grid, KMeans splits the rows in two by their losses at the last K points. Which
-rule loses least was measured on five kinds of tasks (benchmarks/LOG.md, "Length of the proxy").
-"""
+"""Stopping rule for a proxy of unknown length: train until its split has settled."""
 
 from __future__ import annotations
 
@@ -56,6 +52,9 @@ def find_stop(
     stop_on: StopOn,
 ) -> Stop:
     """The first point of the grid at which the rule holds, else the last.
+
+    At every checkpoint of a geometric grid, KMeans splits the rows in two by their losses at the last K points. Which
+    rule loses least was measured on five kinds of tasks (benchmarks/LOG.md, "Length of the proxy").
 
     losses_through: index -> (n, index + 1) losses in nats per token through that point; trains that far. valid: (n,)
     rows with losses. held_out: (n,) rows that are not trained on; they are clustered together with the others.

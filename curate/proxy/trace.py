@@ -1,10 +1,4 @@
-"""Train the proxy once, measure every example at every checkpoint, and cache both.
-
-The proxy is trained first and its float32 checkpoints are stored (`curate.proxy.training`); then each checkpoint is
-loaded and measured, shard by shard. That costs one reload per checkpoint, but a measure cannot disturb the training,
-a measure that is added later does not retrain, new rows are measured on the same checkpoints, and after a kill exactly
-the missing shards are measured.
-"""
+"""Train the proxy once, measure every example at every checkpoint, and cache both."""
 
 from __future__ import annotations
 
@@ -34,6 +28,11 @@ from curate.storage.mapped import release
 from curate.tokenization.cached import CachedTokens
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, FloatArray, IntArray
+
+# The proxy is trained first and its float32 checkpoints are stored (`curate.proxy.training`); then each checkpoint is
+# loaded and measured, shard by shard. That costs one reload per checkpoint, but a measure cannot disturb the training,
+# a measure that is added later does not retrain, new rows are measured on the same checkpoints, and after a kill
+# exactly the missing shards are measured.
 
 # Rows per shard: the most work that a killed run can lose, and the pool from which batches of equal length are built.
 # Part of the numbers' identity, since batches never cross a shard.

@@ -1,7 +1,4 @@
-"""Training of the proxy: its cache key, its stored checkpoints, and resuming after a kill.
-
-The model and its tokenizer are loaded, and rows are tokenized, only if something that needs them is missing.
-"""
+"""Training of the proxy: its cache key, its stored checkpoints, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -55,7 +52,10 @@ class ReceivedTokens:
 
 
 class ProxyTraining:
-    """The training of `proxy` on `examples` with the seed, device and cache of `context`."""
+    """The training of `proxy` on `examples` with the seed, device and cache of `context`.
+
+    The model and its tokenizer are loaded, and rows are tokenized, only if something that needs them is missing.
+    """
 
     def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:
         self.examples, self.progress, self.cache = examples, context.progress, context.store

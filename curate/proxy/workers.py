@@ -1,8 +1,4 @@
-"""Train and measure the proxy on the workers of an engine.
-
-Values and checkpoints end up in the driver's cache. If workers see its folder, they read and write checkpoints there;
-otherwise checkpoints travel with the work. Values are small and always travel, so only the driver writes them.
-"""
+"""Train and measure the proxy on the workers of an engine."""
 
 from __future__ import annotations
 
@@ -26,6 +22,9 @@ from curate.storage.cache import MANIFEST, Cache
 from curate.storage.remote_cache import open_cache
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
+
+# Values and checkpoints end up in the driver's cache. If workers see its folder, they read and write checkpoints there;
+# otherwise checkpoints travel with the work. Values are small and always travel, so only the driver writes them.
 
 Files = dict[str, npt.NDArray[np.uint8]]  # name -> bytes, files of a cache entry
 

@@ -1,7 +1,4 @@
-"""Read numbers and ids from the folder of a finished run; texts are read by `curate.report.texts`.
-
-Tables are joined by `example_id`, never by position.
-"""
+"""Read numbers and ids from the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -93,6 +90,8 @@ def mapping(value: Any, *path: str) -> dict[str, Any]:
 
 def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Finished:
     """Read the run in `directory`. record: content of a run.json that is not written yet.
+
+    Tables are joined by `example_id`, never by position.
 
     Raises InputError if there is no readable run.json, or if tables are about different rows.
     """

@@ -1,7 +1,4 @@
-"""Pairs of new problems and their originals, kept and rejected, from tables/synthesis.parquet.
-
-The table has a row for every attempt; only texts that are shown are read.
-"""
+"""Pairs of new problems and their originals, kept and rejected, from tables/synthesis.parquet."""
 
 from __future__ import annotations
 
@@ -76,7 +73,10 @@ class Refused:
 
 
 def read_attempts(finished: Finished) -> Attempts | None:
-    """Read the attempts of a run; None if it has no such table, or one of another form."""
+    """Read the attempts of a run; None if it has no such table, or one of another form.
+
+    The table has a row for every attempt; only texts that are shown are read.
+    """
     path = finished.directory / "tables" / "synthesis.parquet"
     table = read_table(path, *_NUMBERS)
     if table is None or set(_NUMBERS) - set(table.column_names):

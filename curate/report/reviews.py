@@ -1,9 +1,4 @@
-"""Human reviews of new problems: a journal in the folder of the result, and the rows with their verdicts.
-
-The journal is a JSON Lines file; each verdict is appended and synced before the next problem is shown, so that an
-interruption loses none. The last verdict on a row counts, unless the row's texts have changed since because the result
-was written again.
-"""
+"""Human reviews of new problems: a journal in the folder of the result, and the rows with their verdicts."""
 
 from __future__ import annotations
 
@@ -75,7 +70,12 @@ class Review:
 
 
 class Journal:
-    """The verdicts of a folder. verdicts: by example id, in the order in which they were given."""
+    """The verdicts of a folder. verdicts: by example id, in the order in which they were given.
+
+    The journal is a JSON Lines file; each verdict is appended and synced before the next problem is shown, so that an
+    interruption loses none. The last verdict on a row counts, unless the row's texts have changed since because the
+    result was written again.
+    """
 
     def __init__(self, directory: Path, problems: Sequence[NewProblem]) -> None:
         self.path = directory / REVIEWS

@@ -1,13 +1,4 @@
-"""Write report.html, a self-contained page about a finished run.
-
-It depends only on the run's folder, so it can be written again at any time. `finished_run` reads the folder; `sizes`,
-`figures`, `texts` and `synthesis_section` return plain values for their sections; the template
-formats numbers and writes sentences, and takes everything else from run.json.
-
-Data cannot inject active content: the template engine escapes HTML, control characters in strings are made visible
-(`curate.console.formatting.visible`), and a Content-Security-Policy allows only the scripts whose hashes it names, and
-no requests. The rows of a small result are in the page, compressed (`embedded_rows`), and can be browsed.
-"""
+"""Write report.html, a self-contained page about a finished run."""
 
 from __future__ import annotations
 
@@ -31,6 +22,14 @@ from curate.report.synthesis_section import new_problems
 from curate.report.texts import extremes, first_words, rejections, title
 from curate.storage.atomic import publish_file
 from curate.types import IntArray
+
+# It depends only on the run's folder, so it can be written again at any time. `finished_run` reads the folder; `sizes`,
+# `figures`, `texts` and `synthesis_section` return plain values for their sections; the template
+# formats numbers and writes sentences, and takes everything else from run.json.
+#
+# Data cannot inject active content: the template engine escapes HTML, control characters in strings are made visible
+# (`curate.console.formatting.visible`), and a Content-Security-Policy allows only the scripts whose hashes it names,
+# and no requests. The rows of a small result are in the page, compressed (`embedded_rows`), and can be browsed.
 
 _MOST_WARNINGS = 40
 MOST_REASONS = 30

@@ -1,7 +1,4 @@
-"""Funnel of synthesis: problems left after each step, reasons for losses, and advice.
-
-Computed from the records under "synthesis" in run.json, for the report and `curate inspect`.
-"""
+"""Funnel of synthesis: problems left after each step, reasons for losses, and advice."""
 
 from __future__ import annotations
 

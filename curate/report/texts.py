@@ -1,8 +1,4 @@
-"""The sections "Examples" and "Rejected rows": easiest and hardest rows, noise suspects, and rejected rows.
-
-Only cells that are shown are kept, and only their beginning is decoded, so that a million rows or cells of many
-megabytes cost little more than a small dataset.
-"""
+"""The sections "Examples" and "Rejected rows": easiest and hardest rows, noise suspects, and rejected rows."""
 
 from __future__ import annotations
 
@@ -34,6 +30,9 @@ from curate.report.finished_run import (
 from curate.report.reasons import outcome_of
 from curate.storage.places import arrow_path
 from curate.types import BoolArray, IntArray
+
+# Only cells that are shown are kept, and only their beginning is decoded, so that a million rows or cells of many
+# megabytes cost little more than a small dataset.
 
 _EXAMPLES = 20
 _SUSPECTS = 10

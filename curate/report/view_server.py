@@ -1,9 +1,4 @@
-"""Web server of `curate view`, on the loopback interface, with access by a one-time token.
-
-The first request with the token gets a cookie and is redirected to an address without it, so that the token stays out
-of the browser's history and of Referer headers. Every request must have this server as its Host, which prevents DNS
-rebinding, and POST requests must come from this page.
-"""
+"""Web server of `curate view`, on the loopback interface, with access by a one-time token."""
 
 from __future__ import annotations
 
@@ -46,7 +41,12 @@ _ASSETS = {
 
 
 class Access:
-    """Access control. token: part of the address, valid once. port: of this server."""
+    """Access control. token: part of the address, valid once. port: of this server.
+
+    The first request with the token gets a cookie and is redirected to an address without it, so that the token stays
+    out of the browser's history and of Referer headers. Every request must have this server as its Host, which prevents
+    DNS rebinding, and POST requests must come from this page.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -120,6 +120,30 @@ def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Te
 
     logits: (b, T, v), each position predicting the next. labels: (b, T), -100 where a token does not count. A row
     without counted tokens has loss 0.
+
+    A training loop with weights; for several micro-batches or processes, gather the losses and tokens of the whole
+    optimizer batch before the call of `weights`:
+
+        import torch
+        import transformers
+        from curate.reweighters import BatchOutputs, DynamicLoss, OptimizerBatch, example_losses
+
+        shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=2, **shape))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        reweighter = DynamicLoss(strategy="linupper")
+
+        for step in range(5):
+            input_ids = torch.randint(64, (8, 20))  # your batch
+            labels = input_ids.clone()
+            labels[:, :10] = -100  # prompts are not trained on
+            losses, tokens = example_losses(model(input_ids=input_ids).logits, labels)
+            batch, outputs = OptimizerBatch(step, tokens), BatchOutputs(losses.detach())
+            weights = reweighter.weights(batch, outputs)
+            loss = (weights * tokens * losses).sum() / tokens.sum()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
     """
     from torch.nn import functional as F
 

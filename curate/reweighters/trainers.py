@@ -1,13 +1,4 @@
-"""Reweighters for `transformers.Trainer`, TRL's `SFTTrainer` and classes derived from them.
-
-    reweighting = reweight(trainer, DynamicLoss())
-    trainer.train()
-    weights, times = reweighting.mean_weights()
-
-The trainer keeps its data loader, accumulation, autocast, optimizer and checkpoints; the loss of a training step is
-replaced by sum(w n l) / sum(n) over the whole optimizer batch, all micro-batches and ranks: n the completion tokens of
-an example, l its mean loss per token, w its weight. Evaluation keeps the trainer's own loss.
-"""
+"""Reweighters for `transformers.Trainer`, TRL's `SFTTrainer` and classes derived from them."""
 
 from __future__ import annotations
 
@@ -51,6 +42,14 @@ _REPLACED = ("compute_loss", "get_batch_samples", "get_train_dataloader", "train
 
 def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None) -> TrainerReweighting:
     """Weight the training examples of `trainer`, any transformers.Trainer, by `reweighter`.
+
+        reweighting = reweight(trainer, DynamicLoss())
+        trainer.train()
+        weights, times = reweighting.mean_weights()
+
+    The trainer keeps its data loader, accumulation, autocast, optimizer and checkpoints; the loss of a training step is
+    replaced by sum(w n l) / sum(n) over the whole optimizer batch, all micro-batches and ranks: n the completion tokens
+    of an example, l its mean loss per token, w its weight. Evaluation keeps the trainer's own loss.
 
     rows: columns of the rows of `trainer.train_dataset`, for the reweighter. None = those of that dataset, `source`
         being the one of that name; further datasets are tokenized by `trainer.processing_class`: prompts and

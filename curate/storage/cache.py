@@ -1,8 +1,4 @@
-"""Content-addressed cache of finished work.
-
-An entry is a folder that appears by one rename, with a manifest of checksums. There is no index and nothing to
-repair: an entry is complete or absent. Runs may share a cache; if two compute the same entry, the first one is kept.
-"""
+"""Content-addressed cache of finished work."""
 
 from __future__ import annotations
 
@@ -39,7 +35,11 @@ def local_cache() -> Path:
 
 @dataclass
 class Cache:
-    """Cache entries under the folder `root`; keys are paths of names such as ("proxies", key, "step-000060")."""
+    """Cache entries under the folder `root`; keys are paths of names such as ("proxies", key, "step-000060").
+
+    An entry is a folder that appears by one rename, with a manifest of checksums. There is no index and nothing to
+    repair: an entry is complete or absent. Runs may share a cache; if two compute the same entry, the first is kept.
+    """
 
     root: Path
     _verified: set[Path] = field(default_factory=set, repr=False)

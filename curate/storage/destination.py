@@ -1,10 +1,4 @@
-"""Destination of a dataset: a folder, or a URL that a local folder is uploaded to.
-
-Objects behind a URL cannot be renamed, so they are first uploaded to `.pending/`, named by their content. Then run.json
-and the card of an earlier result are removed, the objects are copied to their final names, and README.md and, last,
-run.json are written. A folder without run.json is unfinished. After an interruption the same command resumes and
-uploads nothing twice.
-"""
+"""Destination of a dataset: a folder, or a URL that a local folder is uploaded to."""
 
 from __future__ import annotations
 
@@ -51,6 +45,11 @@ def check_result_place(place: Path | str) -> None:
 @dataclass(frozen=True)
 class Destination:
     """Where a command writes its result.
+
+    Objects behind a URL cannot be renamed, so they are first uploaded to `.pending/`, named by their content. Then
+    run.json and the card of an earlier result are removed, the objects are copied to their final names, and README.md
+    and, last, run.json are written. A folder without run.json is unfinished. After an interruption the same command
+    resumes and uploads nothing twice.
 
     folder: the local folder that it writes to. place: the URL that the folder is uploaded to; None = it stays local.
     option: the command-line option that named it, for messages.

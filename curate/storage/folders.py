@@ -1,8 +1,4 @@
-"""Output folders: whether a command may write into one, and whether the result in it is finished.
-
-Files are written under temporary names and renamed; run.json comes last, so a folder with run.json is finished. Until
-then a mark file tells that a command owns the folder: data/ and README.md alone could be anyone's dataset.
-"""
+"""Output folders: whether a command may write into one, and whether the result in it is finished."""
 
 from __future__ import annotations
 
@@ -24,6 +20,9 @@ UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 @dataclass(frozen=True)
 class OutputFolder:
     """The --out folder of one kind of command.
+
+    Files are written under temporary names and renamed; run.json comes last, so a folder with run.json is finished.
+    Until then a mark file tells that a command owns the folder: data/ and README.md alone could be anyone's dataset.
 
     parts: names of what the command writes there besides the record and the marks. marks: names of files, each of which
     tells that the folder was written by this kind of command; `empty` removes the last of them last.

@@ -1,7 +1,4 @@
-"""Exact comparison and lookup of millions of ids by 64-bit hashes, in a fraction of the memory of a table of strings.
-
-Ids with equal hashes are compared as strings, so collisions do not affect results.
-"""
+"""Exact comparison and lookup of millions of ids by 64-bit hashes, in little memory."""
 
 from __future__ import annotations
 
@@ -16,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.types import IntArray
+
+# Ids with equal hashes are compared as strings, so collisions do not affect results.
 
 _AT_ONCE = 1 << 16
 _WIDEST = 256  # bytes; longer ids are hashed one at a time with BLAKE2b, shorter ones all at once

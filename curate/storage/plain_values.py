@@ -1,9 +1,4 @@
-"""Parse untrusted YAML into plain values within fixed bounds.
-
-YAML is read event by event, so PyYAML's object constructors are never reached, and the bounds below hold for any
-nesting or aliases. Supported values: mappings with string keys, lists, strings, integers, floats, booleans and null.
-Unlike in YAML 1.1, a date is a string and 1e-3 is a number.
-"""
+"""Parse untrusted YAML into plain values within fixed bounds."""
 
 from __future__ import annotations
 
@@ -120,6 +115,10 @@ class _Building:
 
 def parse_yaml(text: str, name: str) -> Any:
     """Parse a YAML text into a plain value.
+
+    YAML is read event by event, so PyYAML's object constructors are never reached, and the bounds below hold for any
+    nesting or aliases. Supported values: mappings with string keys, lists, strings, integers, floats, booleans and
+    null. Unlike in YAML 1.1, a date is a string and 1e-3 is a number.
 
     name: what to call the text in messages. Raises InputError, in one line, for invalid YAML and for more than 262,144
     characters, 20,000 values with aliases expanded, or 50 levels.

@@ -1,9 +1,4 @@
-"""Render examples as text with a chat template, Alpaca's wording or plain prompts.
-
-A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. Context and predictions
-are tokenized separately, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
-across it.
-"""
+"""Render examples as text with a chat template, Alpaca's wording or plain prompts."""
 
 from __future__ import annotations
 
@@ -20,6 +15,10 @@ from curate.errors import InputError
 from curate.tokenization.chat_template import Chat
 from curate.tokenization.dialect import Tools
 from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
+
+# A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. Context and predictions
+# are tokenized separately, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
+# across it.
 
 # Remedy in messages about a row that a chat template refuses.
 REFUSED_REMEDY = "change the row, or choose a model whose template accepts it"

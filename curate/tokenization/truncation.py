@@ -1,10 +1,4 @@
-"""Truncate rows that are longer than the maximum length.
-
-What is dropped, in this order: whole exchanges of a conversation, oldest first; whole rounds of tool calls and their
-results before the last answer, oldest first, except the last round; the text of system prompt, tools and context, from
-the left in the order in which the template renders it, and tool results; the left of the question; and only then the
-right of the completion. A text that is far too long is cut before it is tokenized.
-"""
+"""Truncate rows that are longer than the maximum length."""
 
 from __future__ import annotations
 
@@ -86,7 +80,13 @@ class _Long(Encoded):
 
 
 class Truncation:
-    """Truncates rows to `max_length` tokens of one tokenizer."""
+    """Truncates rows to `max_length` tokens of one tokenizer.
+
+    What is dropped, in this order: whole exchanges of a conversation, oldest first; whole rounds of tool calls and
+    their results before the last answer, oldest first, except the last round; the text of system prompt, tools and
+    context, from the left in the order in which the template renders it, and tool results; the left of the question;
+    and only then the right of the completion. A text that is far too long is cut before it is tokenized.
+    """
 
     def __init__(self, tokenizer: Any, ends: SequenceEnds, max_length: int) -> None:
         self.tokenizer, self.ends, self.max_length = tokenizer, ends, max_length

@@ -1,7 +1,4 @@
-"""Shard weights, gradients and optimizer state over ranks (FSDP2), for models that do not fit on one device.
-
-Tested with gloo on the CPU only. Gradients are added up, not averaged, as without sharding.
-"""
+"""Shard weights, gradients and optimizer state over ranks (FSDP2), for models that do not fit on one device."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from curate.models.forward import batch_losses, logit_map
 
 def shard_(model: Any, device: torch.device) -> None:
     """Keep on each rank an equal part of every parameter; layers are gathered one at a time as they run.
+
+    Tested with gloo on the CPU only. Gradients are added up, not averaged, as without sharding.
 
     Afterwards losses come from `model.batch_losses`, which every rank must call equally often, since each call waits
     for the others; parameters are DTensors, except inside `unsharded`. All ranks must call it. Raises InputError for

@@ -1,9 +1,4 @@
-"""The training loop shared by proxy runs, fine-tuning and reweighting, so that they are comparable.
-
-`train` is a generator of checkpoints: the caller evaluates or saves a checkpoint in the body of its loop. Every
-optimizer step draws its rows from (seed, epoch) and its randomness from (seed, step, rank), so the only state of a
-run is weights and optimizer moments: any step can be replayed, and an evaluation cannot change what follows.
-"""
+"""The training loop shared by proxy runs, fine-tuning and reweighting, so that they are comparable."""
 
 from __future__ import annotations
 
@@ -42,6 +37,10 @@ def train(
     log: Callable[[StepRecord], None] | None = None,
 ) -> Iterator[Checkpoint]:
     """Train `model` in place on the valid rows of `tokens`, pausing at each of `checkpoint_steps` (0: before).
+
+    `train` is a generator of checkpoints: the caller evaluates or saves a checkpoint in the body of its loop. Every
+    optimizer step draws its rows from (seed, epoch) and its randomness from (seed, step, rank), so the only state of a
+    run is weights and optimizer moments: any step can be replayed, and an evaluation cannot change what follows.
 
     A checkpoint is valid in the caller's loop body: the model is in eval mode; afterwards modes, requires_grad, cudnn
     flags and all random states are restored, and the weights must be as before, else InputError. Exhausting the

@@ -1,7 +1,4 @@
-"""Trackers of metrics: TensorBoard, Weights & Biases, MLflow, and callables.
-
-Proxies, fine-tuning and validation use the same ones: whatever `log=` names is called with a step and its metrics.
-"""
+"""Trackers of metrics: TensorBoard, Weights & Biases, MLflow, and callables."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Positive control: a task with a hard part that is known and learnable, so that copies of hard rows must help.
-
-base model (knows the frequent skills) -> proxy, split -> budget from a pilot seed -> validate -> table and verdict
-
-Only the rows are special; the rest is done by `curate finetune` and `curate validate`.
-"""
+"""Positive control: a task with a hard part that is known and learnable, so that copies of hard rows must help."""
 
 from __future__ import annotations
 
@@ -65,6 +60,8 @@ def control(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run or resume a control in the folder `out`; returns its run.json.
+
+    The base model, which knows the frequent skills, is the proxy too; a pilot seed sets the budget.
 
     seeds: of fine-tuning, and of the random controls; a later call may add more. task: seed of the skills, their rows,
     the base model and the proxy. sizes: None = SIZES. arms: of `curate validate`, at least original, hard and random.

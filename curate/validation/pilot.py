@@ -1,9 +1,4 @@
-"""Pilot run of a validation: forecast from the target's own held-out curves whether copies help.
-
-The target is trained on three quarters of the original rows, with a seed that no arm uses, for the steps of all
-arms and with a nearly constant rate, and is measured on the other quarter along the way. The forecast is made as in
-`curate forecast`, which uses a proxy's curves.
-"""
+"""Pilot run of a validation: forecast from the target's own held-out curves whether copies help."""
 
 from __future__ import annotations
 
@@ -51,6 +46,10 @@ def is_due(experiment: Experiment) -> bool:
 
 def pilot(experiment: Experiment) -> dict[str, Any] | None:
     """Train a pilot run if it is due, report its forecast, and return it as JSON; None if there is none.
+
+    The target is trained on three quarters of the original rows, with a seed that no arm uses, for the steps of all
+    arms and with a nearly constant rate, and is measured on the other quarter along the way. The forecast is made as in
+    `curate forecast`, which uses a proxy's curves.
 
     The forecast is kept in OUT/pilot.json, with the keys of `BudgetForecast.to_json`.
     """

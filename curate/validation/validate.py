@@ -1,7 +1,4 @@
-"""Validate a recipe end to end; an interrupted call is resumed by the same call.
-
-prepare -> pilot -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
-"""
+"""Validate a recipe end to end; an interrupted call is resumed by the same call."""
 
 from __future__ import annotations
 
@@ -58,6 +55,8 @@ def validate(
     **reading: Any,
 ) -> dict[str, Any]:
     """Validate a recipe on `data` and write the result to a folder; returns its run.json.
+
+    prepare -> pilot -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
 
     data, reading: arguments of `curate.read`, or its result. scores: difficulty measured earlier.
     log: further destinations of every run's metrics, as in `curate.finetune`.

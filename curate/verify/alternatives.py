@@ -1,7 +1,4 @@
-"""Other ways to read an answer that is not found the same as it is written: "five", 1 234 567, ]2,5[, x=1 or x=2.
-
-Such a reading can only show that two answers are the same, never that they differ.
-"""
+"""Other ways to read an answer that is not found the same as it is written: "five", 1 234 567, ]2,5[, x=1 or x=2."""
 
 from __future__ import annotations
 
@@ -48,7 +45,10 @@ _JOINED_LETTERS = re.compile(r"[A-J]{2,10}")
 
 
 def alternatives(text: str) -> Iterator[str]:
-    """Other readings of a cleaned answer."""
+    """Other readings of a cleaned answer.
+
+    Such a reading can only show that two answers are the same, never that they differ.
+    """
     if len(text) > _MOST_CHARACTERS:
         return
     for reading in (

@@ -1,7 +1,4 @@
-"""Numbers that are exact fractions where possible, and otherwise have an error bound.
-
-mpmath's functions are assumed to be accurate to the last 4 bits of the precision in use.
-"""
+"""Numbers that are exact fractions where possible, and otherwise have an error bound."""
 
 from __future__ import annotations
 
@@ -34,6 +31,8 @@ Number = Fraction | Ball
 
 class Arithmetic:
     """Arithmetic at a precision of `bits`, with an error rule for each operation.
+
+    mpmath's functions are assumed to be accurate to the last 4 bits of the precision in use.
 
     height: sum of the sizes, in bits, of all numbers seen; different values are expected to differ by more
         than about 2^-height.

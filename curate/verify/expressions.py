@@ -1,10 +1,4 @@
-"""Compare expressions by values that are exact or have error bounds, not by a tolerance.
-
-Numbers are different if their values are certainly apart. They are the same if they are equal fractions, or if their
-values agree to so many digits that different numbers made of the same parts would have shown a difference: twice the
-digits of everything that occurs in them, plus 90. With variables, this must hold at points of all kinds; if it
-holds at only some of them, the expressions are neither the same nor different.
-"""
+"""Compare expressions by values that are exact or have error bounds, not by a tolerance."""
 
 from __future__ import annotations
 
@@ -50,7 +44,13 @@ def is_expression(sympy_object: Any) -> bool:
 
 
 def same_expressions(candidate: Any, reference: Any) -> Verdict:
-    """Whether two expressions have the same values wherever both have any."""
+    """Whether two expressions have the same values wherever both have any.
+
+    Numbers are different if their values are certainly apart. They are the same if they are equal fractions, or if
+    their values agree to so many digits that different numbers made of the same parts would have shown a difference:
+    twice the digits of everything that occurs in them, plus 90. With variables, this must hold at points of all kinds;
+    if it holds at only some of them, the expressions are neither the same nor different.
+    """
     if candidate in _INFINITE or reference in _INFINITE:
         return _same_infinite(candidate, reference)
     if candidate.has(*_REACHING) or reference.has(*_REACHING):

@@ -1,14 +1,4 @@
-"""Extract the final answer that a solution states.
-
-In this order: the last `#### 42`, `\\boxed{...}`, `\\fbox{...}` or `<answer>...</answer>`, whichever comes last;
-the last "the answer is ..", "final answer: ..", or heading "Answer"; a chosen letter; a text that is nothing but an
-answer ("= 12", "It is 12.", "Total: 12"); the last number, if it stands by itself (3 does not in "2/3x", "3 + 5",
-"3 dozen", "3...", "(3, 5)" or a LaTeX formula). All but the last number are strong: the text says that this is the
-answer. What comes before `</think>` is ignored, and so is what follows a mark of the end (`</s>`, `<|im_end|>` and
-their like) or, once there is a strong answer, a line that begins another problem ("Question:", "Q:", "User:"). A text
-that stops inside its last box or tag, after "the answer is", or before `</think>` has no answer, and neither has one
-that takes its last answer back ("\\boxed{5}. Wait, no: 6.") or asks it ("The answer is 5?").
-"""
+"""Extract the final answer that a solution states."""
 
 from __future__ import annotations
 
@@ -139,7 +129,17 @@ class ExtractedAnswer:
 
 
 def extract(text: str) -> ExtractedAnswer | None:
-    """The final answer that `text` (any string, of any size) states, or None."""
+    """The final answer that `text` (any string, of any size) states, or None.
+
+    In this order: the last `#### 42`, `\\boxed{...}`, `\\fbox{...}` or `<answer>...</answer>`, whichever comes last;
+    the last "the answer is ..", "final answer: ..", or heading "Answer"; a chosen letter; a text that is nothing but an
+    answer ("= 12", "It is 12.", "Total: 12"); the last number, if it stands by itself (3 does not in "2/3x", "3 + 5",
+    "3 dozen", "3...", "(3, 5)" or a LaTeX formula). All but the last number are strong: the text says that this is the
+    answer. What comes before `</think>` is ignored, and so is what follows a mark of the end (`</s>`, `<|im_end|>` and
+    their like) or, once there is a strong answer, a line that begins another problem ("Question:", "Q:", "User:"). A
+    text that stops inside its last box or tag, after "the answer is", or before `</think>` has no answer, and neither
+    has one that takes its last answer back ("\\boxed{5}. Wait, no: 6.") or asks it ("The answer is 5?").
+    """
     text = text[-_LAST_CHARACTERS:].translate(_PLAIN)
     text = _CALCULATED.sub("", _RUNS.sub(_shorter, own_words(text)))
     if "<" in text:

@@ -30,7 +30,7 @@ def grade(
     run_programs: bool = False,
     wall_seconds: float = WALL_SECONDS,
 ) -> Verdict:
-    """Whether the final answer of `completion` (any string) is `answer`, by the rules in `curate.verify`.
+    """Whether the final answer of `completion` (any string) is `answer`, by the rules in docs/answers.md.
 
     strong_only: ignore a text that marks no answer (its last number may be anything); the verdict is then undecided.
     ordered: whether the order of a list without brackets counts.

@@ -1,11 +1,4 @@
-"""Worker process that compares expressions: `python -m curate.verify.math_verify_worker MEMORY_BYTES`.
-
-One JSON object per line in, one per line out. The process loads math-verify once and forks a child that serves; a child
-that runs out of time or memory, or is killed, is replaced by the next fork within milliseconds. The time limit
-is the child's own alarm with its default action, which ends the process even inside a long big-integer operation;
-math-verify's own limits, which need the same alarm, are off. Never imported by a process that holds anything else:
-it is single-threaded, so that forking is safe.
-"""
+"""Worker process that compares expressions: one JSON object per line in, one per line out."""
 
 from __future__ import annotations
 
@@ -33,7 +26,14 @@ _LOGARITHM = re.compile(r"(?:\\|(?<![\\A-Za-z]))log(?![A-Za-z]|\s*_)")
 
 
 def main() -> None:
-    """Serve requests until the input ends. Runs in the parent process, which forks the children that answer."""
+    """Serve requests until the input ends. Runs in the parent process, which forks the children that answer.
+
+    One JSON object per line in, one per line out. The process loads math-verify once and forks a child that serves; a
+    child that runs out of time or memory, or is killed, is replaced by the next fork within milliseconds. The time
+    limit is the child's own alarm with its default action, which ends the process even inside a long big-integer
+    operation; math-verify's own limits, which need the same alarm, are off. Never imported by a process that holds
+    anything else: it is single-threaded, so that forking is safe.
+    """
     memory = int(sys.argv[1])
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

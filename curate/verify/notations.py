@@ -1,10 +1,4 @@
-"""Rewrite notations that the LaTeX parser does not know: repeating decimals and combinations.
-
-Which of two numbers in C_5^2 counts the whole depends on the country, but it is the larger one. C_1^2 may be a squared
-constant and P(5, 2) a point, 4!! is rarely (4!)!, and 0.1(6) may be a product: such a reading can show that two answers
-are the same, and never that they differ. What has two usual readings is left alone: 5C_2^2 is a multiple or a square,
-5C2^2 and 5C2! have the power and the factorial of the whole or of the 2.
-"""
+"""Rewrite notations that the LaTeX parser does not know: repeating decimals and combinations."""
 
 from __future__ import annotations
 
@@ -69,7 +63,13 @@ def may_count(text: str) -> bool:
 
 
 def with_counts(text: str) -> str:
-    """`text` with the values of combinations, permutations and double factorials of numbers."""
+    """`text` with the values of combinations, permutations and double factorials of numbers.
+
+    Which of two numbers in C_5^2 counts the whole depends on the country, but it is the larger one. C_1^2 may be a
+    squared constant and P(5, 2) a point, 4!! is rarely (4!)!, and 0.1(6) may be a product: such a reading can show that
+    two answers are the same, and never that they differ. What has two usual readings is left alone: 5C_2^2 is a
+    multiple or a square, 5C2^2 and 5C2! have the power and the factorial of the whole or of the 2.
+    """
     return _COUNTS.sub(_count, _MULTIPLE.sub(_multiple, text))
 
 

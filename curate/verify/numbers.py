@@ -1,8 +1,4 @@
-"""Parse and compare plain numbers exactly.
-
-A plain number is an integer, decimal, fraction, mixed number or number in scientific notation, with a sign, thousands
-separators, a currency sign, a percent sign or a unit. Its value is a `Fraction`: no float is involved.
-"""
+"""Parse and compare plain numbers exactly."""
 
 from __future__ import annotations
 
@@ -94,6 +90,9 @@ _SCALE = re.compile(
 
 class Plain(NamedTuple):
     """A plain number.
+
+    A plain number is an integer, decimal, fraction, mixed number or number in scientific notation, with a sign,
+    thousands separators, a currency sign, a percent sign or a unit. Its value is a `Fraction`: no float is involved.
 
     decimals: number of digits after the point, 0 if there is none; a number with such digits may be rounded.
     unit: what it counts, in a common spelling; "" if none is written, "%" for percent (`value` is as written).
@@ -229,7 +228,7 @@ def _common(word: str) -> str:
 
 
 def compare_numbers(candidate: Plain, reference: Plain) -> Verdict:
-    """Whether two plain numbers are the same answer, by the rules in `curate.verify`."""
+    """Whether two plain numbers are the same answer, by the rules in docs/answers.md."""
     candidate_unit, reference_unit = candidate.unit, reference.unit
     if candidate_unit != reference_unit:
         number_with_base = candidate if candidate_unit.startswith("base ") else reference

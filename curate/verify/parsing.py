@@ -1,7 +1,4 @@
-"""Parse answers into SymPy objects with math-verify; ambiguous notation is not parsed.
-
-Only `curate.verify.math_verify_worker` uses this, since parsing may take any amount of time.
-"""
+"""Parse answers into SymPy objects with math-verify; ambiguous notation is not parsed."""
 
 from __future__ import annotations
 
@@ -61,7 +58,10 @@ def both_cases(text: str) -> bool:
 
 @lru_cache(maxsize=512)
 def parsed(text: str) -> Any:
-    """Parse an expression into a SymPy object, with decimals as exact fractions; None if it cannot be parsed."""
+    """Parse an expression into a SymPy object, with decimals as exact fractions; None if it cannot be parsed.
+
+    Only `curate.verify.math_verify_worker` uses this, since parsing may take any amount of time.
+    """
     import sympy
     from math_verify import parse
     from sympy import Basic, Float, I, MatrixBase, Rational, Symbol

@@ -1,18 +1,4 @@
-"""Run Python programs written by a model in a sandbox.
-
-Out of reach of a program: the network; other processes (it can start none, and signal none); its environment
-(rebuilt, without keys) and standard input; files, of which it may write those of its own temporary folder, and read
-those of the Python installation; time, memory, output, and size and number of files, which are limited. It requires
-Linux and consists of layers that do not depend on each other: resource limits; namespaces with their own root; no
-capabilities; Landlock (kernel 5.13 or later); a system-call filter (x86-64 and ARM64). `sandbox_layers` returns those
-that this machine has.
-
-Limits of this: one layer that closes the network and one that closes the files are enough to run. Without the filter
-(other processors), a program may start processes and open sockets of families that know no namespace, such as vsock,
-and without Landlock's scopes also signal others. Where neither Landlock nor a root of its own is available, it could
-read and write what this user may, so nothing is run there except within `weak_sandbox` (--weak-sandbox). A flaw of the
-kernel is not an obstacle to a program that knows it: for hostile code use a virtual machine.
-"""
+"""Run Python programs written by a model in a sandbox."""
 
 from __future__ import annotations
 
@@ -112,6 +98,20 @@ def weak_sandbox() -> Iterator[None]:
 
 def run_program(code: str, limits: ProgramLimits | None = None) -> ProgramResult:
     """Run `code` in a new folder that holds nothing else, and return what it printed; its errors do not raise.
+
+    Out of reach of a program: the network; other processes (it can start none, and signal none); its environment
+    (rebuilt, without keys) and standard input; files, of which it may write those of its own temporary folder, and read
+    those of the Python installation; time, memory, output, and size and number of files, which are limited. It requires
+    Linux and consists of layers that do not depend on each other: resource limits; namespaces with their own root; no
+    capabilities; Landlock (kernel 5.13 or later); a system-call filter (x86-64 and ARM64). `sandbox_layers` returns
+    those that this machine has.
+
+    Limits of this: one layer that closes the network and one that closes the files are enough to run. Without the
+    filter (other processors), a program may start processes and open sockets of families that know no namespace, such
+    as vsock, and without Landlock's scopes also signal others. Where neither Landlock nor a root of its own is
+    available, it could read and write what this user may, so nothing is run there except within `weak_sandbox`
+    (--weak-sandbox). A flaw of the kernel is not an obstacle to a program that knows it: for hostile code use a virtual
+    machine.
 
     Without Linux, or if the kernel can isolate neither network nor files, nothing is run and `failure` says so. Raises
     ExternalError if this machine has no disk space or no processes left.

@@ -1,13 +1,4 @@
-"""Lock this process in, then run one Python program: `python -I sandbox_child.py PROGRAM SETTINGS` (JSON).
-
-Standard library only, and no import of this package: the process starts in isolated mode and must be small. The
-layers, each of which works without the others: namespaces (no network, no other IPC), a root of its own (a file system
-in which the Python installation is read-only and nothing else is), no capabilities, Landlock, a system-call filter.
-Nothing is run unless the network is closed and (unless a setting allows otherwise) the user's files are.
-
-SETTINGS: the fields of ProgramLimits; weak: whether files may be reachable; off: layers to leave out, for tests;
-report: descriptor to which the active layers are written before the program starts.
-"""
+"""Lock this process in, then run one Python program: `python -I sandbox_child.py PROGRAM SETTINGS` (JSON)."""
 
 from __future__ import annotations
 
@@ -101,7 +92,16 @@ _IOCTL = (0x8901, 0x8902, 0x5412, 0x541C, 0x40086602, 0x401C5820)
 
 
 def main() -> None:
-    """Set up the sandbox, run the program, and exit with its status."""
+    """Set up the sandbox, run the program, and exit with its status.
+
+    Standard library only, and no import of this package: the process starts in isolated mode and must be small. The
+    layers, each of which works without the others: namespaces (no network, no other IPC), a root of its own (a file
+    system in which the Python installation is read-only and nothing else is), no capabilities, Landlock, a system-call
+    filter. Nothing is run unless the network is closed and (unless a setting allows otherwise) the user's files are.
+
+    SETTINGS: the fields of ProgramLimits; weak: whether files may be reachable; off: layers to leave out, for tests;
+    report: descriptor to which the active layers are written before the program starts.
+    """
     program, settings = sys.argv[1], json.loads(sys.argv[2])
     with open(program, "rb") as file:
         code = file.read()

@@ -1,8 +1,4 @@
-"""Worker processes for comparisons that need algebra, isolated because they may hang, run out of memory or crash.
-
-Each grading process has its own workers: started with a fresh interpreter when first needed, reused,
-and closed at exit. Any thread may use them. After a fork, the child starts its own.
-"""
+"""Worker processes for comparisons that need algebra, isolated because they may hang, run out of memory or crash."""
 
 from __future__ import annotations
 
@@ -165,7 +161,11 @@ _LOCK = threading.Lock()
 
 
 def workers(count: int) -> list[Worker]:
-    """The first `count` workers of this process; does not start them."""
+    """The first `count` workers of this process; does not start them.
+
+    Each grading process has its own workers: started with a fresh interpreter when first needed, reused,
+    and closed at exit. Any thread may use them. After a fork, the child starts its own.
+    """
     with _LOCK:
         while len(_WORKERS) < count:
             _WORKERS.append(Worker())

@@ -1,7 +1,4 @@
-"""Evaluate SymPy expressions by a rule for each function; expressions with other functions have no value.
-
-Only `curate.verify.math_verify_worker` uses this, since evaluation may take any amount of time.
-"""
+"""Evaluate SymPy expressions by a rule for each function; expressions with other functions have no value."""
 
 from __future__ import annotations
 
@@ -24,7 +21,10 @@ _MOST_IMAGINARY = 10**9
 
 
 class Evaluator(Arithmetic):
-    """Values at a precision of `bits`, with variables at `point`."""
+    """Values at a precision of `bits`, with variables at `point`.
+
+    Only `curate.verify.math_verify_worker` uses this, since evaluation may take any amount of time.
+    """
 
     def __init__(self, bits: int, point: Mapping[Any, Fraction] | None = None) -> None:
         super().__init__(bits)

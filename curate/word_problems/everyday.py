@@ -1,13 +1,4 @@
-"""Problem families about money, mixtures, ages and shares.
-
-Each function draws one problem of a level:
-1: one or two steps with small numbers;
-2: two or three steps with one and two digits;
-3: three steps with two and three digits, some of them with more than one operation, and often a fact that does
-   not matter;
-4: three or four such steps with long numbers, decimals or fractions, units to convert or a quantity to be
-   worked out backwards, and mostly a fact that does not matter.
-"""
+"""Problem families about money, mixtures, ages and shares."""
 
 from __future__ import annotations
 
@@ -15,6 +6,14 @@ from fractions import Fraction
 
 from curate.word_problems.solution import Draw, Problem, Solution
 from curate.word_problems.wording import ITEMS, NAMES
+
+# Each function draws one problem of a level:
+# 1: one or two steps with small numbers;
+# 2: two or three steps with one and two digits;
+# 3: three steps with two and three digits, some of them with more than one operation, and often a fact that does
+#    not matter;
+# 4: three or four such steps with long numbers, decimals or fractions, units to convert or a quantity to be
+#    worked out backwards, and mostly a fact that does not matter.
 
 
 def shopping(draw: Draw, level: int) -> Problem:

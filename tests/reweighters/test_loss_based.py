@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from curate import reweighters
 from curate.models.batches import make_batch
 from curate.reweighters import (
     IRDRO,
@@ -98,8 +98,7 @@ def test_example_losses_are_those_of_transformers() -> None:
 
 
 def _shown() -> str:
-    assert reweighters.__doc__ is not None
-    lines = reweighters.__doc__.splitlines()
+    lines = inspect.cleandoc(example_losses.__doc__ or "").splitlines()
     first = lines.index("    import torch")
     last = max(number for number, line in enumerate(lines) if line.startswith("    "))
     return textwrap.dedent("\n".join(lines[first : last + 1]))

@@ -1,4 +1,3 @@
-"""Checks of new problems, one per module; `registry` lists them with the reasons that they record.
+"""Checks of new problems, one per module; `registry` lists them with the reasons that they record."""
 
-A check never guesses: if it cannot parse what it judges, the problem passes.
-"""
+# A check never guesses: if it cannot parse what it judges, the problem passes.

@@ -1,8 +1,4 @@
-"""Check that a problem states every number its solutions use.
-
-Numbers without a source, and equations that do not hold, show that a solution reached the answer by luck, or by
-guessing what the problem leaves out.
-"""
+"""Check that a problem states every number its solutions use."""
 
 from __future__ import annotations
 
@@ -36,7 +32,11 @@ def fault(problem: str, right: Sequence[str], least: int) -> str | None:
 
 
 def solution_fault(problem: str, solution: str) -> str | None:
-    """The first number of a solution with unknown origin, or its first false equation; None if there is none."""
+    """The first number of a solution with unknown origin, or its first false equation; None if there is none.
+
+    Numbers without a source, and equations that do not hold, show that a solution reached the answer by luck, or by
+    guessing what the problem leaves out.
+    """
     known = set(numbers(problem)) | number_words(problem) | constants(problem + solution)
     for sentence in sentences(solution):
         for equation in equations(sentence):
