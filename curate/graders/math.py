@@ -15,7 +15,7 @@ from curate.verify.symbolic import algebra_is_here
 from curate.verify.verdict import Verdict
 
 _PROCESSES = 4
-_VERSION = 5  # raise when answers are extracted or compared differently
+_VERSION = 6  # raise when answers are extracted or compared differently
 
 
 class Math(Component):

@@ -9,8 +9,8 @@ from curate.verify.numbers import plain_number
 # What begins a sentence in which an answer is taken back.
 _RETRACTION = re.compile(
     r"""(?:^|[.!?;:,(\u2013\u2014-])[ \t*_]{0,6}(?: (?:but|oh|hm+|ah|so|ok|okay),?[ ])?
-        (?: (?:wait(?![ ]for)|correction|oops|sorry|apologies|scratch[ ]that|strike[ ]that|hm+|actually|rather|erratum
-            |edit(?=:)|update(?=:)|my[ ](?:bad|mistake|error)|hold[ ]on|not[ ]so[ ]fast|or[ ]is[ ]it
+        (?: (?:(?:no,?[ ])?wait(?![ ]for)|correction|oops|sorry|apologies|scratch[ ]that|strike[ ]that|hm+|actually
+            |rather|erratum|edit(?=:)|update(?=:)|my[ ](?:bad|mistake|error)|hold[ ]on|not[ ]so[ ]fast|or[ ]is[ ]it
             |on[ ](?:second[ ]thought|reflection)|(?:I|we)[ ]take[ ](?:that|it)[ ]back
             |let[ ](?:me|us)[ ](?:correct|fix|redo|rethink|reconsider|start[ ]over|try[ ]again)
             |(?:that|this|it)(?:[ ]is|['\u2019]s|[ ]was|[ ]must[ ]be)[ ](?:wrong|incorrect|not[ ](?:right(?!-)|correct)

@@ -95,10 +95,11 @@ _PARAGRAPH = re.compile(r"</?(?:p|br|div|h[1-6])(?:\s[^<>]{0,80})?/?>", re.IGNOR
 _YES_OR_NO = re.compile(r"\A[\s*_]*(yes|no)\b[*_]{0,2}[,.!]", re.IGNORECASE)
 _HEADED = re.compile(r":[ *]*$|^[#*_ ]*(?:the )?(?:final )?answer[#*_ ]*$", re.IGNORECASE)
 _DOLLARS = re.compile(r"(?<!\\)\$|\\[()]")
-_LABEL = re.compile(r"#{0,6} ?[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
+_LABEL = re.compile(r"#{0,6} ?[*_]{0,2}[A-Za-z][A-Za-z ']{0,40}[A-Za-z'][*_]{0,2}:[*_]{0,2}\s*(?=\S)")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 # Right sides of other relations, and numbers among words: "they earn 3 + 5 = 8".
 _NO_SIDE = re.compile(r"[<>!:]$|\\[lgn]eq?(?![A-Za-z])|(?<!\\)\b[A-Za-z]{2,} .*\d")
+_LISTS = re.compile(r"[,;]\s|\b(?:and|or)\b")
 _TIMES = re.compile(r"(?<=\d) ?x ?(?=[\d$])")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
@@ -339,7 +340,7 @@ def _right_side(line: str) -> str:
     """The last side of a calculation, "3 + 4 = 7" or "x = 3 + 4 = 7"; an equation in variables unchanged."""
     first_side, *later_sides = _TIMES.sub("*", line).split("=")
     sides = [first_side, *later_sides[:-1]]
-    if not later_sides or any(_NO_SIDE.search(side) for side in sides):
+    if not later_sides or any(map(_NO_SIDE.search, sides)) or any(map(_LISTS.search, sides[1:])):
         return line
     defines = later_sides[1:] and _VARIABLE.fullmatch(first_side.strip()) is not None
     if any(_VARIABLE.search(side) for side in (sides[1:] if defines else sides)):
