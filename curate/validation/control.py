@@ -61,7 +61,7 @@ def control(
 ) -> dict[str, Any]:
     """Run or resume a control in the folder `out`; returns its run.json.
 
-    The base model, which knows the frequent skills, is the proxy too; a pilot seed sets the budget.
+    The base model knows the frequent skills. A proxy makes the split, and a pilot seed sets the budget.
 
     seeds: of fine-tuning, and of the random controls; a later call may add more. task: seed of the skills, their rows,
     the base model and the proxy. sizes: None = SIZES. arms: of `curate validate`, at least original, hard and random.
