@@ -77,8 +77,8 @@ class Replay(Reading):
                 "give both the same shape, or name the columns with Replay.columns"
             )
         if loaded.examples.paired != examples.paired:
-            pairs, others = (self._name, "the input") if loaded.examples.paired else ("the input", self._name)
-            raise InputError(f"{pairs} holds preference pairs and {others} does not; give both or none of them")
+            pairs, messages_of = (self._name, "the input") if loaded.examples.paired else ("the input", self._name)
+            raise InputError(f"{pairs} holds preference pairs and {messages_of} does not; give both or none of them")
         if examples.made is not None:
             raise InputError(
                 "Replay needs pairs with a column of prompts and two of answers, each read as it is; rewrite the input"

@@ -371,10 +371,10 @@ def _label(generator: Generator, identity: str) -> str:
 
 def _reject_near_duplicates(groups: Sequence[VariantGroup], run: Run) -> None:
     """Among kept problems that are near-duplicates of each other, keep the first, in the order of the groups."""
-    kept = kept_variants(groups)
+    kept_pairs = kept_variants(groups)
     # Only against each other: matches with the input were checked before solving.
     index = run.new_rows_index()
-    hits = index.admit([v.problem or "" for _, v in kept], [new_id(group, v) for group, v in kept])
-    for (_, variant), collisions in zip(kept, hits, strict=True):
+    hits = index.admit([v.problem or "" for _, v in kept_pairs], [new_id(group, v) for group, v in kept_pairs])
+    for (_, variant), collisions in zip(kept_pairs, hits, strict=True):
         if collisions:
             variant.reject(collisions[0].kind, collisions[0].what)

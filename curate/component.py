@@ -77,7 +77,9 @@ class Component(BaseModel):
             signature = inspect.signature(cls)
         except (TypeError, ValueError, NameError):
             return
-        parameters = [each.replace(annotation=_plain(each.annotation)) for each in signature.parameters.values()]
+        parameters = [
+            parameter.replace(annotation=_plain(parameter.annotation)) for parameter in signature.parameters.values()
+        ]
         cls.__signature__ = signature.replace(parameters=parameters)
 
     @model_validator(mode="before")

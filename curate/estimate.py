@@ -196,10 +196,10 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
     proxy = proxy_training.proxy
     state = cached_state(examples, proxy, measures, run.context)
     schedule = state.schedule
-    known, points = schedule.settled, schedule.trained_steps
-    total, k = int(points[-1]), len(schedule.steps) if known else len(points)
+    is_settled, points = schedule.settled, schedule.trained_steps
+    total, k = int(points[-1]), len(schedule.steps) if is_settled else len(points)
     least = first_place(proxy.checkpoints)
-    if not known:
+    if not is_settled:
         notes.append("steps auto: training stops where the split settles; tokens and time are for the longest run")
     per_row = float(proxy_training.tokenized.rows.lengths.mean())
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
@@ -210,7 +210,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
     tokens, sample = round(len(examples) * per_row), proxy_training.sample
     measured = int(len(examples) * per_row * passes) if sample is None else sample.tokens
-    ranges = ("", "") if known else (f"{points[least]:,} to ", f"{least + 1} to ")
+    ranges = ("", "") if is_settled else (f"{points[least]:,} to ", f"{least + 1} to ")
     rows_at = f"{len(examples):,} rows at {ranges[1]}{k} checkpoints"
     if sample is not None:
         rows_at = f"{len(sample.rows):,} rows at {k} checkpoints, the others at {len(sample.measured)}"
@@ -229,7 +229,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
             trained,
             6 * parameters * trained / rate / ranks * (len(missing_steps) > 0) if rate else None,
             4 * parameters * len(points),
-            f"{len(state.checkpoints)} of {k} checkpoints" if known else "",
+            f"{len(state.checkpoints)} of {k} checkpoints" if is_settled else "",
         ),
         _Stage(
             "measure",
@@ -240,7 +240,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
             f"{state.measured} of {state.shards} shards",
         ),
     ]
-    return stages, known and state.measured == state.shards, proxy_training.max_length
+    return stages, is_settled and state.measured == state.shards, proxy_training.max_length
 
 
 def _half_stages(

@@ -316,7 +316,7 @@ class Pipeline(Component):
         scores = self.score(loaded, run) if scores is None else scores
         with progress.stage("split"):
             split = self.split(scores, loaded)
-            others = () if scored else self._other_splits(loaded, run)
+            other_splits = () if scored else self._other_splits(loaded, run)
         budget_forecast = self.budget_forecast(split, examples, run)
         augmenters = self.resolved(budget_forecast)
         with progress.stage("plan"):
@@ -335,7 +335,7 @@ class Pipeline(Component):
                 counts=plan.counts,
                 uses_hard=not augmenters or self._uses_hard(augmenters, plan, split),
                 truncated=None if scored else run.truncated(examples),
-                others=others,
+                others=other_splits,
                 drops_irreducible=DROPPED in plan.reasons,
                 capped=None if scored else run.capped(examples),
             )
@@ -417,12 +417,12 @@ class Pipeline(Component):
 
     def _other_splits(self, loaded: Loaded, run: Run) -> tuple[Split, ...]:
         """Splits under other proxy seeds, for stability; other clusterer seeds alone would agree trivially."""
-        others = []
+        splits = []
         for k in range(1, self.stability):
             seed = derive_seed(self.seed, "stability", k)
             again = Run(self.proxy, run.store, run.device, seed, run.progress, engine=run.engine)
-            others.append(self.split(self.score(loaded, again), loaded))
-        return tuple(others)
+            splits.append(self.split(self.score(loaded, again), loaded))
+        return tuple(splits)
 
 
 def curate_dataset(

@@ -93,14 +93,14 @@ class Alignment(Component):
         return total, size
 
 
-def _dots(gradients: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
+def _dots(gradients: Sequence[torch.Tensor], other_gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """(b,) float64 inner products of the gradients of b rows with those of b rows or of one row.
 
-    gradients: one tensor (b, ...) per weight. others: one tensor (b, ...) or (1, ...) per weight.
+    gradients: one tensor (b, ...) per weight. other_gradients: one tensor (b, ...) or (1, ...) per weight.
     """
     import torch
 
-    products = [(a * b).flatten(1).sum(1).double() for a, b in zip(gradients, others, strict=True)]
+    products = [(a * b).flatten(1).sum(1).double() for a, b in zip(gradients, other_gradients, strict=True)]
     return torch.stack(products).sum(0)
 
 

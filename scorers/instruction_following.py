@@ -84,11 +84,13 @@ def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
     first = tokens.supervised & (ordinal - before[row_of_token] == 1)
     same = replace(tokens, supervised=tokens.supervised & ~(first & ~has_bos[row_of_token]))
     same = replace(same, valid=same.completion_tokens > 0)
-    kept = tokens.supervised.copy()  # (t,) the tokens of the completions alone, with BOS
-    kept[starts[has_bos]] = True
+    is_kept = tokens.supervised.copy()  # (t,) the tokens of the completions alone, with BOS
+    is_kept[starts[has_bos]] = True
     # (n + 1,)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of_token[kept], minlength=len(tokens)))]).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of_token[is_kept], minlength=len(tokens)))]).astype(
+        np.int64
+    )
     supervised = np.ones(offsets[-1], np.bool_)
     supervised[offsets[:-1][np.diff(offsets) > 0]] = False
     cuts = (tokens.prompt_cut, tokens.completion_cut)
-    return same, Tokens(tokens.ids[kept], supervised, offsets, same.valid, *cuts)
+    return same, Tokens(tokens.ids[is_kept], supervised, offsets, same.valid, *cuts)

@@ -61,28 +61,30 @@ def new_rows(
     copied: columns whose values are also copied from the parent. All other input columns are null: values of the
     parent need not hold for its variant.
     """
-    kept = kept_variants(groups)
-    sources = examples.take(np.array(sorted({group.source.row for group, _ in kept}), np.int64))
+    kept_pairs = kept_variants(groups)
+    sources = examples.take(np.array(sorted({group.source.row for group, _ in kept_pairs}), np.int64))
     place = {example_id: row for row, example_id in enumerate(sources.ids.to_pylist())}
-    rows = [place[group.source.example_id] for group, _ in kept]
-    ids = [new_id(group, variant) for group, variant in kept]
+    rows = [place[group.source.example_id] for group, _ in kept_pairs]
+    ids = [new_id(group, variant) for group, variant in kept_pairs]
     cells = {column: [sources.table[column][row].as_py() for row in rows] for column in copied}
-    cells |= _cells(kept, sources, rows, ids)
+    cells |= _cells(kept_pairs, sources, rows, ids)
     columns = []
     for column in examples.table.schema:
         values = cells.get(column.name)
-        columns.append(_array(values, column, len(kept), examples.table[column.name], message_keys(examples.columns)))
-    solutions = [variant.solution for _, variant in kept]
+        columns.append(
+            _array(values, column, len(kept_pairs), examples.table[column.name], message_keys(examples.columns))
+        )
+    solutions = [variant.solution for _, variant in kept_pairs]
     return NewRows(
         table=pa.table(columns, schema=examples.table.schema),
         ids=ids,
-        source_ids=[group.source.example_id for group, _ in kept],
+        source_ids=[group.source.example_id for group, _ in kept_pairs],
         origin=ORIGIN,
         extra={
-            "generator": [name] * len(kept),
+            "generator": [name] * len(kept_pairs),
             "request": [solution.request.key(model) for solution in solutions if solution],
-            "pass_count": [variant.count(Verdict.right) for _, variant in kept],
-            "verified": [True] * len(kept),
+            "pass_count": [variant.count(Verdict.right) for _, variant in kept_pairs],
+            "verified": [True] * len(kept_pairs),
         },
     )
 

@@ -62,10 +62,10 @@ def add_field_options(
     """
     for name in names:
         field = component.model_fields[name]
-        known = _types(field.annotation)
+        value_types = _types(field.annotation)
         options: dict[str, Any] = {"default": None, "help": _help(field)}
-        choices = [value for kind in known if get_origin(kind) is Literal for value in get_args(kind)]
-        plain = [kind for kind in known if get_origin(kind) is not Literal]
+        choices = [value for kind in value_types if get_origin(kind) is Literal for value in get_args(kind)]
+        plain = [kind for kind in value_types if get_origin(kind) is not Literal]
         if plain == [bool]:
             options["action"] = "store_true"
         elif any(get_origin(kind) is tuple and get_args(kind)[0] is str for kind in plain):

@@ -99,8 +99,8 @@ def recipe_for(examples: Examples, data: str, path: Path, proxy: str) -> str:
 def _columns(examples: Examples) -> str:
     """The recognized columns in the form that --columns takes; "" if a name cannot be written in it."""
     roles = [role for role in examples.columns if is_column_role(role) and role not in ("chosen", "rejected", "label")]
-    known = {*examples.content_roles, *OPTIONAL_CONTENT, "id", "source", "final_answer"}
-    pairs = {role: examples.columns[role] for role in roles if role in known}
+    known_columns = {*examples.content_roles, *OPTIONAL_CONTENT, "id", "source", "final_answer"}
+    pairs = {role: examples.columns[role] for role in roles if role in known_columns}
     if examples.made is not None or any(set(name) & set(",=\n") for name in pairs.values()):
         return ""
     return ",".join(f"{role}={name}" for role, name in pairs.items())

@@ -51,10 +51,10 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
         remedy = "rerun the command that wrote it with --fresh, or show no rows with --examples 0"
         check_files(directory, record, remedy, "data/")
     split = pq.read_table(arrow_path(directory / "tables" / "split.parquet"))
-    known = split.filter(pc.is_valid(split.column("difficulty")))
-    order = pc.sort_indices(known, sort_keys=[("difficulty", "ascending")])
-    easiest = known.take(order[:examples])
-    hardest = known.take(order[::-1][:examples])
+    measured_rows = split.filter(pc.is_valid(split.column("difficulty")))
+    order = pc.sort_indices(measured_rows, sort_keys=[("difficulty", "ascending")])
+    easiest = measured_rows.take(order[:examples])
+    hardest = measured_rows.take(order[::-1][:examples])
     return {
         "directory": str(directory),
         "recipe": record["recipe_yaml"],

@@ -40,7 +40,7 @@ def listed(kind: str) -> dict[str, str]:
     if kind == "recipes":
         return {name: _sentence(_comment(name)) for name in recipe_names()}
     if kind == "formats":
-        return {known.name: f"{', '.join(known.suffixes)}: {known.about}" for known in FORMATS}
+        return {file_format.name: f"{', '.join(file_format.suffixes)}: {file_format.about}" for file_format in FORMATS}
     module = own_module(_MODULES[kind])
     return {name: _sentence(getattr(module, name).__doc__ or "") for name in component_names(_MODULES[kind])}
 

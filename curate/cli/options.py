@@ -107,12 +107,12 @@ def check_spelling(words: Sequence[str], commands: dict[str, argparse.ArgumentPa
     if name not in commands:
         hint = suggestion(name, commands, f"commands are {', '.join(commands)}")
         raise InputError(f"there is no command {name!r}; {hint}")
-    known = [option for action in commands[name]._actions for option in action.option_strings]
+    option_names = [option for action in commands[name]._actions for option in action.option_strings]
     for word in words[1:]:
         option = word.partition("=")[0]
         if word == "--":
             return
-        if option.startswith("--") and option not in known:
-            near = difflib.get_close_matches(option, known, 1)
+        if option.startswith("--") and option not in option_names:
+            near = difflib.get_close_matches(option, option_names, 1)
             hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
             raise InputError(f"there is no option {option}; {hint}")

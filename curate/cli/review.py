@@ -51,7 +51,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         go_through(problems, journal, next_key, again=options.again)
     result: dict[str, Any] = {
         "problems": len(problems),
-        **{said: journal.count(said) for said in ("accepted", "edited", "rejected")},
+        **{verdict: journal.count(verdict) for verdict in ("accepted", "edited", "rejected")},
         "open": len(problems) - len(journal.verdicts),
         "reviews": str(journal.path),
         "out": None if options.out is None else str(options.out),
@@ -93,11 +93,11 @@ def go_through(
                 place = next(k for k, problem in enumerate(problems) if problem.example_id == undone)
                 shown_place = None
             continue
-        if _judged(key, problem, journal):
+        if _record_verdict(key, problem, journal):
             place += 1
 
 
-def _judged(key: str, problem: NewProblem, journal: Journal) -> bool:
+def _record_verdict(key: str, problem: NewProblem, journal: Journal) -> bool:
     """Record the verdict of a key; returns whether to continue with the next problem."""
     if key == "a":
         journal.add(problem, "accepted")

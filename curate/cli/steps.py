@@ -247,8 +247,8 @@ def _generator(fields: dict[str, Any], synthesize: dict[str, Any], path: str, el
         option = "--" + address.replace("_", "-")
         raise InputError(f"--vllm starts a server and {option} names one that runs; give one of them")
     set_up = synthesize.get("generator")
-    known = set_up.get("model") if isinstance(set_up, dict) else set_up
-    if "generator" not in fields and known is None and not elsewhere:
+    model_name = set_up.get("model") if isinstance(set_up, dict) else set_up
+    if "generator" not in fields and model_name is None and not elsewhere:
         raise InputError("the recipe names no generator; give the model that writes and solves with --generator MODEL")
     names = {"generator": "model", "url": "url", "urls_from": "urls_from", "vllm": "command"}
     return [_setting(f"{path}.generator.{names[name]}", fields[name]) for name in names if name in fields]

@@ -84,7 +84,7 @@ class KMeans(Component):
         """Labels (m,) of the rows of `new` (m, f): the cluster with the nearest mean, features scaled like X."""
         X, new = X.astype(np.float64), new.astype(np.float64)
         if self.standardize:
-            deviations = np.where(X.max(axis=0) > X.min(axis=0), X.std(axis=0), np.inf)  # a constant counts for nothing
+            deviations = np.where(X.max(axis=0) > X.min(axis=0), X.std(axis=0), np.inf)  # (f,)
             X, new = X / deviations, new / deviations
         numbers = np.unique(labels)
         # k arrays (m,) of squared distances

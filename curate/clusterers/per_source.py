@@ -175,8 +175,8 @@ def _clustered(clusterer: Any, matrix: Array, scope: str) -> Labels:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{name} cannot cluster {scope} ({len(matrix)} rows): {reason}") from error
     if raw.shape != (len(matrix),) or not np.issubdtype(raw.dtype, np.integer):
-        got = f"{raw.dtype} of shape {raw.shape}"
-        raise InputError(f"{name}.fit_predict returned {got}; it must return {len(matrix)} integers")
+        received = f"{raw.dtype} of shape {raw.shape}"
+        raise InputError(f"{name}.fit_predict returned {received}; it must return {len(matrix)} integers")
     distinct, labels = np.unique(raw, return_inverse=True)
     return np.maximum(labels - np.count_nonzero(distinct < 0), NOISE).astype(np.int32)
 

@@ -36,8 +36,8 @@ def arm_facts(groups: Groups, baseline: str, metric: str, differences: list[dict
         facts = {arm: _facts(list(runs.values())) for arm, runs in members.items()}
         reference = facts[baseline]
         for arm, row in facts.items():
-            wanted = (arm, budget, "pooled", metric)
-            pooled = [difference for difference in differences if tuple(difference[key] for key in _OF_ROW) == wanted]
+            identity = (arm, budget, "pooled", metric)
+            pooled = [difference for difference in differences if tuple(difference[key] for key in _OF_ROW) == identity]
             gain = None
             if pooled:
                 sign = -1 if pooled[0]["metric"] == "nll" else 1

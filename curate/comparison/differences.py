@@ -45,19 +45,22 @@ def difference_rows(
             wholes.append((MEAN_OF_SETS, whole_sets, [1.0] * len(sets)))
         if len(parts) > len(sets):
             wholes.append((BALANCED, parts, [1.0] * len(parts)))
-        each_set = (
+        single_sets = (
             []
             if whole_only
             else [(evaluation_set.name, [(evaluation_set, _EVERYTHING)], None) for evaluation_set in sets]
         )
-        for name, chosen, shares in [*wholes, *each_set]:
+        for name, chosen, shares in [*wholes, *single_sets]:
             tables = (
                 [scores.table(arm, part) for scores, part in chosen],
                 [scores.table(baseline, part) for scores, part in chosen],
             )
-            more: dict[str, Any] = {"weights": [scores.weights_of(part) for scores, part in chosen], "shares": shares}
-            row = _row(name, metric, *tables, **more)
-            effect = detectable_effect(tables[1], tables[0], discrete=metric == "accuracy", **more)
+            weighting: dict[str, Any] = {
+                "weights": [scores.weights_of(part) for scores, part in chosen],
+                "shares": shares,
+            }
+            row = _row(name, metric, *tables, **weighting)
+            effect = detectable_effect(tables[1], tables[0], discrete=metric == "accuracy", **weighting)
             possible = len(arm) > 1 and (metric == "nll" or effect.absolute <= 1)
             row |= {"detectable": effect.absolute if possible else None}
             row |= {"detectable_relative": effect.relative if possible else None}
@@ -65,9 +68,9 @@ def difference_rows(
     return rows
 
 
-def _row(name: str, metric: Metric, arm: Any, baseline: Any, **more: Any) -> dict[str, Any]:
+def _row(name: str, metric: Metric, arm: Any, baseline: Any, **weighting: Any) -> dict[str, Any]:
     """One record of differences: the paired interval, clipped to the metric's range, and the verdict."""
-    result = paired_interval(arm, baseline, discrete=metric == "accuracy", **more)
+    result = paired_interval(arm, baseline, discrete=metric == "accuracy", **weighting)
     most = 1.0 if metric == "accuracy" else math.inf
     verdict = "no evidence"
     if result.seeds == 1:

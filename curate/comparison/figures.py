@@ -124,7 +124,7 @@ def _shortened(values: Float64Array) -> Float64Array:
 def curves(runs: Sequence[Curve], metric: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
     """One line per run over the tokens seen. metric: "loss" or "gradient_norm"."""
     data = []
-    seen: set[str] = set()
+    sources_shown: set[str] = set()
     for curve in runs:
         values: Float64Array = curve.loss if metric == "loss" else curve.gradient_norm
         finite = np.isfinite(values) & np.isfinite(curve.tokens)  # (m,)
@@ -137,7 +137,7 @@ def curves(runs: Sequence[Curve], metric: str, colors: dict[str, tuple[str, str]
                 "mode": "lines",
                 "name": plot_text(curve.arm, 30),
                 "legendgroup": plot_text(curve.arm, 30),
-                "showlegend": curve.arm not in seen,
+                "showlegend": curve.arm not in sources_shown,
                 "x": curve.tokens[finite].tolist(),
                 "y": rounded(values[finite]),
                 "line": {"color": color, "width": 1.6, "dash": dash},
@@ -146,7 +146,7 @@ def curves(runs: Sequence[Curve], metric: str, colors: dict[str, tuple[str, str]
                 "<extra></extra>",
             }
         )
-        seen.add(curve.arm)
+        sources_shown.add(curve.arm)
     title = "training loss (nats per token)" if metric == "loss" else "gradient norm"
     return {"data": data, "layout": framed("tokens seen", title)}
 
@@ -187,13 +187,13 @@ def _difference_bars(rows: Sequence[dict[str, Any]], label: str, colors: dict[st
     labels = [plot_text(name, 24) for name in names]
     data: list[dict[str, Any]] = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        own = {row[label]: row for row in rows if row["arm"] == arm}
-        places = [place for place, name in enumerate(names) if name in own]
-        part = [own[names[place]] for place in places]
-        middle, reach = _intervals(part)
+        by_label = {row[label]: row for row in rows if row["arm"] == arm}
+        places = [place for place, name in enumerate(names) if name in by_label]
+        shown = [by_label[names[place]] for place in places]
+        middle, reach = _intervals(shown)
         text = [
             f"{labels[k]}: {signed('nll', row['difference'])} ({interval('nll', row)})"
-            for k, row in zip(places, part, strict=True)
+            for k, row in zip(places, shown, strict=True)
         ]
         data.append(
             {

@@ -208,10 +208,10 @@ def _fit(
         required, allowed = {"prompt": (), "completion": ()}, {"prompt", "completion", *SURROUNDING, *OPTIONAL}
     if not allowed >= {role for role, name in explicit.items() if name and is_column_role(role)}:
         return None
-    taken = [name for role, name in explicit.items() if role not in OPTIONAL and is_column_role(role)]
-    matched = {role: explicit.get(role) or _column(schema, names, taken) for role, names in required.items()}
+    assigned = [name for role, name in explicit.items() if role not in OPTIONAL and is_column_role(role)]
+    matched = {role: explicit.get(role) or _column(schema, names, assigned) for role, names in required.items()}
     if shape == "instruction":
-        matched["input"] = explicit["input"] if "input" in explicit else _column(schema, INPUT, taken)
+        matched["input"] = explicit["input"] if "input" in explicit else _column(schema, INPUT, assigned)
     complete = {role: name for role, name in matched.items() if name}
     return complete if set(complete) >= set(required) else None
 
@@ -257,9 +257,9 @@ def _surrounding(
                     "column"
                 )
         else:
-            taken = [*matched.values(), *columns.values(), *(column for column in explicit.values() if column)]
+            assigned = [*matched.values(), *columns.values(), *(column for column in explicit.values() if column)]
             fitting = (
-                column for column in _all_columns(schema, names, taken) if _can_be(role, schema.field(column).type)
+                column for column in _all_columns(schema, names, assigned) if _can_be(role, schema.field(column).type)
             )
             name = next(fitting, None)
         if name is not None:

@@ -149,7 +149,7 @@ class Examples(Presented):
         if "source" not in self.columns:
             return None
         encoded = whole(self.column("source").cast(pa.large_string())).dictionary_encode()
-        labels = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+        labels = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)  # (distinct sources + 1,)
         return labels[pc.fill_null(encoded.indices, len(labels) - 1).to_numpy(zero_copy_only=False)]
 
     def texts(self, role: str, low: int, high: int) -> list[Any]:

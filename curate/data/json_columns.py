@@ -110,12 +110,12 @@ def _opened(
     return pa.chunked_array(chunks, kind), odd
 
 
-def _strange(text: str, wanted: str) -> str:
+def _strange(text: str, expected: str) -> str:
     kinds = {"{": "an object", "[": "a list", "t": "true or false", "f": "true or false", '"': "text"}
     kind = kinds.get(text[:1], "a number")
-    if kind == wanted:
+    if kind == expected:
         return "is not valid UTF-8"
-    return f"holds {kind}, {text[:40]}{'...' if len(text) > 40 else ''}, not {wanted}"
+    return f"holds {kind}, {text[:40]}{'...' if len(text) > 40 else ''}, not {expected}"
 
 
 def _string(text: str) -> str | None:

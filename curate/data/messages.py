@@ -47,10 +47,10 @@ def turns(array: pa.Array, keys: MessageKeys = USUAL) -> Turns:
     plain = plain_keys(array.type.value_type, keys)
     if plain is None:
         return _turns_one_by_one(array, keys)
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    flat = pc.list_flatten(array)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)  # (n,) turns per row
+    flat = pc.list_flatten(array)  # (t,) messages of all rows
     roles, contents = (pc.struct_field(flat, key).cast(pa.large_string()) for key in plain)
-    encoded = roles.dictionary_encode()
+    encoded = roles.dictionary_encode()  # few distinct names: each is mapped once
     names = [keys.canonical(name) for name in decoded(encoded.dictionary)]
     names = ["assistant" if name == CALL else name for name in names]
     roles = pa.array(names, pa.large_string()).take(encoded.indices)
@@ -70,14 +70,15 @@ def _turns_one_by_one(array: pa.Array, keys: MessageKeys) -> Turns:
         lengths.append(len(conversation))
         for turn in conversation:
             roles.append(turn["role"])
-            contents.append(_said(turn))
+            contents.append(_content_or_json(turn))
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     return offsets, pa.array(roles, pa.large_string()), pa.array(contents, pa.large_string())
 
 
-def _said(turn: Turn) -> str | None:
-    further = {key: value for key, value in turn.items() if key != "role"}
-    return turn["content"] if len(further) == 1 else json.dumps(further)
+def _content_or_json(turn: Turn) -> str | None:
+    """The content of a turn; JSON text of all of it, without the role, if it has more than content."""
+    members = {key: value for key, value in turn.items() if key != "role"}
+    return turn["content"] if len(members) == 1 else json.dumps(members)
 
 
 def values_of(array: pa.Array) -> list[Any]:
@@ -135,11 +136,13 @@ def conversations(array: pa.Array, keys: MessageKeys = USUAL) -> list[list[Turn]
 def concatenated_turns(first: Turns, second: Turns) -> Turns:
     """Row by row, the turns of `first` followed by those of `second`."""
     offsets = first[0] + second[0]
-    starts = np.concatenate([first[0][:-1], second[0][:-1] + first[0][-1]])
-    lengths = np.concatenate([np.diff(first[0]), np.diff(second[0])])
+    starts = np.concatenate([first[0][:-1], second[0][:-1] + first[0][-1]])  # (2 n,) places in first, then second
+    lengths = np.concatenate([np.diff(first[0]), np.diff(second[0])])  # (2 n,)
     n = len(offsets) - 1
-    pairs = np.arange(2 * n).reshape(2, n).T.reshape(-1)  # row 0 of first, row 0 of second, row 1 of first, ...
-    begins = np.concatenate([[0], np.cumsum(lengths[pairs])])
+    # (2 n,) row 0 of first, row 0 of second, row 1 of first, ...
+    pairs = np.arange(2 * n).reshape(2, n).T.reshape(-1)
+    begins = np.concatenate([[0], np.cumsum(lengths[pairs])])  # (2 n + 1,) places in the result
+    # (t,) for every turn of the result its place in first and second end to end
     index = pa.array(np.repeat(starts[pairs] - begins[:-1], lengths[pairs]) + np.arange(begins[-1]))
     roles, contents = (pa.concat_arrays([first[k], second[k]]).take(index) for k in (1, 2))
     return offsets, roles, contents
@@ -214,15 +217,17 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
     members = zip(array.type.value_type, pc.list_flatten(array).flatten(), strict=True)
     result.unread |= unread_keys([member.name for member, part in members if part.null_count < len(part)], keys)
     n = len(array)
-    lengths = np.diff(offsets)
-    rows = np.repeat(np.arange(n), lengths)
-    present = array.is_valid().to_numpy(zero_copy_only=False)
+    lengths = np.diff(offsets)  # (n,) turns per row
+    rows = np.repeat(np.arange(n), lengths)  # (t,) row of every turn
+    present = array.is_valid().to_numpy(zero_copy_only=False)  # (n,)
 
     def mark(mask: Any, reason: str) -> None:
+        """Record a fault of the rows in `mask` (n,) that have none yet."""
         for row in np.flatnonzero(mask & present).tolist():
             result.faults.setdefault(start + row, reason)
 
     def any_turn(mask: Any) -> Any:
+        """(n,) whether `mask` (t,) holds for any turn of a row."""
         return np.bincount(rows[mask], minlength=n) > 0
 
     mark(lengths == 0, NO_MESSAGES)
@@ -232,11 +237,11 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
     names = dict(zip(decoded(counts.field("values")), counts.field("counts").to_pylist(), strict=True))
     result.unknown.update({name: count for name, count in names.items() if not keys.is_known(name)})
     if answered:
-        assistant = pc.fill_null(pc.equal(roles, "assistant"), False).to_numpy(zero_copy_only=False)
-        silent = np.flatnonzero(~any_turn(assistant) & present).tolist()
-        for row in silent[:_EXPLAINED] if result.unknown else ():
-            spoken = decoded(pc.unique(roles.slice(int(offsets[row]), int(lengths[row])).drop_null()))
-            mark(np.arange(n) == row, _unanswered(spoken, keys))
+        assistant = pc.fill_null(pc.equal(roles, "assistant"), False).to_numpy(zero_copy_only=False)  # (t,)
+        unanswered = np.flatnonzero(~any_turn(assistant) & present).tolist()
+        for row in unanswered[:_EXPLAINED] if result.unknown else ():
+            speakers = decoded(pc.unique(roles.slice(int(offsets[row]), int(lengths[row])).drop_null()))
+            mark(np.arange(n) == row, _unanswered(speakers, keys))
         mark(~any_turn(assistant), UNANSWERED)
 
 
@@ -276,5 +281,5 @@ def _unanswered(roles: Iterable[str], keys: MessageKeys) -> str:
     unknown = [role for role in dict.fromkeys(roles) if not keys.is_known(role)]
     if not unknown:
         return UNANSWERED
-    spoken = ", ".join(repr(short(role)) for role in unknown[:4])
-    return f"has no assistant turn, but turns of {spoken} (--role {short(unknown[-1])}=assistant says that it is one)"
+    speakers = ", ".join(repr(short(role)) for role in unknown[:4])
+    return f"has no assistant turn, but turns of {speakers} (--role {short(unknown[-1])}=assistant says that it is one)"

@@ -55,7 +55,7 @@ def with_turns_made(
         originals[name] = table[name]
         table = _with(table, name, [_in_turn(chunk) for chunk in table[name].chunks])
         lines.append(f"column {name!r} holds texts in turn: read as user, assistant, user, assistant, ...")
-    elif name := next((other for other in ([explicit] if explicit else _IN_TURN) if _dialogues(table, other)), None):
+    elif name := next((column for column in ([explicit] if explicit else _IN_TURN) if _dialogues(table, column)), None):
         originals[name] = table[name]
         table = _with(table, name, [as_messages(chunk, _MESSAGE) for chunk in table[name].chunks])
         lines.append(f"column {name!r} holds dialogues as text: read as turns of the speakers that they name")
@@ -115,8 +115,8 @@ def _answers(array: pa.Array) -> pa.Array:
     return _lists(array, offsets, pa.repeat(pa.scalar("assistant", pa.large_string()), offsets[-1]), array.drop_null())
 
 
-def _lists(array: pa.Array, offsets: np.ndarray, speakers: pa.Array, said: pa.Array) -> pa.Array:
-    messages = pa.StructArray.from_arrays([speakers, said.cast(pa.large_string())], fields=list(_MESSAGE))
+def _lists(array: pa.Array, offsets: np.ndarray, speakers: pa.Array, texts: pa.Array) -> pa.Array:
+    messages = pa.StructArray.from_arrays([speakers, texts.cast(pa.large_string())], fields=list(_MESSAGE))
     return pa.LargeListArray.from_arrays(pa.array(offsets), messages, mask=array.is_null())
 
 

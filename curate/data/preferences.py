@@ -70,14 +70,14 @@ class Pairs:
         made = list(self.made)
         return (table.drop_columns(made), table.select(made)) if made else (table, None)
 
-    def notes(self, shape: str, found: Mapping[str, str]) -> list[str]:
+    def notes(self, shape: str, roles: Mapping[str, str]) -> list[str]:
         """Notes on how the pairs were read: shape, roles, and the use of the rejected answer."""
-        displayed = {role: name for role, name in found.items() if role not in ("completion", "output")}
+        displayed = {role: name for role, name in roles.items() if role not in ("completion", "output")}
         if displayed.get("prompt") in self.made and "(prompt)" in displayed["prompt"]:
             displayed["prompt"] = "what both begin with"
-        roles = ", ".join(f"{role}={name}" for role, name in displayed.items())
+        assigned = ", ".join(f"{role}={name}" for role, name in displayed.items())
         return [
-            f"shape preference ({shape}): {roles}",
+            f"shape preference ({shape}): {assigned}",
             f"column {self.chosen!r} is learned and scored; {self.rejected!r} is kept beside it, and the scorer "
             "PreferenceMargin compares the two",
         ]
@@ -128,15 +128,15 @@ def as_learned(
 
 def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None) -> str | None:
     """The boolean column that marks desirable completions; None if there is none, or another shape is asked for."""
-    column_wanted = roles.get("label")
-    if column_wanted == "" or (column_wanted is None and shape not in (None, KTO)):
+    requested = roles.get("label")
+    if requested == "" or (requested is None and shape not in (None, KTO)):
         return None
-    names = [column_wanted] if column_wanted else [name for name in LABEL_NAMES if name in schema.names]
+    names = [requested] if requested else [name for name in LABEL_NAMES if name in schema.names]
     label = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
-    if label is None and (column_wanted or shape == KTO):
+    if label is None and (requested or shape == KTO):
         location = (
-            f"column {column_wanted!r} holds {type_name(schema.field(column_wanted).type)}"
-            if column_wanted
+            f"column {requested!r} holds {type_name(schema.field(requested).type)}"
+            if requested
             else "there is no column"
         )
         raise InputError(
@@ -184,7 +184,7 @@ def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
 def unpaired(pairs: Pairs, table: pa.Table) -> dict[int, str]:
     """{row: reason} of rows without a rejected answer; reasons continue "column 'chosen'"."""
     column = table[pairs.answer]
-    missing = pc.is_null(column).to_numpy()
+    missing = pc.is_null(column).to_numpy()  # (n,)
     if is_messages(column.type):
         missing |= pc.fill_null(pc.equal(pc.list_value_length(column), 0), True).to_numpy()
     reason = f"has no rejected answer beside it in column {pairs.rejected!r}"
@@ -282,7 +282,7 @@ def _of_messages(table: pa.Table, chosen: str, rejected: str, explicit: dict[str
     prompt = explicit.get("prompt") or _first(schema, ("prompt", *_CONVERSATIONS), is_messages)
     prompt = prompt or _first(schema, _PROMPTS, is_text)
     batches = pa.table(answers, names=["chosen", "rejected"]).to_batches()
-    shared = [shared_messages(*batch.columns) for batch in batches]
+    shared = [shared_messages(*batch.columns) for batch in batches]  # per batch (rows,) number of shared messages
     if prompt is None or all((lengths > 0).all() for lengths in shared):
         names = [f"{chosen} (prompt)", f"{chosen} (answer)", f"{rejected} (answer)"]
         pieces: list[list[pa.Array]] = [[], [], []]

@@ -164,12 +164,12 @@ def read(
     _check_columns(source.table, source.description)
     names = source.table.column_names
     roles = roles_here(roles, names) if roles else roles
-    taken = not {*RESERVED}.isdisjoint(names)
+    names_reserved = not {*RESERVED}.isdisjoint(names)
     named = "id" in roles or (allow_curated and "example_id" in names)
-    if named or (taken and holds_ids(source.table)):
+    if named or (names_reserved and holds_ids(source.table)):
         roles.setdefault("id", "example_id")
     table, rows = _selected(source, where)
-    if taken and not allow_curated:
+    if names_reserved and not allow_curated:
         check_no_copies(table, source.description, where)
     interpreted, plain = _interpreted(table, roles, shape, source)
     if not plain:
@@ -184,7 +184,7 @@ def read(
         id_notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
         chosen = _sample(len(examples), limit, seed)
         examples, rows = examples.take(chosen), rows[chosen]
-    renamed = other_names(names) if taken and not allow_curated else {}
+    renamed = other_names(names) if names_reserved and not allow_curated else {}
     if renamed:
         examples = renamed_columns(examples, renamed)
         id_notes.append(renaming_note(renamed))
@@ -260,12 +260,12 @@ def _interpreted(
     return interpreted, plain
 
 
-def _with_json(interpreted: _Interpreted, rows: IntArray, said: Sequence[tuple[str, str]]) -> _Interpreted:
-    """Convert the JSON columns that a model reads. said: notes on columns so far, as (column, note)."""
+def _with_json(interpreted: _Interpreted, rows: IntArray, column_notes: Sequence[tuple[str, str]]) -> _Interpreted:
+    """Convert the JSON columns that a model reads. column_notes: those so far, as (column, note)."""
     columns = interpreted.columns
     opened = interpreted.content - {columns.get("history"), columns.get("tools")}
-    table, strange, said = with_json_opened(interpreted.table, rows, sorted(opened), said)
-    notes = [*interpreted.notes, *(line for _, line in said)]
+    table, strange, column_notes = with_json_opened(interpreted.table, rows, sorted(opened), column_notes)
+    notes = [*interpreted.notes, *(line for _, line in column_notes)]
     return replace(interpreted, table=table, odd=interpreted.odd | strange, notes=notes)
 
 

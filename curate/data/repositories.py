@@ -26,7 +26,7 @@ FormatOf = Callable[[Path], Format | None]
 
 def format_names(paths: Iterable[Path], format_of: FormatOf) -> list[str]:
     """Sorted names of the formats of data files."""
-    return sorted({known.name for path in paths if (known := format_of(path)) is not None})
+    return sorted({file_format.name for path in paths if (file_format := format_of(path)) is not None})
 
 
 @dataclass(frozen=True)

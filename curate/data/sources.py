@@ -70,12 +70,12 @@ class TextOptions:
         """The delimiter as one character."""
         return "\t" if self.delimiter == "\\t" else self.delimiter
 
-    def check_of_use(self, known: Format | None) -> None:
+    def check_of_use(self, file_format: Format | None) -> None:
         """Raise InputError for an option that does not apply to a format; None = data that is not in files."""
-        if self.encoding is not None and (known is None or known.parse is None):
+        if self.encoding is not None and (file_format is None or file_format.parse is None):
             fitting = alternatives(ENCODED, "and")
             raise InputError(f"--encoding {self.encoding} is for {fitting} files; leave it out")
-        if self.delimiter is not None and (known is None or not known.has_delimiter):
+        if self.delimiter is not None and (file_format is None or not file_format.has_delimiter):
             fitting = alternatives(DELIMITED, "and")
             raise InputError(f"--delimiter {self.delimiter} is for {fitting} files; leave it out")
 
@@ -320,7 +320,7 @@ def suffix_of(path: Path) -> str:
 def format_of(path: Path) -> Format | None:
     """The format of a file by its name; None if it cannot be read."""
     suffix = suffix_of(path)
-    return next((known for known in FORMATS if suffix in known.suffixes), None)
+    return next((file_format for file_format in FORMATS if suffix in file_format.suffixes), None)
 
 
 def read_files(
@@ -336,15 +336,15 @@ def read_files(
     for path in paths:
         if format_of(path) is None:
             raise InputError(_unknown(path))
-    known = format_of(paths[0])
-    assert known is not None
-    options.check_of_use(known)
-    if known.parse is not None:
+    file_format = format_of(paths[0])
+    assert file_format is not None
+    options.check_of_use(file_format)
+    if file_format.parse is not None:
         # A generator, so that a format may have one file's text in memory at a time.
-        texts = ((path, _file_text(path, options.encoding, known)) for path in paths)
-        return known.parse(texts, text_columns, options.separator)
-    assert known.tables is not None
-    tables = known.tables(paths)
+        texts = ((path, _file_text(path, options.encoding, file_format)) for path in paths)
+        return file_format.parse(texts, text_columns, options.separator)
+    assert file_format.tables is not None
+    tables = file_format.tables(paths)
     return (tables[0] if len(tables) == 1 else joined(tables, paths)), []
 
 
@@ -364,10 +364,10 @@ def of_other_columns(paths: Sequence[Path]) -> str:
 
 def _columns_of(path: Path) -> list[str]:
     """Column names of a file; empty if they cannot be read, or not quickly."""
-    known = format_of(path)
+    file_format = format_of(path)
     try:
-        if known is not None and known.column_names is not None:
-            return known.column_names(path)
+        if file_format is not None and file_format.column_names is not None:
+            return file_format.column_names(path)
         return list(read_files([path], [])[0].column_names) if path.stat().st_size < _LOOKED_INTO else []
     except (InputError, OSError, pa.ArrowException):
         return []
@@ -379,7 +379,7 @@ def _unknown(path: Path) -> str:
     return f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}"
 
 
-def _file_text(path: Path, encoding: str | None, known: Format) -> pa.Buffer:
+def _file_text(path: Path, encoding: str | None, file_format: Format) -> pa.Buffer:
     """Content of a text file as UTF-8, decompressed and without a byte order mark."""
     try:
         with path.open("rb") as file:
@@ -389,7 +389,7 @@ def _file_text(path: Path, encoding: str | None, known: Format) -> pa.Buffer:
         raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error
     head = data.slice(0, min(HEAD, data.size)).to_pybytes()
     if head.lstrip()[:1] in (b"<", LFS[:1]):
-        check_is_data(path, head, text=known.is_prose)
+        check_is_data(path, head, text=file_format.is_prose)
     if encoding or path.suffix.lower() in COMPRESSED or head.startswith(BEGINNINGS) or b"\0" in head:
         return decoded(path, data, encoding)
     offsets = pa.array([0, data.size], pa.int64()).buffers()[1]

@@ -72,8 +72,8 @@ def renamed_columns(examples: Examples, names: Mapping[str, str]) -> Examples:
 
 def renaming_note(names: Mapping[str, str]) -> str:
     """The note about renamed columns."""
-    kept = ", ".join(f"{name} as {new_name}" for name, new_name in names.items())
-    return f"kept under another name, since results have columns of these names: {kept}"
+    renamed = ", ".join(f"{name} as {new_name}" for name, new_name in names.items())
+    return f"kept under another name, since results have columns of these names: {renamed}"
 
 
 def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:

@@ -85,14 +85,14 @@ def in_form(parts: Sequence[Examples], tables: Sequence[pa.Table], form: WriteAs
     examples = parts[0]
     read = {examples.columns[role] for role in content_roles(examples.shape, examples.columns)}
     read |= {examples.columns[role] for role in PAIR_ROLES if role in examples.columns}
-    kept = [name for name in tables[0].column_names if name not in read and name not in names]
+    kept_columns = [name for name in tables[0].column_names if name not in read and name not in names]
     joined = pa.concat_tables(form_tables, promote_options="permissive")
     combined, low = [], 0
     for table in tables:
         piece = joined.slice(low, table.num_rows)
         low += table.num_rows
         combined.append(
-            pa.table({**{name: table[name] for name in kept}, **{n: piece[n] for n in joined.column_names}})
+            pa.table({**{name: table[name] for name in kept_columns}, **{n: piece[n] for n in joined.column_names}})
         )
     return combined
 

@@ -210,10 +210,10 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
         return None
     if asks in ("messages", "conversations"):  # other types have their own message
         return _no_messages(fields[asks].name) if is_text(fields[asks].type) else None
-    others = [name for name, field in fields.items() if name not in _NO_ANSWERS and is_text(field.type)]
+    text_columns = [name for name, field in fields.items() if name not in _NO_ANSWERS and is_text(field.type)]
     name = ""
-    if others and is_text(fields[asks].type):
-        roles = f"prompt={fields[asks].name},completion={_likely(fields, others)}"
+    if text_columns and is_text(fields[asks].type):
+        roles = f"prompt={fields[asks].name},completion={_likely(fields, text_columns)}"
         name = f", or name the column that has them: --columns {roles}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
@@ -221,11 +221,11 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     )
 
 
-def _likely(fields: dict[str, pa.Field], others: list[str]) -> str:
-    """The column among `others` that most likely has the answers, or COLUMN: worked ones before bare results."""
+def _likely(fields: dict[str, pa.Field], text_columns: list[str]) -> str:
+    """The column among `text_columns` that most likely has the answers, or COLUMN: worked ones before bare results."""
     possible = [
         name
-        for name in others
+        for name in text_columns
         if any(word in name for word in _LIKELY)
         and not name.endswith(_NO_TEXTS)
         and name not in _SEVERAL
@@ -297,9 +297,13 @@ def wrapped(table: pa.Table, path: Path) -> str | None:
         return _command(path, f"an object of {len(values):,} rows by id", "[{'id': k, **r} for k, r in d.items()]")
     if isinstance(row.get("columns"), list) and isinstance(row.get("data"), list):
         return _command(path, "an object of column names and cells", "[dict(zip(d['columns'], r)) for r in d['data']]")
-    held = [name for name, value in row.items() if _are_objects(value)]
-    if held:
-        return _command(path, f"an object with its rows in {listed([repr(name) for name in held])}", f"d[{held[0]!r}]")
+    object_columns = [name for name, value in row.items() if _are_objects(value)]
+    if object_columns:
+        return _command(
+            path,
+            f"an object with its rows in {listed([repr(name) for name in object_columns])}",
+            f"d[{object_columns[0]!r}]",
+        )
     lists = [value for value in values if isinstance(value, list)]
     if len(lists) == len(values) > 1 and len({len(value) for value in lists}) == 1 and len(lists[0]) > 0:
         return _command(path, "an object of columns", "[dict(zip(d, r)) for r in zip(*d.values())]")

@@ -359,8 +359,8 @@ def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.T
     waiting: list[pa.Table] = []
     for part in slices:
         while part.num_rows:
-            held = sum(table.num_rows for table in waiting)
-            room = min(GROUP_ROWS, rows_per_shard - done) - held
+            waiting_rows = sum(table.num_rows for table in waiting)
+            room = min(GROUP_ROWS, rows_per_shard - done) - waiting_rows
             waiting.append(part.slice(0, room))
             part = part.slice(room)
             if waiting[-1].num_rows == room:

@@ -136,9 +136,9 @@ def _are_bare(column: pa.ChunkedArray) -> bool:
     return False
 
 
-def _alternates(turns: Conversation, role: str, known: MessageKeys) -> bool:
+def _alternates(turns: Conversation, role: str, keys: MessageKeys) -> bool:
     """Whether user and assistant alternate; consecutive tool results count as one turn."""
-    roles = [known.canonical(str(turn.get(role))) for turn in turns]
+    roles = [keys.canonical(str(turn.get(role))) for turn in turns]
     roles = roles[1:] if roles[:1] == ["system"] else roles
     sides = [name in ("assistant", "function_call") for name in roles]
     turn_starts = [k for k, name in enumerate(roles) if not (name == "tool" and k and roles[k - 1] == "tool")]
@@ -146,14 +146,14 @@ def _alternates(turns: Conversation, role: str, known: MessageKeys) -> bool:
     return len(sides) % 2 == 0 and sides == [bool(k % 2) for k in range(len(sides))]
 
 
-def _has_weights(column: pa.ChunkedArray, key: str, role: str, known: MessageKeys) -> bool:
+def _has_weights(column: pa.ChunkedArray, key: str, role: str, keys: MessageKeys) -> bool:
     """Whether `key` marks some assistant turns, by 0 or false, as not learned; in JSON columns, judged by a sample."""
     kind = getattr(column.type, "value_type", None)
     if kind is None or not pa.types.is_struct(kind):
         return any(
             isinstance(turn.get(key), (bool, int, float)[: 1 if key == "loss" else 3])  # a numeric loss is not a weight
             and not turn[key]
-            and known.canonical(str(turn.get(role))) == "assistant"
+            and keys.canonical(str(turn.get(role))) == "assistant"
             for turn in _messages(column.slice(0, _LOOKED_AT))
         )
     if kind.get_field_index(key) < 0:
@@ -163,7 +163,7 @@ def _has_weights(column: pa.ChunkedArray, key: str, role: str, known: MessageKey
     number = pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)
     if not pa.types.is_boolean(cells.type) and (not number or key == "loss"):
         return False
-    names = [name for name in pc.unique(roles).to_pylist() if name and known.canonical(name) == "assistant"]
+    names = [name for name in pc.unique(roles).to_pylist() if name and keys.canonical(name) == "assistant"]
     by_assistant = pc.is_in(roles, pa.array(names, roles.type))
     return bool(pc.any(pc.and_(by_assistant, pc.equal(cells.cast(pa.float64()), 0))).as_py())
 

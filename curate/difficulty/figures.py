@@ -178,10 +178,10 @@ def bands(
     chosen = [_drawn(group, seed) for group in drawn]
     all_rows = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
     labels = dict(zip(all_rows.tolist(), _labels(rows, all_rows, words), strict=True))  # read in one pass
-    seen = {True: 0, False: 0}
+    bands_per_group = {True: 0, False: 0}
     for group, single in zip(drawn, chosen, strict=True):
-        color = _color(group, seen[group.hard])
-        seen[group.hard] += not group.noise
+        color = _color(group, bands_per_group[group.hard])
+        bands_per_group[group.hard] += not group.noise
         low, middle, high = (rounded(row) for row in group.quantiles)
         shared = {"x": steps, "type": "scatter", "legendgroup": group.name}
         edge = {**shared, "mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}

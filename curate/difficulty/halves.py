@@ -140,9 +140,9 @@ def tied_groups(
     together = components(np.concatenate([first, left]).astype(int), np.concatenate([second, right]).astype(int))
     pattern = np.bincount(together, minlength=1)[together] > max(MOST_TIED * n, 2)  # (n,)
     pattern &= np.bincount(exact, minlength=1)[exact] != np.bincount(together, minlength=1)[together]
-    kept = ~pattern[left]
+    kept_edges = ~pattern[left]
     again = components(
-        np.concatenate([first, left[kept]]).astype(int), np.concatenate([second, right[kept]]).astype(int)
+        np.concatenate([first, left[kept_edges]]).astype(int), np.concatenate([second, right[kept_edges]]).astype(int)
     )
     return again, int(pattern.sum())
 
@@ -195,12 +195,12 @@ def _spread(
     if count < 1 or not len(heads):
         return np.zeros(0, np.int64)
     order = np.lexsort((hashes, strata[heads]))  # (g,) by stratum, then by hash
-    strata_in_order = strata[heads][order]
-    first = np.searchsorted(strata_in_order, strata_in_order, "left")
+    strata_in_order = strata[heads][order]  # (g,)
+    first = np.searchsorted(strata_in_order, strata_in_order, "left")  # (g,) start of the stratum
     size = np.searchsorted(strata_in_order, strata_in_order, "right") - first
     # Relative depth in the stratum, so that a prefix takes the same share of each; hashes break ties between strata.
-    depth = (np.arange(len(order)) - first + 0.5) / size
-    chosen = order[np.lexsort((hashes[order], depth))][:count]
+    depth = (np.arange(len(order)) - first + 0.5) / size  # (g,)
+    chosen = order[np.lexsort((hashes[order], depth))][:count]  # (count,) groups
     return heads[chosen[np.cumsum(counts[chosen]) <= budget]]
 
 

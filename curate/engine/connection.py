@@ -132,11 +132,11 @@ def _check_same(ray: Any, address: str) -> None:
     """Raise InputError if the caller is connected to another cluster."""
     if address == "auto" or address.startswith("ray://"):
         return
-    known = ray.get_runtime_context().gcs_address
-    (host, _, port), (own_host, _, own_port) = address.rpartition(":"), known.rpartition(":")
+    own_address = ray.get_runtime_context().gcs_address
+    (host, _, port), (own_host, _, own_port) = address.rpartition(":"), own_address.rpartition(":")
     if port != own_port or socket.gethostbyname(host) != socket.gethostbyname(own_host):
         raise InputError(
-            f"this process is connected to the Ray cluster at {known}, and not to {address}; call ray.shutdown() "
+            f"this process is connected to the Ray cluster at {own_address}, and not to {address}; call ray.shutdown() "
             "first, or leave the address out to use that one"
         )
 

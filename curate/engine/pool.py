@@ -169,8 +169,8 @@ class Pool:
         """Raise InputError if its versions differ from the driver's, or its numerics from other workers'."""
         self.check_versions(worker)
         self._check_packages(worker, sorted(self._required))
-        for precision, known in self._numerics.items():
-            self._check_numerics(worker, self.get(worker.actor.numerics.remote(precision)), known)
+        for precision, driver_values in self._numerics.items():
+            self._check_numerics(worker, self.get(worker.actor.numerics.remote(precision)), driver_values)
 
     def check_versions(self, worker: Worker) -> None:
         """Raise InputError if these versions differ from the driver's."""
@@ -229,10 +229,10 @@ class Pool:
         """See `curate.engine.protocol.Engine.numerics`."""
         if precision not in self._numerics:
             answers = self._ask_all("numerics", precision)
-            known = next(iter(answers.values()))
+            first_answer = next(iter(answers.values()))
             for worker, own in answers.items():
-                self._check_numerics(worker, own, known)
-            self._numerics[precision] = known
+                self._check_numerics(worker, own, first_answer)
+            self._numerics[precision] = first_answer
         return {**self._numerics[precision], "world": self.train_workers}
 
     # -- what workers see and get -----------------------------------------------------------------------------------
@@ -243,9 +243,9 @@ class Pool:
         content = os.urandom(16).hex()
         name = f".probe-{content[:8]}"
         with _probe(place, name, content):
-            seen = self._ask_all("reads", place, name, content)
-        blind = [worker.name for worker, reads in seen.items() if not reads]
-        if blind and (any(seen.values()) or is_url(place)):
+            read_texts = self._ask_all("reads", place, name, content)
+        blind = [worker.name for worker, reads in read_texts.items() if not reads]
+        if blind and (any(read_texts.values()) or is_url(place)):
             raise InputError(
                 f"{without_secrets(place)} is not seen by {', '.join(blind)}; mount it there, or log in to it there, "
                 "or name a folder that all workers see, or none"

@@ -45,26 +45,26 @@ def map_items(
     needs: Sequence[str],
     window: int | None,
 ) -> Iterator[tuple[int, Any, str]]:
-    """See `curate.engine.protocol.Engine.map`."""
+    """See `curate.engine.protocol.Engine.map`. Runs on the driver, in the thread of the caller."""
     pool.require(needs)
     shared = pool.share(setup)
     pending = deque(range(len(items)))
     waiting: dict[int, Any] = {}  # results that arrived before earlier ones
-    following = 0  # the next result in order
+    next_position = 0  # the next result in order
     losses = [0] * len(items)
-    made: dict[Worker, Any] = {}
+    functions: dict[Worker, Any] = {}
     in_flight: dict[Any, _Piece] = {}
     times: deque[float] = deque(maxlen=_TYPICAL)
     while pending or in_flight:
         for worker in pool.workers_now():
-            if worker not in made:
-                made[worker] = worker.actor.make.remote(make, shared)
+            if worker not in functions:
+                functions[worker] = worker.actor.make.remote(make, shared)
             while pending and sum(piece.worker is worker for piece in in_flight.values()) < _AHEAD:
-                if window is not None and pending[0] >= following + window:
+                if window is not None and pending[0] >= next_position + window:
                     break
                 position = pending.popleft()
                 with pool.errors():
-                    reference = worker.actor.call.remote(items[position].payload(), made[worker])
+                    reference = worker.actor.call.remote(items[position].payload(), functions[worker])
                 in_flight[reference] = _Piece(worker, position, time.monotonic())
         done, _ = pool.ray.wait(list(in_flight), num_returns=1, timeout=_POLL_SECONDS)
         for reference in done:
@@ -87,9 +87,9 @@ def map_items(
                 yield piece.position, result, _rates(pool, stage)
                 continue
             waiting[piece.position] = result
-            while following in waiting:
-                yield following, waiting.pop(following), _rates(pool, stage)
-                following += 1
+            while next_position in waiting:
+                yield next_position, waiting.pop(next_position), _rates(pool, stage)
+                next_position += 1
         _name_slow(pool, in_flight.values(), times)
 
 
@@ -119,7 +119,7 @@ def _name_slow(pool: Pool, pieces: Any, times: Collection[float]) -> None:
 
 
 def run_jobs(pool: Pool, jobs: Sequence[Job], needs: Sequence[str]) -> Iterator[tuple[int, EventKind, Any]]:
-    """See `curate.engine.protocol.Engine.jobs`."""
+    """See `curate.engine.protocol.Engine.jobs`. Runs on the driver, in the thread of the caller."""
     pool.require(needs)
     pending = deque(range(len(jobs)))
     losses = [0] * len(jobs)
@@ -170,7 +170,7 @@ def _lost_again(losses: int, job: Job) -> int:
 
 
 def run_group(pool: Pool, job: Job, needs: Sequence[str]) -> Iterator[tuple[EventKind, Any]]:
-    """See `curate.engine.protocol.Engine.group`."""
+    """See `curate.engine.protocol.Engine.group`. Runs on the driver, in the thread of the caller."""
     if pool.train_workers == 1:
         for _, kind, value in run_jobs(pool, [job], needs):
             yield kind, value

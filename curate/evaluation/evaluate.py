@@ -275,9 +275,9 @@ def _facts(
     job: _Job, answers: list[list[Answer]] | None, scored: Scored | None, identity: str | None, numerics: str
 ) -> dict[str, Any]:
     """Facts that the rows do not hold; a part that was not requested now keeps the facts of the earlier result."""
-    known = {} if job.known is None else job.known.summary
-    tokens = dict(known.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
-    facts: dict[str, Any] = {name: known.get(name) for name in _OF_ANSWERS}
+    known_summary = {} if job.known is None else job.known.summary
+    tokens = dict(known_summary.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
+    facts: dict[str, Any] = {name: known_summary.get(name) for name in _OF_ANSWERS}
     if answers is not None:
         completions = [answer.completion for row in answers for answer in row]
         reasons = [completion.finish_reason for completion in completions]

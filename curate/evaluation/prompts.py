@@ -69,8 +69,8 @@ def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | Non
         if settings.template is None and trained_with == "none":
             raise InputError("this run was trained on texts without prompts; pass --style question")
         name: str = settings.template or trained_with or "alpaca"
-        known = None if trained_with == "none" else trained_with
-        warn_of_template_change("that is evaluated", known, name, "leave --template out for its own")
+        form_name = None if trained_with == "none" else trained_with
+        warn_of_template_change("that is evaluated", form_name, name, "leave --template out for its own")
     else:
         name = style
     return Form(name, stops_of(name, tokenizer))
@@ -89,14 +89,14 @@ def draw_shots(settings: Evaluation, pool: Questions | None, questions: Question
     """
     if pool is None or not settings.shots:
         return Shots()
-    taken = {_folded(text) for text in questions.texts}
+    question_texts = {_folded(text) for text in questions.texts}
     math = isinstance(pool.grader, Math)  # solutions are then shown with their final answer marked
     rows = [
         k
         for k, (text, answer, completion) in enumerate(zip(pool.texts, pool.answers, pool.completions, strict=True))
         if (answer or not math)
         and completion.strip() not in ("", answer if math else "")
-        and _folded(text) not in taken
+        and _folded(text) not in question_texts
     ]
     if len(rows) < settings.shots:
         raise InputError(
@@ -183,13 +183,13 @@ def rendered(
         return questions, rows
     if on_bad_row == "error" or len(refused) == len(questions):
         first = min(refused)
-        others = f" ({len(refused) - 1:,} more such rows)" if len(refused) > 1 else ""
+        remark = f" ({len(refused) - 1:,} more such rows)" if len(refused) > 1 else ""
         remedy = "change the row or ask in another style, as with --style question"
         if len(refused) < len(questions):
             remedy = f"leave such rows out with --on-bad-row drop, {remedy}"
         raise InputError(
             f"evaluation set {questions.name}: row {questions.rows[first]} (counted from 0 in the input): "
-            f"{refused[first]}{others}; {remedy}"
+            f"{refused[first]}{remark}; {remedy}"
         )
     return questions.without(refused), [row for k, row in enumerate(rows) if k not in refused]
 

@@ -65,12 +65,12 @@ class Questions:
 
     def without(self, refused: Mapping[int, str]) -> Questions:
         """The questions without some, given as position -> reason for leaving it out."""
-        kept = [k for k in range(len(self)) if k not in refused]
+        kept_rows = [k for k in range(len(self)) if k not in refused]
         names = ("texts", "answers", "completions", "sources", "levels", "rows")
-        lists: dict[str, Any] = {name: [getattr(self, name)[k] for k in kept] for name in names}
+        lists: dict[str, Any] = {name: [getattr(self, name)[k] for k in kept_rows] for name in names}
         ids = self.examples.ids
         left_out = [{"row": self.rows[k], "example_id": ids[k].as_py(), "reason": refused[k]} for k in sorted(refused)]
-        examples = self.examples.take(np.array(kept, np.int64))
+        examples = self.examples.take(np.array(kept_rows, np.int64))
         only = _answers_only(self.grader, lists["answers"], lists["completions"])
         return replace(self, examples=examples, answer_only=only, refused=tuple(left_out), **lists)
 
@@ -193,8 +193,9 @@ def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
 
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
     """Detect shape and roles; a table of bare final answers counts as questions and answers too."""
-    lists = zip(table.schema, described(table), strict=True)
-    schema = pa.schema([opened if is_list(opened.type) else field for field, opened in lists])
+    # JSON columns that hold lists count as lists.
+    pairs = zip(table.schema, described(table), strict=True)
+    schema = pa.schema([as_read if is_list(as_read.type) else field for field, as_read in pairs])
     try:
         shape_and_roles = recognize(schema, roles, shape)
     except InputError:

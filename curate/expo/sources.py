@@ -171,8 +171,10 @@ def _paired(tuned: Weights, base: Weights, trust_remote_code: bool) -> dict[str,
             if counterparts[name] is None:
                 raise InputError(_lacks(tuned.title, name, base.title))
         for name in sorted(extra):
-            known = counterpart(name, names)
-            if known not in ties and not (known is None and any(re.search(pattern, name) for pattern in unused)):
+            base_name = counterpart(name, names)
+            if base_name not in ties and not (
+                base_name is None and any(re.search(pattern, name) for pattern in unused)
+            ):
                 raise InputError(_lacks(base.title, name, tuned.title))
     pairs = {name: str(counterparts[name]) for name in floats}
     for name, base_name in pairs.items():

@@ -152,7 +152,7 @@ def counterpart(name: str, names: Iterable[str]) -> str | None:
     shorter = name.partition(".")[2]
     if shorter in names:
         return shorter
-    prefixes = sorted({known.partition(".")[0] for known in names})
+    prefixes = sorted({tensor_name.partition(".")[0] for tensor_name in names})
     return next((f"{prefix}.{name}" for prefix in prefixes if f"{prefix}.{name}" in names), None)
 
 

@@ -79,17 +79,17 @@ def _training(
     tokens = job.tokens
     valid = np.flatnonzero(tokens.valid)  # (valid rows,)
     order = RowOrder(valid, config.batch_size, config.seed)
-    seen = np.concatenate([order.batch(step) for step in range(config.steps)])  # (rows seen,) with repeats
-    operations = gradients * flop_counts(model).total(tokens, seen)
+    rows_seen = np.concatenate([order.batch(step) for step in range(config.steps)])  # (rows seen,) with repeats
+    operations = gradients * flop_counts(model).total(tokens, rows_seen)
     ends = max(1, config.steps // _ENDS)
     return {
         "steps": config.steps,
-        "epochs": round(len(seen) / len(valid), 6),
-        "rows_seen": len(seen),
+        "epochs": round(len(rows_seen) / len(valid), 6),
+        "rows_seen": len(rows_seen),
         "learning_rate": config.learning_rate,
         "optimizer": encode(config.optimizer, "optimizer"),
         "tokens": last.tokens_seen,
-        "completion_tokens": int(tokens.completion_tokens[seen].astype(np.int64).sum()),
+        "completion_tokens": int(tokens.completion_tokens[rows_seen].astype(np.int64).sum()),
         "seconds": round(last.seconds, 3),
         "tokens_per_second": round(last.tokens_seen / last.seconds, 1) if last.seconds else None,
         "peak_share": round(operations / last.seconds / peak / world_size(), 4) if peak and last.seconds else None,

@@ -37,8 +37,8 @@ class Shingles:
 
     def take(self, rows: Positions) -> Shingles:
         """The sets of the given rows (m,), in that order."""
-        lengths = self.sizes[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        lengths = self.sizes[rows]  # (m,)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])  # (m + 1,)
         index = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Shingles(self.hashes[index], offsets)
 
@@ -133,12 +133,13 @@ def sketches(sets: Shingles, threshold: float) -> Sketches:
         begin = starts[low]
         high = max(int(np.searchsorted(starts, begin + _SHINGLES_AT_ONCE)), low + 1)
         texts = filled[low:high]
-        part = narrow[begin : sets.offsets[texts[-1] + 1]]
-        step = max(_PRODUCTS_AT_ONCE // len(part), 1)  # all of them, unless a text is very long
+        hashes = narrow[begin : sets.offsets[texts[-1] + 1]]
+        step = max(_PRODUCTS_AT_ONCE // len(hashes), 1)  # all of them, unless a text is very long
         for first in range(0, count, step):
-            some = slice(first, first + step)
-            product = (part ^ factors[some, 1:]) * factors[some, :1]
-            minima[texts, some] = np.minimum.reduceat(product, starts[low:high] - begin, axis=1).T
+            columns = slice(first, first + step)
+            # (columns, hashes)
+            product = (hashes ^ factors[columns, 1:]) * factors[columns, :1]
+            minima[texts, columns] = np.minimum.reduceat(product, starts[low:high] - begin, axis=1).T
         low = high
     keys = np.empty((len(sets), bands + 1), np.uint64)  # (n, bands + 1)
     keys[:, :bands] = np.arange(1, bands + 1, dtype=np.uint64)
@@ -154,12 +155,12 @@ def verified(left: Sketches, right: Sketches, query: Positions, row: Positions, 
 
     query: (c,) rows of `left`; row: (c,) rows of `right`. Sizes and estimates rule out most pairs first.
     """
-    a, b = left.shingles.sizes[query], right.shingles.sizes[row]
-    possible = np.minimum(a, b) >= threshold * np.maximum(a, b)
+    left_sizes, right_sizes = left.shingles.sizes[query], right.shingles.sizes[row]  # (c,) each
+    possible = np.minimum(left_sizes, right_sizes) >= threshold * np.maximum(left_sizes, right_sizes)  # (c,)
     count = max(len(right.shingles), 1)
-    code = np.sort(query[possible] * count + row[possible])
-    code = code[np.concatenate([[True], code[1:] != code[:-1]])] if len(code) else code
-    query, row = code // count, code % count
+    codes = np.sort(query[possible] * count + row[possible])
+    codes = codes[np.concatenate([[True], codes[1:] != codes[:-1]])] if len(codes) else codes
+    query, row = codes // count, codes % count  # (distinct pairs,) each
     minima = left.minima.shape[1]
     least = threshold - _DEVIATIONS * np.sqrt(threshold * (1 - threshold) / minima)
     likely: list[BoolArray] = []
@@ -174,6 +175,6 @@ def verified(left: Sketches, right: Sketches, query: Positions, row: Positions, 
     for low in range(0, len(query), _PAIRS_AT_ONCE):
         part = slice(low, low + _PAIRS_AT_ONCE)
         scores.append(overlaps(left.shingles.take(query[part]), right.shingles.take(row[part])))
-    score = np.concatenate(scores)
+    score = np.concatenate(scores)  # (likely pairs,) Jaccard similarities
     near = score >= threshold
     return Pairs(query[near], row[near], score[near]), len(query)

@@ -106,10 +106,10 @@ class NearIndex:
             present = np.flatnonzero(run_keys[np.minimum(first, len(run_keys) - 1)] == keys)  # (p,), as those below
             first = first[present]
             length = np.searchsorted(run_keys, keys[present], "right") - first
-            taken = np.minimum(length, np.maximum(BUCKET - met[present], 0))
+            compared = np.minimum(length, np.maximum(BUCKET - met[present], 0))
             met[present] += length.astype(np.int32)
-            queries.append(np.repeat(filled[order[present] // width], taken))
-            rows.append(run_rows[_ranges(first, taken)])
+            queries.append(np.repeat(filled[order[present] // width], compared))
+            rows.append(run_rows[_ranges(first, compared)])
         whole = np.zeros(len(keys), np.int32)  # (f * width,)
         whole[order] = met
         counts[filled] = whole.reshape(-1, width)
@@ -173,12 +173,12 @@ def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> lis
         return None
     near, compared = verified(rest, rest, pairs[0], pairs[1], index.threshold)
     index.compared += compared
-    kept, within = _in_order(rest, near, candidate[fresh], counts)  # (f,), and the later texts among them
-    number = len(index) + np.cumsum(kept) - 1  # (f,) row that each kept text gets in the index
+    admitted, within = _in_order(rest, near, candidate[fresh], counts)  # (f,), and the later texts among them
+    number = len(index) + np.cumsum(admitted) - 1  # (f,) row that each kept text gets in the index
     for k, match in within.items():
         matches[int(fresh[k])] = Match(int(number[match.row]), match.score)
-    if kept.any():
-        index.add(rest.take(np.flatnonzero(kept)))
+    if admitted.any():
+        index.add(rest.take(np.flatnonzero(admitted)))
     return matches
 
 
@@ -209,14 +209,14 @@ def _in_order(
     counts: (m, keys) number of texts in the index under each key. A text is found under a key only if it was among the
     first BUCKET of that key, as it would be had it been added to the index.
     """
-    kept = candidate.copy()
+    admitted = candidate.copy()
     matches: dict[int, Match] = {}
     if not len(near):
-        return kept, matches
+        return admitted, matches
     _, group, sizes = np.unique(texts.keys, return_inverse=True, return_counts=True)
     tight = bool((counts + sizes[group].reshape(counts.shape) > BUCKET).any())
     keys = texts.keys.tolist() if tight else []
-    chosen = set(np.flatnonzero(kept).tolist())
+    chosen = set(np.flatnonzero(admitted).tolist())
     found_under: dict[int, set[int]] = {}
     filled: dict[int, int] = {}
     earlier, scores = near.row.tolist(), near.score.tolist()
@@ -229,10 +229,10 @@ def _in_order(
             if row in chosen and (not tight or not found_under[row].isdisjoint(keys[text])):
                 matches[text] = Match(row, scores[place])
                 chosen.discard(text)
-                kept[text] = False
+                admitted[text] = False
                 break
-        if tight and kept[text]:
+        if tight and admitted[text]:
             before = [filled.get(key, count) for key, count in zip(keys[text], counts[text].tolist(), strict=True)]
             found_under[text] = {key for key, count in zip(keys[text], before, strict=True) if count < BUCKET}
             filled.update(zip(keys[text], (count + 1 for count in before), strict=True))
-    return kept, matches
+    return admitted, matches

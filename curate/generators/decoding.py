@@ -183,12 +183,12 @@ class _Steps:
         self.mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         self.ids = torch.tensor([[ids[0]] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
         self.cache: Any = None
-        known = inspect.signature(model.forward).parameters
-        if "past_key_values" not in known:
+        parameters = inspect.signature(model.forward).parameters
+        if "past_key_values" not in parameters:
             raise _cannot_sample(model)
-        self.takes_positions = "position_ids" in known
+        self.takes_positions = "position_ids" in parameters
         # Of the prompt, only the prediction after its last token is needed.
-        self.options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        self.options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     @property
     def joinable(self) -> bool:
@@ -290,10 +290,10 @@ def draw(
         if filtered[rows[0]]:
             weights, order = weights.sort(dim=1, descending=True, stable=True)
             weights = _cut(weights, top_k[rows], top_p[rows])
-        cumulative = weights.cumsum(dim=1)
+        cumulative = weights.cumsum(dim=1)  # (rows, V)
         total = cumulative[:, -1:]  # (rows, 1)
         last = (cumulative < total).sum(dim=1)  # rounding must not lead past the last token with any weight
-        places = torch.searchsorted(cumulative, uniform[rows, None] * total, right=True)[:, 0].minimum(last)
+        places = torch.searchsorted(cumulative, uniform[rows, None] * total, right=True)[:, 0].minimum(last)  # (rows,)
         tokens[rows] = places if order is None else order.gather(1, places[:, None])[:, 0]
     return tokens
 

@@ -42,8 +42,8 @@ async def drive_requests(
             busy = len(flight.tasks)
             # Completions may wait for grading, but no more than the maximum number of requests in flight.
             most = min(room() - busy, 2 * room() - busy - len(flight.finished))
-            taken = await flight.loop.run_in_executor(worker, flight.exchange, most)
-            if idle and not taken:
+            requests = await flight.loop.run_in_executor(worker, flight.exchange, most)
+            if idle and not requests:
                 return
             if not flight.finished and flight.tasks:
                 await wake.wait()
@@ -91,12 +91,12 @@ class _Flight:
 
     def exchange(self, most: int) -> int:
         """Take up to `most` requests, then hand completions back for a while. Runs in the worker thread."""
-        taken = self.queue.take(most) if most > 0 else []
-        self.loop.call_soon_threadsafe(self.begin, taken)
+        requests = self.queue.take(most) if most > 0 else []
+        self.loop.call_soon_threadsafe(self.begin, requests)
         until = time.monotonic() + _SLICE
         while self.finished and time.monotonic() < until:
             self.queue.done(*self.finished.popleft())
-        return len(taken)
+        return len(requests)
 
     def hand_back(self) -> None:
         """Hand back all finished completions. Runs in the worker thread."""

@@ -159,8 +159,8 @@ class Endpoints:
 
     def keep(self, urls: Sequence[str]) -> None:
         """Use the servers at these addresses: new ones once they answer; removed ones may finish their requests."""
-        known = {endpoint.url: endpoint for endpoint in self.all}
-        self.all[:] = [known.get(url) or Endpoint(url) for url in urls]
+        by_url = {endpoint.url: endpoint for endpoint in self.all}
+        self.all[:] = [by_url.get(url) or Endpoint(url) for url in urls]
         if self.down_since is None and not any(endpoint.served for endpoint in self.all):
             self.down_since = time.monotonic()
 
@@ -209,8 +209,8 @@ class Endpoints:
 
     def hangs(self, endpoint: Endpoint, asked_at: float) -> bool:
         """Leave out a server that has answered nothing since `asked_at` if others are up; returns whether it is."""
-        others = any(peer.served for peer in self.all if peer is not endpoint)
-        if others and endpoint.heard_at < asked_at:
+        peers_served = any(peer.served for peer in self.all if peer is not endpoint)
+        if peers_served and endpoint.heard_at < asked_at:
             endpoint.hung, endpoint.served = True, None
         return endpoint.hung
 

@@ -123,14 +123,14 @@ class Client:
             raise InputError(
                 f"{endpoint.url}/v1/models does not list models (status {status}); name an OpenAI-compatible server"
             )
-        found = payloads.find_model(self.model, listed)
-        if found is None:
+        model_name = payloads.find_model(self.model, listed)
+        if model_name is None:
             names = [str(entry.get("id")) for entry in listed["data"] if isinstance(entry, dict)]
             raise InputError(
                 f"{endpoint.url} serves {self._clean(', '.join(names)) or 'no model'}, not {self.model}; start it with "
                 "that model, or name the one it serves"
             )
-        return found
+        return model_name
 
     async def ask(self, request: Request) -> Completion:
         """Request one completion. ExternalError after too many failures or too long, InputError if no retry helps."""

@@ -123,9 +123,9 @@ def decode_completion(content: bytes, most: int) -> Answer:
     if not isinstance(reason, str) or reason not in _FINISH:
         raise ValueError(f"the answer ended with finish_reason {printable_line(repr(reason), 40)}")
     full_text = encodable(text or "")
-    kept = _within(full_text, completion_tokens, _hidden_tokens(used), most)
-    cut = len(kept) < len(full_text)
-    return Answer(Completion(kept, "length" if cut else _FINISH[reason], *counts), *stated, cut)
+    kept_text = _within(full_text, completion_tokens, _hidden_tokens(used), most)
+    cut = len(kept_text) < len(full_text)
+    return Answer(Completion(kept_text, "length" if cut else _FINISH[reason], *counts), *stated, cut)
 
 
 def _said(message: Any) -> Any:

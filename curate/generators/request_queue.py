@@ -79,17 +79,17 @@ class RequestQueue(Generic[_Ticket]):
         self.completions[ticket] = completion
 
     def take(self, most: int) -> list[Request]:
-        taken: list[Request] = []
-        while len(taken) < most and (keys := self._affordable(most - len(taken))):
-            known = self.store.get_many(keys) if self.store is not None else {}
+        batch: list[Request] = []
+        while len(batch) < most and (keys := self._affordable(most - len(batch))):
+            stored = self.store.get_many(keys) if self.store is not None else {}
             for key in keys:
-                if key in known:
+                if key in stored:
                     self.stored += 1
-                    self._deliver(key, known[key])
+                    self._deliver(key, stored[key])
                 else:
                     self._handed_out.add(key)
-                    taken.append(self._open[key][0])
-        return taken
+                    batch.append(self._open[key][0])
+        return batch
 
     def done(self, request: Request, completion: Completion) -> None:
         key = request.key(self.model)

@@ -163,14 +163,14 @@ def forecast(
         not known.
     """
     scores = None if scores is None else join_scores(scores, split.ids)
-    seen, cluster, hard, unmeasured = _rows(split, plan, realized)
-    standing = seen > 0
-    batch_share = seen
+    exposures, cluster, hard, unmeasured = _rows(split, plan, realized)
+    standing = exposures > 0
+    batch_share = exposures
     if order == "front" and copies == "weights" and standing.any():  # the weights hold in the first half of the steps
-        batch_share = seen / seen.sum() + standing / standing.sum()
+        batch_share = exposures / exposures.sum() + standing / standing.sum()
     # A row of weight 2 takes one place in an epoch like any other.
-    epoch = float(standing.sum() if copies == "weights" else seen.sum() / plan.epochs)
-    counted = _Counted(split, scores, seen, batch_share, epoch)
+    epoch = float(standing.sum() if copies == "weights" else exposures.sum() / plan.epochs)
+    counted = _Counted(split, scores, exposures, batch_share, epoch)
     clusters = counted.clusters(cluster, hard, unmeasured)
     hard_rows, other_rows = counted.exposures(np.where(cluster <= INVALID, -1, np.where(hard, 0, 1)), 2)
     hard_share = int(split.hard.sum()) / max(1, int(split.valid.sum()))
@@ -179,7 +179,7 @@ def forecast(
     return Forecast(
         verdict=NOT_FORECAST if budget_forecast is None else budget_forecast.verdicts[0],
         rows=len(split),
-        rows_after=float(seen.sum()),
+        rows_after=float(exposures.sum()),
         distinct_rows=int(standing.sum()),
         hard_share=hard_share,
         effective_rows=kish * int(standing.sum()),
@@ -268,8 +268,8 @@ def _rows(
             clusters.append(measured.cluster.astype(np.int64))
             hards.append(measured.hard)
     cluster = np.concatenate(clusters)
-    seen = np.concatenate([plan.counts.astype(np.float64), np.ones(len(cluster) - len(split))])
-    return seen, cluster, np.concatenate(hards), unmeasured
+    exposures = np.concatenate([plan.counts.astype(np.float64), np.ones(len(cluster) - len(split))])
+    return exposures, cluster, np.concatenate(hards), unmeasured
 
 
 def _name(number: int, source: Any, unmeasured: Sequence[str]) -> str:
@@ -303,8 +303,8 @@ def _needed(hard: int, rows: int) -> Factor | None:
     if times is None:
         return None
     hard_share = hard / rows
-    copied, other = of_copied(hard_share, times)
-    return Factor(times, (times - 1) * hard, copied, other, effective(hard_share, times))
+    copied_multiple, other_multiple = of_copied(hard_share, times)
+    return Factor(times, (times - 1) * hard, copied_multiple, other_multiple, effective(hard_share, times))
 
 
 def exposures_plot(groups: Sequence[tuple[str, float | None, float | None]]) -> dict[str, Any]:

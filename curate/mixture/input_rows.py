@@ -67,12 +67,12 @@ def described(examples: Examples, split: Split, plan: Plan, rows: IntArray) -> p
 
 
 def _spoken(cell: Any) -> str | None:
-    """A conversation as "who: what", a line for each turn; without the system's, which many rows may share."""
+    """A conversation as "role: content", a line per turn; without system turns, which many rows may share."""
     if not isinstance(cell, list):
         return None if cell is None else str(cell)
     turns = [turn for turn in cell if isinstance(turn, dict)]
-    spoken = [turn for turn in turns if turn.get("role") not in ("system", "developer")] or turns
-    return "\n".join(f"{turn.get('role')}: {_content(turn)}" for turn in spoken)
+    shown = [turn for turn in turns if turn.get("role") not in ("system", "developer")] or turns
+    return "\n".join(f"{turn.get('role')}: {_content(turn)}" for turn in shown)
 
 
 def _content(turn: dict[str, Any]) -> str:

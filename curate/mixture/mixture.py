@@ -167,9 +167,9 @@ class Mixture:
     def origins(self) -> dict[str, int]:
         """{origin: rows} of the result."""
         positions, copies = self._placed
-        new = int((positions >= len(self.plan)).sum())
+        new_rows = int((positions >= len(self.plan)).sum())
         copied = int((copies > 0).sum())
-        counts = {"original": len(self) - copied - new, "duplicate": copied}
+        counts = {"original": len(self) - copied - new_rows, "duplicate": copied}
         for rows in self._new:
             counts[rows.origin] = counts.get(rows.origin, 0) + len(rows)
         return counts

@@ -89,10 +89,10 @@ class _TokenLosses(torch.autograd.Function):
         picked = torch.zeros(m, device=hidden.device)  # (m,) logits of the targets
         for start, stop in _blocks(m, weight):
             logits = _block_logits(low, point.weight, point.bias, start, stop, logit_map)  # (m, stop - start)
-            inside = (targets >= start) & (targets < stop)
-            value = logits.gather(1, (targets - start).clamp(0, stop - start - 1)[:, None])[:, 0]
+            inside = (targets >= start) & (targets < stop)  # (m,) whether the target is in this block
+            value = logits.gather(1, (targets - start).clamp(0, stop - start - 1)[:, None])[:, 0]  # (m,)
             picked = torch.where(inside, value, picked)
-            higher = torch.maximum(peak, logits.amax(dim=1))
+            higher = torch.maximum(peak, logits.amax(dim=1))  # (m,) maximum so far
             total = total * (peak - higher).exp() + logits.sub_(higher[:, None]).exp_().sum(dim=1)
             peak = higher
         normalizer = peak + total.log()  # (m,)

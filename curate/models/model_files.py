@@ -62,8 +62,8 @@ def weight_files(name: str, folder: Path) -> dict[str, list[str]]:
         return {_WEIGHTS: []}
     if (folder / _INDEX).is_file():
         return _indexed(name, folder / _INDEX)
-    others = [path.name for path in sorted(folder.glob("*.safetensors"))]
-    what = f" but has {others[0]}, which may be another model's" if others else ""
+    shard_names = [path.name for path in sorted(folder.glob("*.safetensors"))]
+    what = f" but has {shard_names[0]}, which may be another model's" if shard_names else ""
     raise InputError(f"model {name!r} holds no weights: it has no {_WEIGHTS}{what}; {_AGAIN}")
 
 
@@ -147,8 +147,8 @@ def _check_experts(name: str, tensors: Iterable[str]) -> None:
     """Check that all experts of a layer have the same weights; transformers only says that it cannot stack them."""
     kinds: dict[str, set[str]] = defaultdict(set)
     experts: dict[str, set[int]] = defaultdict(set)
-    known = set(tensors)
-    for tensor in known:
+    tensor_names = set(tensors)
+    for tensor in tensor_names:
         match = _EXPERT.fullmatch(tensor)
         if match:
             kinds[match[1]].add(match[3])
@@ -156,7 +156,7 @@ def _check_experts(name: str, tensors: Iterable[str]) -> None:
     for layer in sorted(kinds):
         for number in range(max(experts[layer]) + 1):
             for kind in sorted(kinds[layer]):
-                if f"{layer}.{number}.{kind}" not in known:
+                if f"{layer}.{number}.{kind}" not in tensor_names:
                     raise InputError(f"model {name!r} lacks the weight {layer}.{number}.{kind}; {_AGAIN}")
 
 
@@ -219,17 +219,17 @@ def check_tokenizer(name: str, tokenizer: Any) -> None:
     """Raise InputError for a tokenizer that only has special tokens, which transformers makes if files are missing."""
     marks = {*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())}
     if not set(tokenizer.get_vocab()) - marks:
-        raise InputError(f"model {name!r} has no tokenizer: no file of it holds a vocabulary; {TOKENIZER_FILES}")
+        raise InputError(f"model {name!r} has no tokenizer: no file of it holds a embeddings; {TOKENIZER_FILES}")
 
 
 def check_vocabulary(name: str, model: Any, tokenizer: Any, ids: Any) -> None:
     """Raise InputError if the tokenizer produces ids that the model does not have. ids: (n,) those of all rows."""
-    known, highest = model.get_input_embeddings().weight.shape[0], int(ids.max(initial=0))
-    if highest >= known:
+    embeddings, highest = model.get_input_embeddings().weight.shape[0], int(ids.max(initial=0))
+    if highest >= embeddings:
         raise InputError(
             f"the tokenizer of {name} writes token {highest} ({tokenizer.convert_ids_to_tokens(highest)!r}), but the "
-            f"model has embeddings for {known} only; call model.resize_token_embeddings(len(tokenizer)) and save both, "
-            "or use the model's own tokenizer"
+            f"model has embeddings for {embeddings} only; call model.resize_token_embeddings(len(tokenizer)) and save "
+            "both, or use the model's own tokenizer"
         )
 
 

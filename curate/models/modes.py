@@ -15,11 +15,11 @@ from curate.errors import InputError
 
 def state_tensors(model: Any) -> dict[str, torch.Tensor]:
     """Weights and persistent buffers by name; tensors with two names (tied embeddings) appear under the first."""
-    seen: set[int] = set()
+    tensor_ids: set[int] = set()
     tensors = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
+        if id(tensor) not in tensor_ids:
+            tensor_ids.add(id(tensor))
             tensors[name] = tensor.detach()
     return tensors
 
@@ -40,7 +40,7 @@ def eval_mode(model: Any) -> Iterator[None]:
 def preserve_state(model: Any) -> Iterator[None]:
     """Restore modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags at the end."""
     modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    gradient_flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     flags = {name: getattr(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
@@ -49,7 +49,7 @@ def preserve_state(model: Any) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-        for parameter, requires_grad in wanted:
+        for parameter, requires_grad in gradient_flags:
             parameter.requires_grad_(requires_grad)
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002

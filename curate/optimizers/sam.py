@@ -21,14 +21,14 @@ def takes_two_gradients(optimizer: Any) -> bool:
     return isinstance(optimizer, Component) and "base" in type(optimizer).model_fields
 
 
-def _one_gradient(base: Any) -> Any:
+def _check_base(base: Any) -> Any:
     """`base`, unless it wraps a base optimizer itself: it would get one gradient where it needs two."""
     if takes_two_gradients(base):
         raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
     return base
 
 
-BaseOptimizer = Annotated[Any, AfterValidator(_one_gradient)]  # of an optimizer that takes two gradients per step
+BaseOptimizer = Annotated[Any, AfterValidator(_check_base)]  # of an optimizer that takes two gradients per step
 
 
 class SAM(Component):

@@ -170,11 +170,11 @@ class Budget:
     def curves(self, clock: float = 1.0) -> HeldOutCurves:
         """Train and measure, or read the curves from the cache. clock: see `HeldOutCurves`."""
         (trace,) = measure_held_out(self.inside, [self.outside], self.proxy, [MeanLoss()], self.context)
-        known = np.isfinite(trace.losses).all(axis=1)  # (rows,)
+        is_measured = np.isfinite(trace.losses).all(axis=1)  # (rows,)
         share_of_hard = float(self.split.hard.sum()) / max(1, int(self.split.valid.sum()))
-        hard = self.split.hard[self.rows][known]
+        hard = self.split.hard[self.rows][is_measured]
         return HeldOutCurves(
-            trace.schedule.steps, trace.losses[known], hard, share_of_hard, clock, "proxy", self.length
+            trace.schedule.steps, trace.losses[is_measured], hard, share_of_hard, clock, "proxy", self.length
         )
 
 
@@ -189,13 +189,17 @@ def cost_of(
     tokenizer = training.tokenizer if proxy.scratch else None
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
     per_row, checkpoints = float(rows.lengths.mean()), len(grid(steps))
-    trained, seen = steps * proxy.batch_size * per_row, measured * checkpoints * per_row
+    trained_tokens, measured_tokens = steps * proxy.batch_size * per_row, measured * checkpoints * per_row
     target = None if settings.model is None else size_of(settings.model, training)
     part = None
     if target is not None:
         # Operations per parameter and token: 6 for a forward and backward pass, 2 for a forward pass.
-        part = parameters * (6 * trained + 2 * seen) / (6.0 * target * target_steps * settings.batch_size * per_row)
-    tokens, on_disk = round(trained + seen), 4 * parameters * checkpoints
+        part = (
+            parameters
+            * (6 * trained_tokens + 2 * measured_tokens)
+            / (6.0 * target * target_steps * settings.batch_size * per_row)
+        )
+    tokens, on_disk = round(trained_tokens + measured_tokens), 4 * parameters * checkpoints
     return Cost(steps, parameters, tokens, on_disk, settings.model, target_steps, part, cached)
 
 

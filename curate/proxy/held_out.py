@@ -53,14 +53,16 @@ def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST, schedule: Sche
     checkpoint.
     """
     schedule = proxy.schedule(rows) if schedule is None else schedule
-    own = int(schedule.steps[-1])
-    last = round(own * longest)
+    own_steps = int(schedule.steps[-1])
+    last = round(own_steps * longest)
     settings = {name: getattr(proxy, name) for name in Proxy.model_fields}
     settings |= {"score_sample": None, "score_budget": None}  # every row is measured by one of the two
     if schedule.grid is not None:
         del settings["spacing"], settings["stop_on"]
-        settings["steps"] = own if proxy.steps == AUTO else proxy.steps
-    return HalfProxy(**settings, own_step=own, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last))
+        settings["steps"] = own_steps if proxy.steps == AUTO else proxy.steps
+    return HalfProxy(
+        **settings, own_step=own_steps, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last)
+    )
 
 
 @dataclass(frozen=True)

@@ -292,19 +292,19 @@ class _Sampled:
         sample, rows = self.sample, tokenized.rows
         facts: dict[str, Any] = {"rows": len(sample.rows), "tokens": sample.tokens}
         facts |= {"steps_of_all": self.steps[sample.measured].tolist(), "error": [], "explained": []}
-        if (seen := self.proxy_training.schedule.epochs[-1]) > 1:
+        if (epochs := self.proxy_training.schedule.epochs[-1]) > 1:
             self.proxy_training.progress.note(
-                f"  the proxy sees its {len(sample.rows):,} rows {seen:.1f} times, so it knows them better than the "
+                f"  the proxy sees its {len(sample.rows):,} rows {epochs:.1f} times, so it knows them better than the "
                 "others; a larger --score-sample predicts these better"
             )
-        known = self.parts[0].values(tokenized)
+        stored_values = self.parts[0].values(tokenized)
         if not len(self.others):
-            return known, {"sample": facts}
+            return stored_values, {"sample": facts}
         values, sample_values = {}, self.parts[1].values(tokenized, sample.rows)
-        for name in known:
-            prediction = predict(known[name][:, :, 0], rows.tokens, sample.rows, sample_values[name][:, :, 0])
+        for name in stored_values:
+            prediction = predict(stored_values[name][:, :, 0], rows.tokens, sample.rows, sample_values[name][:, :, 0])
             losses = np.empty((len(rows.valid), len(self.steps), 1), np.float32)  # (n, K, 1)
-            losses[:, sample.measured] = known[name]
+            losses[:, sample.measured] = stored_values[name]
             losses[:, self.others, 0] = np.where(rows.valid[:, None], prediction.losses, np.nan)
             losses[sample.rows[:, None], self.others] = sample_values[name]
             values[name] = losses

@@ -243,9 +243,9 @@ def _synthesis(synthesis: dict[str, Any]) -> str:
     again = "Whether they are hard again was not measured."
     if measured.get("measured"):
         share = f"{measured['hard'] / measured['measured']:.1%}"
-        others = "; the others were left out" if measured["measured"] > kept_problems else ""
+        remark = "; the others were left out" if measured["measured"] > kept_problems else ""
         of = f"{measured['hard']:,} of {measured['measured']:,} ({share})"
-        again = f"Measured like the input, {of} are hard again{others}."
+        again = f"Measured like the input, {of} are hard again{remark}."
     return (
         f"{kept_problems:,} new problems were written by `{generator}` from the solutions of {started:,} rows. Up to "
         f"{samples} solutions of each were sampled from the same model, and those problems kept of which {low} to "

@@ -41,7 +41,7 @@ def packed_rows(finished: Finished, most: int) -> str | None:
         return None
     rows, place = finished.rows, finished.output.parent
     sizes = [pq.read_metadata(arrow_path(path)) for path in files]
-    unpacked = sum(each.row_group(k).total_byte_size for each in sizes for k in range(each.num_row_groups))
+    unpacked = sum(file.row_group(k).total_byte_size for file in sizes for k in range(file.num_row_groups))
     if len(place) > _MOST_ROWS or unpacked > _MOST_UNPACKED:
         return None
     parts = [table for path in files if (table := read_table(path)) is not None]
@@ -56,8 +56,8 @@ def packed_rows(finished: Finished, most: int) -> str | None:
     own["source_label"] = cells[names.index(source)] if source in names else _packed(pa.nulls(len(table), pa.string()))
     steps = [] if rows.trajectories is None else rows.trajectories.steps.tolist()
     losses = [] if rows.trajectories is None else _finite(rows.trajectories.losses)
-    known = set(table["example_id"].to_pylist())
-    problems = {row: text for row, text in parent_problems(finished.directory).items() if row not in known}
+    ids = set(table["example_id"].to_pylist())
+    problems = {row: text for row, text in parent_problems(finished.directory).items() if row not in ids}
     parents = {"parents": problems, "problem": problem_column(finished.run, names)}
     content = {
         "columns": names,
@@ -102,8 +102,8 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
     storage = column.cast(kind.storage_type) if isinstance(kind, pa.ExtensionType) else column
     if isinstance(kind, pa.ExtensionType) and pa.types.is_string(storage.type):
         return _texts(storage)
-    said = _spoken if is_turns(kind) else _json
-    return pa.array([said(value) if value.is_valid else None for value in storage], pa.large_string())
+    as_text = _spoken if is_turns(kind) else _json
+    return pa.array([as_text(value) if value.is_valid else None for value in storage], pa.large_string())
 
 
 def _spoken(turns: pa.Scalar) -> str:
@@ -149,4 +149,4 @@ def _finite(values: npt.NDArray[Any]) -> list[float | None]:
     flat = np.asarray(values, np.float64).ravel()
     finite = np.isfinite(flat)
     numbers = rounded(np.where(finite, flat, 0))
-    return [number if known else None for number, known in zip(numbers, finite.tolist(), strict=True)]
+    return [number if is_finite else None for number, is_finite in zip(numbers, finite.tolist(), strict=True)]

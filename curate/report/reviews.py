@@ -64,8 +64,8 @@ class Review:
 
     def __post_init__(self) -> None:
         """Raise TypeError for an invalid record."""
-        texts = [self.example_id, self.digest, self.at, *(each for each in (self.problem, self.solution) if each)]
-        if not all(isinstance(each, str) for each in texts) or self.said not in get_args(Said):
+        texts = [self.example_id, self.digest, self.at, *(text for text in (self.problem, self.solution) if text)]
+        if not all(isinstance(text, str) for text in texts) or self.said not in get_args(Said):
             raise TypeError("no verdict")
 
 
@@ -219,13 +219,13 @@ def _read(path: Path) -> list[Review]:
             continue
         damage = f"{path} is damaged in line {number + 1}; move it away to start over"
         try:
-            said = json.loads(line)
+            entry = json.loads(line)
         except (ValueError, RecursionError) as error:
             if number < len(lines) - 1 and not line.startswith('{"example_id"'):
                 raise InputError(damage) from error
             continue
         try:
-            reviews.append(Review(**said))
+            reviews.append(Review(**entry))
         except TypeError as error:
             raise InputError(damage) from error
     return reviews

@@ -68,18 +68,20 @@ class RowStore:
         # Numbered before anything is joined, which keeps no order.
         number = "n" + "_" * max(map(len, self._schema.names))  # as no column is called
         joined = f"(SELECT *, row_number() OVER () - 1 AS {number} FROM read_parquet($files, union_by_name = true)) d"
-        wanted = {"noise": "NULL", "reducible": "NULL", "tokens": "NULL"}
+        expressions = {"noise": "NULL", "reducible": "NULL", "tokens": "NULL"}
         # What is known of an original is known of its copies, and not of a new row that was made from it.
         of = "d.source_id = {}.example_id AND d.origin IN ('original', 'duplicate')"
         split = {"noise": "noise_suspect", "reducible": "reducible"}
         split = {name: column for name, column in split.items() if column in names["split"]}
         if split:
             joined += f" LEFT JOIN read_parquet($split) s ON {of.format('s')}"
-            wanted |= {name: f"s.{column}" for name, column in split.items()}
+            expressions |= {name: f"s.{column}" for name, column in split.items()}
         if "tokens" in names["scores"]:
             joined += f" LEFT JOIN read_parquet($scores) c ON {of.format('c')}"
-            wanted["tokens"] = "c.tokens"
-        own = ", ".join([f"d.{_quoted(name)}" for name in OWN] + [f"{sql} AS {name}" for name, sql in wanted.items()])
+            expressions["tokens"] = "c.tokens"
+        own = ", ".join(
+            [f"d.{_quoted(name)}" for name in OWN] + [f"{sql} AS {name}" for name, sql in expressions.items()]
+        )
         texts = ", ".join(f"{self._as_text(name)} AS {_text(k)}" for k, name in enumerate(self.columns))
         values: dict[str, Any] = {"files": [str(path) for path in files]}
         values |= {name: str(tables / f"{name}.parquet") for name in ("split", "scores") if f"${name}" in joined}
@@ -120,8 +122,8 @@ class RowStore:
             for name in _CHOICES
         }
         counts = ("count(*)", "count(*) FILTER (hard)", "count(*) FILTER (noise)", "sum(CAST(reducible AS INTEGER))")
-        found = self._all(f"SELECT {', '.join(counts)} FROM rows")[0]
-        numbers = dict(zip(("rows", "hard", "noise", "reducible"), found, strict=True))
+        counted = self._all(f"SELECT {', '.join(counts)} FROM rows")[0]
+        numbers = dict(zip(("rows", "hard", "noise", "reducible"), counted, strict=True))
         return {"columns": self.columns, "facets": facets, "steps": self.steps, **numbers}
 
     def page(
@@ -138,11 +140,11 @@ class RowStore:
         # Select row numbers first, so that texts are read for one page only.
         chosen = f"SELECT n FROM rows {where} ORDER BY {order} LIMIT {size} OFFSET {size * max(0, page - 1)}"
         numbers = [n for (n,) in self._all(chosen, values)]
-        found = {
+        row_of_number = {
             row["n"]: row
             for row in self._rows("WHERE n IN (SELECT unnest($numbers))", {"numbers": numbers}, _CELL_CHARACTERS)
         }
-        return {"total": total, "data": [found[n] for n in numbers], "last_page": max(1, -(-total // size))}
+        return {"total": total, "data": [row_of_number[n] for n in numbers], "last_page": max(1, -(-total // size))}
 
     def points(self, query: Mapping[str, Any]) -> list[list[Any]]:
         """[n, tokens, difficulty, hard] of a sample of the rows that match a query, without copies."""
@@ -167,10 +169,10 @@ class RowStore:
 
     def row(self, n: int) -> dict[str, Any]:
         """One row in full, its original if it is another row, and the losses of the original."""
-        found = self._rows("WHERE n = $n", {"n": n}, None)
-        if not found:
+        rows = self._rows("WHERE n = $n", {"n": n}, None)
+        if not rows:
             raise InputError(f"there is no row {n}")
-        row = found[0]
+        row = rows[0]
         parents = (
             self._rows("WHERE example_id = $id", {"id": row["source_id"]}, None)
             if row["copy"] or row["source_id"] != row["example_id"]
@@ -186,8 +188,8 @@ class RowStore:
     def _losses(self, identity: str) -> list[float | None] | None:
         if not self.steps:
             return None
-        found = self._all("SELECT losses FROM losses WHERE example_id = $id", {"id": identity})
-        return list(found[0][0]) if found else None
+        records = self._all("SELECT losses FROM losses WHERE example_id = $id", {"id": identity})
+        return list(records[0][0]) if records else None
 
     def _rows(self, where: str, values: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
         names = _KNOWN
@@ -234,7 +236,7 @@ class RowStore:
             values["chosen"] = [int(n) for n in query["numbers"]]
         if query.get("ids") is not None:
             parts.append("example_id IN (SELECT unnest($ids))")
-            values["ids"] = [str(each) for each in query["ids"]]
+            values["ids"] = [str(row_id) for row_id in query["ids"]]
         return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
     def _found(self, search: str) -> str:

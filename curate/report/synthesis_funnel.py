@@ -178,7 +178,7 @@ def advice(record: dict[str, Any]) -> list[tuple[str, str]]:
     outcomes = {key: _whole(value) for key, value in mapping(record, "outcomes").items()}
     funnel = {name: number for name, _, number in _funnel(record)}
     replies, checked = funnel.get("replies received", 0), funnel.get("past the checks", 0)
-    kept = outcomes.get(_KEPT, 0)
+    kept_problems = outcomes.get(_KEPT, 0)
     pieces_of_advice = [*_about_replies(outcomes, replies), *_about_solutions(outcomes, checked, record)]
     if record.get("budget_reached") is True:
         spent = count(look_up(record, "budget"))
@@ -188,10 +188,10 @@ def advice(record: dict[str, Any]) -> list[tuple[str, str]]:
                 "Raise the budget and run again: what was generated is kept and not paid for twice.",
             )
         )
-    if not pieces_of_advice and replies >= 20 and kept < 0.05 * replies:
+    if not pieces_of_advice and replies >= 20 and kept_problems < 0.05 * replies:
         pieces_of_advice.append(
             (
-                f"Only {count(kept)} of {count(replies)} replies became rows.",
+                f"Only {count(kept_problems)} of {count(replies)} replies became rows.",
                 "The most frequent reasons for loss say what to change; report.html shows problems that were not kept.",
             )
         )

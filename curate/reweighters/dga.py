@@ -66,15 +66,17 @@ class DGA(Component):
         values = training.rows.column(column, "DGA")
         names = np.array([_UNNAMED if value is None else str(value) for value in values], object)  # (n,)
         valid = training.tokens.valid
-        known = sorted(set(names[valid].tolist()))
-        if len(known) < 2:
+        domain_names = sorted(set(names[valid].tolist()))
+        if len(domain_names) < 2:
             raise InputError(
                 f"DGA weights domains relative to each other, but column {column!r} has one value only "
-                f"({known[0]!r}); name another column with domains=COLUMN"
+                f"({domain_names[0]!r}); name another column with domains=COLUMN"
             )
         target = training.rows.tokens_of(self.target.data, self.target.reading, f"DGA (target {self.target.name})")
-        index = np.array([known.index(name) if name in known else -1 for name in names.tolist()], np.int64)
-        return _Domains(self, training, target, known, np.where(valid, index, -1))
+        index = np.array(
+            [domain_names.index(name) if name in domain_names else -1 for name in names.tolist()], np.int64
+        )
+        return _Domains(self, training, target, domain_names, np.where(valid, index, -1))
 
 
 class _Domains:
@@ -103,7 +105,7 @@ class _Domains:
     def refresh(self, step: int) -> None:
         """Update the mixture when due. All ranks must call it; they compute the gradients together."""
         if step % self.settings.refresh_every == 0:
-            agreement = self._agreement(step)
+            agreement = self._agreement(step)  # (domains,), or (basis,) with a basis
             # In logarithms, shifted, to avoid overflow; with a floor, so that any domain can come back.
             raised = np.log(np.maximum(self.mixing, _SMALLEST_WEIGHT)) + self.settings.eta * agreement
             raised = np.exp(raised - raised.max())
@@ -113,7 +115,7 @@ class _Domains:
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         import torch
 
-        by_domain = torch.from_numpy((self.alpha / self.shares).astype(np.float32))
+        by_domain = torch.from_numpy((self.alpha / self.shares).astype(np.float32))  # (k,) weights
         return by_domain[self.index[batch.known_rows("DGA")]].to(outputs.losses)
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -202,12 +204,12 @@ def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: i
     trained = np.flatnonzero(domains >= 0)  # (trained rows,)
     k = int(domains.max()) + 1
     member = sparse.coo_array((np.ones(len(trained)), (domains[trained], trained)), shape=(k, len(tokens))).tocsr()
-    centroids = _unit_rows(member @ _unit_rows(counts @ rarity))
-    rows = _unit_rows(token_counts(target, width) @ rarity)
+    centroids = _unit_rows(member @ _unit_rows(counts @ rarity))  # (k, width)
+    rows = _unit_rows(token_counts(target, width) @ rarity)  # (target rows, width)
     nearest = np.asarray((rows @ centroids.T).todense()).argmax(axis=1)  # (target rows,) domains
     own = np.bincount(domains[trained], tokens.completion_tokens[trained], k)  # (k,)
     own = own / own.sum()
-    groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows)
+    groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows)  # (target rows,)
     basis = [own]
     for group in range(count - 1):
         histogram = np.bincount(nearest[groups == group], minlength=k).astype(np.float64)

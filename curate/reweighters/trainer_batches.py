@@ -94,7 +94,7 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
                 f"the trainer's batches have no {name}, so the loss of an example is unknown; use a collator that "
                 "gives input_ids and labels"
             )
-    ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)  # (b, t)
+    ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)  # (b, T)
     unknown = sorted(set(inputs) - _KNOWN)
     if unknown or ids.ndim != 2 or labels.shape != ids.shape or (rows is not None and len(rows) != len(ids)):
         problem = f"also hold {', '.join(unknown)}" if unknown else "do not hold one example per row"
@@ -107,8 +107,8 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
     if real.shape != ids.shape:
         raise InputError("the trainer's attention masks are not (rows, tokens); use a collator that pads")
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # (b, T), padding last
-    labels = labels.masked_fill(~real, -100).gather(1, order)
-    begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]  # (b, t)
+    labels = labels.masked_fill(~real, -100).gather(1, order)  # (b, T)
+    begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]  # (b, T) first token of each run of real ones
     numbers = torch.arange(len(ids), device=device) if rows is None else rows.to(device)  # (b,)
     return MicroBatch(
         Batch(ids.gather(1, order), labels, numbers),
@@ -134,13 +134,13 @@ def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: S
         if bool((counted & (part.batch.labels != part.batch.input_ids)).any()):
             raise InputError("labels differ from their tokens; use a collator for causal language models")
         counted[:, 0] = False
-        real = torch.arange(counted.shape[1]) < part.lengths[:, None]
+        real = torch.arange(counted.shape[1]) < part.lengths[:, None]  # (b, T)
         ids.append(part.batch.input_ids[real].numpy().astype(np.int32))
         supervised.append(counted[real].numpy())
         lengths.append(part.lengths.numpy())
     flat = np.concatenate(supervised)  # (t,)
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    running = np.concatenate([[0], np.cumsum(flat)])
+    running = np.concatenate([[0], np.cumsum(flat)])  # (t + 1,) supervised tokens before each
     valid = running[offsets[1:]] > running[offsets[:-1]]
     return Tokens(np.concatenate(ids), flat, offsets, valid, *np.zeros((2, len(valid)), np.int32))
 
@@ -205,8 +205,8 @@ def batch_weights(
     it. Raises DivergenceError if a loss is not finite, with learning_rate in its message.
     """
     sums, counts = torch.cat([losses for losses, _ in outputs]), torch.cat([part.counts for part in parts])
-    known = [part.rows for part in parts if part.rows is not None]
-    rows = torch.cat(known) if known else torch.zeros_like(counts)  # (rows of this rank,)
+    rows_of_parts = [part.rows for part in parts if part.rows is not None]
+    rows = torch.cat(rows_of_parts) if rows_of_parts else torch.zeros_like(counts)  # (rows of this rank,)
     vectors = [embeddings for _, embeddings in outputs if embeddings is not None]
     own, (sums, counts, rows) = _gathered([sums, counts, rows])  # (B,) each, of all ranks
     counted = counts > 0
@@ -214,11 +214,11 @@ def batch_weights(
     if not bool(losses.isfinite().all()):
         bad = rows[~losses.isfinite()].tolist()
         problem = f"the loss of {len(bad)} of {len(losses)} rows"
-        raise DivergenceError.at(problem, step, bad if known else [], learning_rate)
+        raise DivergenceError.at(problem, step, bad if rows_of_parts else [], learning_rate)
     embeddings = _summed(torch.cat(vectors), own, len(sums))[counted] if vectors else None
     weights = torch.zeros(len(sums), device=sums.device)  # (B,)
     if len(losses):
-        batch = OptimizerBatch(step, counts[counted], rows if known else None)
+        batch = OptimizerBatch(step, counts[counted], rows if rows_of_parts else None)
         weights[counted] = reweighting.weights(batch, BatchOutputs(losses, embeddings))
     return list(weights[own].split([len(part.counts) for part in parts])), counts.sum().clamp_min(1)
 

@@ -34,18 +34,20 @@ def without_local_paths(folder: Path) -> None:
     written again.
     """
     record = read_record(folder / RECORD, "rerun the command that wrote it with --fresh")
-    known = {path: re.split(r"[/\\]", path.rstrip("/"))[-1] for path in sorted(_paths(record), key=len, reverse=True)}
-    known |= {f"{place}/": "" for place in (os.getcwd(), os.path.expanduser("~")) if place != "/"}
+    replacements = {
+        path: re.split(r"[/\\]", path.rstrip("/"))[-1] for path in sorted(_paths(record), key=len, reverse=True)
+    }
+    replacements |= {f"{place}/": "" for place in (os.getcwd(), os.path.expanduser("~")) if place != "/"}
     for path in files_under(folder):
         if path.suffix in _TEXTS and path.name != RECORD:
             text = path.read_text(encoding="utf-8")
-            changed = _replaced(text, known)
+            changed = _replaced(text, replacements)
             if changed != text:
                 publish_file(path, changed, replace=True)
             name = path.relative_to(folder).as_posix()
             if name in record.get("files", {}):
                 record["files"][name] = file_digest([(path, path.name)])
-    shared = _without(record, known)
+    shared = _without(record, replacements)
     if record_text(shared) != (folder / RECORD).read_text(encoding="utf-8"):
         publish_file(folder / RECORD, record_text(shared), replace=True)
 

@@ -166,8 +166,8 @@ class Chat:
                 self.skeletons.clear()
             try:
                 texts = _PLACEHOLDERS.split(self.dialect.render(filled, row.tools))
-                others = _PLACEHOLDERS.split(self.dialect.with_other_tool(filled)) if row.tools else texts
-                self.skeletons[key] = _Skeleton(texts, differing(texts[::2], others[::2]))
+                other_texts = _PLACEHOLDERS.split(self.dialect.with_other_tool(filled)) if row.tools else texts
+                self.skeletons[key] = _Skeleton(texts, differing(texts[::2], other_texts[::2]))
             except RefusedRow:
                 self.skeletons[key] = None
         return self.skeletons[key]

@@ -143,24 +143,24 @@ def _calls_in(calls: list[dict[str, Any]], form: _CallForm) -> list[dict[str, An
     return [{**call, "function": {**call["function"], "arguments": argument_text(call)}} for call in calls]
 
 
-def shared(text: str, other: str) -> int:
+def shared(text: str, other_text: str) -> int:
     """Length of the longest common prefix."""
-    low, high = 0, min(len(text), len(other))
+    low, high = 0, min(len(text), len(other_text))
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if text.startswith(other[:middle]) else (low, middle - 1)
+        low, high = (middle, high) if text.startswith(other_text[:middle]) else (low, middle - 1)
     return low
 
 
-def differing(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int, int]]:
+def differing(texts: Sequence[str], other_texts: Sequence[str]) -> list[tuple[int, int, int]]:
     """(index of a text, start, end) of the part that remains without the prefix and suffix shared with its other."""
-    if len(texts) != len(others):
+    if len(texts) != len(other_texts):
         return []
     spans = []
-    for k, (text, other) in enumerate(zip(texts, others, strict=True)):
-        if text != other and other:
-            start = shared(text, other)
-            spans.append((k, start, len(text) - shared(text[start:][::-1], other[start:][::-1])))
+    for k, (text, other_text) in enumerate(zip(texts, other_texts, strict=True)):
+        if text != other_text and other_text:
+            start = shared(text, other_text)
+            spans.append((k, start, len(text) - shared(text[start:][::-1], other_text[start:][::-1])))
     return spans
 
 

@@ -136,7 +136,7 @@ class Truncation:
 
         Returns None where that is too little to decide what is kept.
         """
-        seen = low = _beyond(layout.older, window)
+        first_kept = low = _beyond(layout.older, window)
         longest = self._answered(layout, low, window) if low else self._encoded(layout.pieces(0), window)
         if longest is None or longest.short or (low and len(longest.ids) <= self.max_length):
             return None
@@ -159,7 +159,7 @@ class Truncation:
                 low, high, row = (low, middle, candidate or row) if fits else (middle, high, row)
         # The tokens of exchanges beyond the window are estimated from those of the exchanges seen.
         left_out = longest.total - row.total
-        unseen = sum(layout.older[:seen]) * left_out / max(sum(layout.older[seen:high]), 1)
+        unseen = sum(layout.older[:first_kept]) * left_out / max(sum(layout.older[first_kept:high]), 1)
         row.hidden_prompt += left_out + round(unseen)
         return self._cut(row)
 
@@ -177,7 +177,7 @@ class Truncation:
         kinds = np.array(row.kinds, np.int8)  # (t,)
         completions = np.flatnonzero(kinds >= KINDS["completion"])
         first = int(completions[0]) if len(completions) else len(kinds)
-        kept = np.ones(len(kinds), np.bool_)  # (t,)
+        is_kept = np.ones(len(kinds), np.bool_)  # (t,)
         least = min(_LEAST, self.max_length // 2)
         begins = int(self.ends.bos is not None)
         own = least // _QUESTION_SHARE
@@ -187,9 +187,9 @@ class Truncation:
 
             Stops when `leaves` prompt tokens or `own` tokens of `selected` are left.
             """
-            places = np.flatnonzero(kept & selected)
-            spare = int(kept[:first].sum()) - leaves if leaves else len(places)
-            kept[places[: max(min(int(kept.sum()) - self.max_length, spare, len(places) - own), 0)]] = False
+            places = np.flatnonzero(is_kept & selected)
+            spare = int(is_kept[:first].sum()) - leaves if leaves else len(places)
+            is_kept[places[: max(min(int(is_kept.sum()) - self.max_length, spare, len(places) - own), 0)]] = False
 
         before = np.arange(len(kinds)) < first  # (t,)
         before[:begins] = False
@@ -200,10 +200,10 @@ class Truncation:
         drop(before & (kinds == KINDS["prompt"]), least)
         # Template text is dropped only where it would leave no room for the completion.
         drop(before, max(least, self.max_length - least))
-        ids = np.array(row.ids, np.int64)[kept]
+        ids = np.array(row.ids, np.int64)[is_kept]
         dropped = len(row.ids) - len(ids) + row.hidden_prompt
         beyond = max(len(ids) - self.max_length, 0) + row.hidden_completion
-        return Encoded(ids[: self.max_length].tolist(), kinds[kept][: self.max_length].tolist(), dropped, beyond)
+        return Encoded(ids[: self.max_length].tolist(), kinds[is_kept][: self.max_length].tolist(), dropped, beyond)
 
     # -- texts to tokens ----------------------------------------------------------------------------------------------
 

@@ -39,12 +39,12 @@ def check_usable(rows: RowValidity, examples: Examples, numbers: IntArray, rules
     """
     if rows.refused and (not rules.drop or len(rows.refused) == len(rows.valid)):
         first = min(rows.refused)
-        others = f" ({len(rows.refused) - 1:,} more such rows)" if len(rows.refused) > 1 else ""
+        remark = f" ({len(rows.refused) - 1:,} more such rows)" if len(rows.refused) > 1 else ""
         remedy = "choose a model whose template accepts it"
         if not rules.drop:
             remedy = f"leave such rows out with --on-bad-row drop, or {remedy}"
         row = f"row {numbers[first]} (counted from 0 in the input)"
-        raise InputError(f"{row}: {rows.refused[first]}{others}; change the row, {remedy}")
+        raise InputError(f"{row}: {rows.refused[first]}{remark}; change the row, {remedy}")
     invalid = ~rows.valid
     invalid[list(rows.refused)] = False
     count, usable = int(invalid.sum()), len(rows.valid) - len(rows.refused)

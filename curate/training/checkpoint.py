@@ -146,8 +146,8 @@ def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torc
     """
     path = directory / "reweighting.safetensors"
     if path.is_file() == (reweighter is None):
-        had, remedy = ("with", "give it") if path.is_file() else ("without", "leave it out")
-        raise InputError(f"{directory} was trained {had} a reweighter; {remedy}, or start over")
+        condition, remedy = ("with", "give it") if path.is_file() else ("without", "leave it out")
+        raise InputError(f"{directory} was trained {condition} a reweighter; {remedy}, or start over")
     if reweighter is None:
         return None
     try:

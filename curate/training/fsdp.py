@@ -51,14 +51,14 @@ def unsharded(model: Any, *, keep: bool = False) -> Iterator[None]:
     """
     from torch.distributed.tensor import DTensor
 
-    held = [
+    shards = [
         (module, name, parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
         if isinstance(parameter, DTensor)
     ]
     plain: dict[Any, torch.nn.Parameter] = {}  # keeps tied weights tied
-    for module, name, parameter in held:
+    for module, name, parameter in shards:
         if parameter not in plain:
             sharded: Any = parameter.detach()
             plain[parameter] = torch.nn.Parameter(sharded.full_tensor(), parameter.requires_grad)
@@ -66,7 +66,7 @@ def unsharded(model: Any, *, keep: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, name, parameter in held if not keep else []:
+        for module, name, parameter in shards if not keep else []:
             module.register_parameter(name, parameter)
 
 

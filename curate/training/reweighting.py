@@ -81,8 +81,10 @@ class TrainingRows:
     def column(self, name: str, wanted_by: str) -> npt.NDArray[Any]:
         """(n,) object values. Raises InputError if there is no such column."""
         if name not in self.columns:
-            known = ", ".join(self.columns) or "none"
-            raise InputError(f"{wanted_by} reads column {name!r}, which the data does not have; its columns: {known}")
+            column_names = ", ".join(self.columns) or "none"
+            raise InputError(
+                f"{wanted_by} reads column {name!r}, which the data does not have; its columns: {column_names}"
+            )
         values = np.empty(len(self.columns[name]), object)
         values[:] = list(self.columns[name])
         return values
@@ -230,8 +232,8 @@ class ReweightingState:
         """Resume from a result of `state`."""
         self.sums, self.times = state["sums"].clone(), state["times"].clone()
         if self._remembers:
-            own = {name.removeprefix("own/"): tensor for name, tensor in state.items() if name.startswith("own/")}
-            self.live.load_state(own)
+            own_state = {name.removeprefix("own/"): tensor for name, tensor in state.items() if name.startswith("own/")}
+            self.live.load_state(own_state)
 
     @property
     def _remembers(self) -> bool:

@@ -309,9 +309,10 @@ class TrainingStep:
     def _embedded(self, rows: IntArray, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(k,) summed losses of the k rows of a part, and (b, d) embeddings, 0 for the other rows of the batch."""
         lengths = torch.from_numpy(self.lengths[rows]).to(self.device)
-        sums, own = embedded_losses(self.model, self._batch(rows), lengths)
-        embeddings = torch.zeros(len(self.rows), own.shape[1], device=self.device)
-        embeddings[index] = own
+        # (k,), (k, d)
+        sums, part_embeddings = embedded_losses(self.model, self._batch(rows), lengths)
+        embeddings = torch.zeros(len(self.rows), part_embeddings.shape[1], device=self.device)
+        embeddings[index] = part_embeddings
         return sums, embeddings
 
     def _outputs(self) -> tuple[torch.Tensor, torch.Tensor | None]:

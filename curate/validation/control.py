@@ -165,10 +165,12 @@ def results(place: Path, runs: Sequence[str], against: Sequence[str] = ("random"
 
 
 def _rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    kept = ["arm", "baseline", "set", "metric", "baseline_mean", "arm_mean", "difference", "low", "high"]
-    kept += ["relative", "relative_low", "relative_high", "p", "verdict", "seeds", "examples"]
+    columns = ["arm", "baseline", "set", "metric", "baseline_mean", "arm_mean", "difference", "low", "high"]
+    columns += ["relative", "relative_low", "relative_high", "p", "verdict", "seeds", "examples"]
     rows = [
-        {key: row[key] for key in kept} for row in comparison["differences"] if (row["set"], row["metric"]) in REPORTED
+        {key: row[key] for key in columns}
+        for row in comparison["differences"]
+        if (row["set"], row["metric"]) in REPORTED
     ]
     order = list(dict.fromkeys(row["arm"] for row in rows))
     return sorted(rows, key=lambda row: (order.index(row["arm"]), REPORTED.index((row["set"], row["metric"]))))
@@ -185,7 +187,7 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     basis = "intervals" if min(row["seeds"] for row in intervals.values()) >= _FEWEST_SEEDS else "estimates"
     failed = [key for key, row in intervals.items() if not _holds(row, basis)]
     nats, answers = intervals[BASELINE, "mixture", "nll"], intervals[BASELINE, "balanced", "accuracy"]
-    random, others = intervals["random", "mixture", "nll"], intervals["random", "balanced", "accuracy"]
+    random, balanced = intervals["random", "mixture", "nll"], intervals["random", "balanced", "accuracy"]
     if failed:
         base, _, metric = failed[0]
         row = intervals[failed[0]]
@@ -200,7 +202,7 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
             f"The control passed: copies of hard rows change nats per token (mixture) by {relative(nats['relative'])} "
             f"and exact answers of all skills alike from {value('accuracy', answers['baseline_mean'])} to "
             f"{value('accuracy', answers['arm_mean'])}; against as many random copies by "
-            f"{relative(random['relative'])} and {signed('accuracy', others['difference'])} points."
+            f"{relative(random['relative'])} and {signed('accuracy', balanced['difference'])} points."
         )
         if basis == "estimates":
             sentence += (

@@ -153,11 +153,11 @@ def _contamination(
     facts: dict[str, Any] = {}
     lines = []
     for questions in sets:
-        own = [[hit for hit in row if hit.dataset == questions.name] for row in hits]
-        count = sum(bool(row) for row in own)
-        kinds = sorted({hit.kind for row in own for hit in row})
-        by_kind = {kind: sum(any(hit.kind == kind for hit in row) for row in own) for kind in kinds}
-        questions_hit = len({hit.id for row in own for hit in row})
+        set_hits = [[hit for hit in row if hit.dataset == questions.name] for row in hits]
+        count = sum(bool(row) for row in set_hits)
+        kinds = sorted({hit.kind for row in set_hits for hit in row})
+        by_kind = {kind: sum(any(hit.kind == kind for hit in row) for row in set_hits) for kind in kinds}
+        questions_hit = len({hit.id for row in set_hits for hit in row})
         facts[questions.name] = {"rows": count, "by_kind": by_kind, "questions_hit": questions_hit}
         if count:
             counts = ", ".join(f"{kind.removeprefix('evaluation ')} {number:,}" for kind, number in by_kind.items())
@@ -239,12 +239,12 @@ def _drawn(
     gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
     random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
     chosen[random.choice(len(examples), count, replace=False)] = True
-    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)  # (n - count,), (count,)
+    remaining, drawn = np.flatnonzero(~chosen), np.flatnonzero(chosen)  # (n - count,), (count,)
     texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
-    held_texts = texts.take(pa.array(held)).to_pylist()
+    held_texts = texts.take(pa.array(drawn)).to_pylist()
     with progress.stage("hold rows out", count):
-        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays), engine=engine)
+        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(remaining), engine=engine)
         hits = index.check([text or "" for text in held_texts])
-    remaining_texts = set(texts.take(pa.array(stays)).to_pylist())
-    near[held] = [bool(row) or text in remaining_texts for row, text in zip(hits, held_texts, strict=True)]
+    remaining_texts = set(texts.take(pa.array(remaining)).to_pylist())
+    near[drawn] = [bool(row) or text in remaining_texts for row, text in zip(hits, held_texts, strict=True)]
     return chosen, near

@@ -79,21 +79,21 @@ def geometry(draw: Draw, level: int) -> Problem:
     name = draw.one_of(*NAMES)
     solution = Solution()
     if level == 1:
-        thing = draw.one_of("rug", "tray", "flower bed", "poster", "sandpit", "blanket", "banner", "mat")
+        item = draw.one_of("rug", "tray", "flower bed", "poster", "sandpit", "blanket", "banner", "mat")
         wide, tall = draw.integer(2, 9), draw.integer(2, 7)
         facts = [
             draw.one_of(
-                f"{name} has a rectangular {thing}, {wide} feet by {tall} feet.",
-                f"The {thing} that {name} made is a rectangle of {wide} feet by {tall} feet.",
-                f"A rectangular {thing} of {name}'s is {wide} feet long and {tall} feet wide.",
+                f"{name} has a rectangular {item}, {wide} feet by {tall} feet.",
+                f"The {item} that {name} made is a rectangle of {wide} feet by {tall} feet.",
+                f"A rectangular {item} of {name}'s is {wide} feet long and {tall} feet wide.",
             )
         ]
         if draw.chance(0.5):
             solution.multiply("area", "square feet", wide, tall)
-            return Problem(facts, f"What is the area of the {thing} in square feet?", "", solution.steps)
+            return Problem(facts, f"What is the area of the {item} in square feet?", "", solution.steps)
         half = solution.add("two sides", "feet", wide, tall)
         solution.multiply("perimeter", "feet", half, 2)
-        return Problem(facts, f"How many feet is it all around the {thing}?", "", solution.steps)
+        return Problem(facts, f"How many feet is it all around the {item}?", "", solution.steps)
     if level == 2:
         wide, tall = draw.integer(6, 20), draw.integer(5, 12)
         pond, deep = draw.integer(2, 5), draw.integer(2, 4)

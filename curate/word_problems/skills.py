@@ -56,18 +56,18 @@ class Skills:
 
         part: names the random stream, and starts the ids. Columns: id, prompt, completion, source (skill), all strings.
         """
-        taken = {prompt for table in apart for prompt in table["prompt"].to_pylist()}
+        excluded = {prompt for table in apart for prompt in table["prompt"].to_pylist()}
         rows: list[tuple[str, str, str]] = []
         for skill, count in counts.items():
-            rows += self._of(skill, count, part, taken)
+            rows += self._of(skill, count, part, excluded)
         generator = np.random.default_rng(derive_seed(self.seed, "skills", "order", part))
         rows = [rows[i] for i in generator.permutation(len(rows))]
         columns = [[f"{part}-{i:05d}" for i in range(len(rows))], *([row[k] for row in rows] for k in range(3))]
         names = ("id", "prompt", "completion", "source")
         return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
 
-    def _of(self, skill: str, count: int, part: str, taken: set[str]) -> list[tuple[str, str, str]]:
-        """(prompt, completion, skill) of `count` new rows of a skill; adds their prompts to `taken`."""
+    def _of(self, skill: str, count: int, part: str, excluded: set[str]) -> list[tuple[str, str, str]]:
+        """(prompt, completion, skill) of `count` new rows of a skill; adds their prompts to `excluded`."""
         substitution = np.random.default_rng(derive_seed(self.seed, "skills", "substitution", skill)).permutation(
             len(SYMBOLS)
         )  # (8,)
@@ -76,8 +76,8 @@ class Skills:
         while len(rows) < count:
             symbols = generator.integers(0, len(SYMBOLS), LENGTH)  # (6,)
             prompt = f"{skill} : {_spelled(symbols)}"
-            if prompt not in taken:
-                taken.add(prompt)
+            if prompt not in excluded:
+                excluded.add(prompt)
                 rows.append((prompt, _spelled(substitution[symbols]), skill))
         return rows
 

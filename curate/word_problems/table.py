@@ -125,18 +125,18 @@ def _families(families: Sequence[str] | None) -> list[str]:
 
 def _weights(levels: Sequence[int] | None, mixture: Mapping[int, float] | None) -> dict[int, float]:
     weights = MIXTURE if mixture is None else mixture
-    wanted = list(weights if levels is None else levels)
-    if not wanted or len(set(wanted)) < len(wanted):
-        raise InputError(f"levels is {wanted}; name at least one, each once")
-    for level in [*wanted, *weights]:
+    level_list = list(weights if levels is None else levels)
+    if not level_list or len(set(level_list)) < len(level_list):
+        raise InputError(f"levels is {level_list}; name at least one, each once")
+    for level in [*level_list, *weights]:
         if level not in LEVELS:
             raise InputError(f"level {level!r} is unknown; use some of 1, 2, 3, 4")
-    if mixture is not None and set(mixture) != set(wanted):
-        raise InputError(f"mixture has levels {sorted(mixture)} but levels is {sorted(wanted)}; give one of them")
-    for level in wanted:
+    if mixture is not None and set(mixture) != set(level_list):
+        raise InputError(f"mixture has levels {sorted(mixture)} but levels is {sorted(level_list)}; give one of them")
+    for level in level_list:
         if not (math.isfinite(weights[level]) and weights[level] > 0):
             raise InputError(f"mixture of level {level} is {weights[level]}; weights must be positive numbers")
-    return {level: weights[level] for level in sorted(wanted)}
+    return {level: weights[level] for level in sorted(level_list)}
 
 
 def _shares(n: int, weights: Sequence[float], first: int = 0) -> list[int]:

@@ -84,7 +84,7 @@ def answer_text(draw: Draw, level: int, steps: list[Step]) -> str:
     style = draw.weighted(_STYLES[level])
     final = show(steps[-1].value)
     count = draw.integer(0, _MOST_REMARKS[level])
-    remarks = [remark for remark, kept in zip(_REMARKS, draw.subset(len(_REMARKS), count), strict=True) if kept]
+    remarks = [remark for remark, is_kept in zip(_REMARKS, draw.subset(len(_REMARKS), count), strict=True) if is_kept]
     if style == 0:
         lines = [f"{step.left} = {show(step.value)}" for step in steps]
     elif style == 1:

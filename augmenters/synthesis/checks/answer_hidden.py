@@ -39,8 +39,8 @@ def fault(problem: str, answer: str, parent: str) -> str | None:
     stated = _numbers(answer)
     if len(stated) == 1 and _NUMBER.fullmatch(_bare(answer)):
         (number,) = stated
-        told = (_numbers(problem) | _spelled(problem)) - _numbers(parent) - _spelled(parent)
-        return answer if number in told or {number - 1, number + 1} <= told else None
+        new_numbers = (_numbers(problem) | _spelled(problem)) - _numbers(parent) - _spelled(parent)
+        return answer if number in new_numbers or {number - 1, number + 1} <= new_numbers else None
     squeezed_answer = _squeezed(answer)
     gives_answer = (
         len(squeezed_answer) >= 3 and squeezed_answer in _squeezed(problem) and squeezed_answer not in _squeezed(parent)
@@ -68,14 +68,14 @@ def _numbers(text: str) -> set[float]:
 
 def _spelled(text: str) -> set[float]:
     """The numbers in words from 3 on: "twenty-eight", "one hundred and five"."""
-    found: set[float] = set()
+    values: set[float] = set()
     whole = part = 0  # a finished part such as "two thousand", and what follows it
     open_number = False
     for word in [*re.findall(r"[a-z]+|[^a-z\s-]", text.lower()), "."]:
         if word in _SPELLED:
             # "five six" are two numbers, "twenty six" is one.
             if open_number and (part % 100 and not (part % 10 == 0 and part % 100 >= 20 and _SPELLED[word] < 10)):
-                found.add(whole + part)
+                values.add(whole + part)
                 whole = part = 0
             part, open_number = part + _SPELLED[word], True
         elif open_number and word == "hundred":
@@ -83,9 +83,9 @@ def _spelled(text: str) -> set[float]:
         elif open_number and word in _FACTORS:
             whole, part = whole + part * _FACTORS[word], 0
         elif open_number and word != "and":
-            found.add(whole + part)
+            values.add(whole + part)
             whole, part, open_number = 0, 0, False
-    return {number for number in found if number >= _LEAST_SPELLED}
+    return {number for number in values if number >= _LEAST_SPELLED}
 
 
 def _squeezed(text: str) -> str:

@@ -37,14 +37,14 @@ def solution_fault(problem: str, solution: str) -> str | None:
     Numbers without a source, and equations that do not hold, show that a solution reached the answer by luck, or by
     guessing what the problem leaves out.
     """
-    known = set(numbers(problem)) | number_words(problem) | constants(problem + solution)
+    known_numbers = set(numbers(problem)) | number_words(problem) | constants(problem + solution)
     for sentence in sentences(solution):
         for equation in equations(sentence):
-            if (fault := _equation_fault(equation, known)) is not None:
+            if (fault := _equation_fault(equation, known_numbers)) is not None:
                 return fault
-            known.add(equation.result.value)
-            known.update(equation.result.readings)
-        known |= _derived(numbers(sentence), known)
+            known_numbers.add(equation.result.value)
+            known_numbers.update(equation.result.readings)
+        known_numbers |= _derived(numbers(sentence), known_numbers)
     return None
 
 

@@ -133,13 +133,13 @@ def _equations(plain: str) -> Iterator[Equation]:
             first, second = _longest(left, suffix=True), _longest(right, suffix=False)
             if first is None or second is None:
                 continue
-            (value, operands, words), (second_result, others, _) = first, second
-            if len(operands) + len(others) < 3:
+            (value, operands, words), (second_result, other_operands, _) = first, second
+            if len(operands) + len(other_operands) < 3:
                 continue  # "1 hour = 60 minutes" calculates nothing
-            if len(others) == 1:
-                yield Equation(tuple(operands), others[0], _same(value, others[0]), words)
+            if len(other_operands) == 1:
+                yield Equation(tuple(operands), other_operands[0], _same(value, other_operands[0]), words)
             else:
-                yield Equation((*operands, *others), Operand(second_result), value == second_result, words)
+                yield Equation((*operands, *other_operands), Operand(second_result), value == second_result, words)
 
 
 def _same(value: Fraction, stated: Operand) -> bool:

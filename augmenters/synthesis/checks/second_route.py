@@ -21,10 +21,10 @@ def fault(verdicts: Sequence[Verdict], answers: Sequence[str | None]) -> str | N
     condition is missing or contradictory counts as an answer too.
     """
     right = sum(verdict == Verdict.right for verdict in verdicts)
-    others = Counter(
+    other_answers = Counter(
         answer for answer, verdict in zip(answers, verdicts, strict=True) if verdict != Verdict.right and answer
     )
-    answer, most = others.most_common(1)[0] if others else ("none", 0)
+    answer, most = other_answers.most_common(1)[0] if other_answers else ("none", 0)
     if right and right >= most:
         return None
     return f"{right} of {len(verdicts)} at the parent's answer, {most} at {answer}"

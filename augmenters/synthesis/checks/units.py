@@ -45,7 +45,7 @@ def fault(problem: str, right: Sequence[str]) -> str | None:
     """Both units, if the problem asks in two, or most solutions that name one name another than it asks for."""
     unit_asked = asked_unit(problem)
     unit_stated = next(
-        (unit for found in _STATED.finditer(problem) if (unit := _unit_of(found[1])) is not None), unit_asked
+        (unit for match in _STATED.finditer(problem) if (unit := _unit_of(match[1])) is not None), unit_asked
     )
     if unit_asked and unit_stated and unit_stated != unit_asked and _UNITS[unit_stated][0] == _UNITS[unit_asked][0]:
         return f"asked in {unit_asked}, and in {unit_stated}"

@@ -111,11 +111,11 @@ def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]]
     schema = _union(schemas)
     if schema is None:
         return None
-    others = [k for k, piece_schema in enumerate(schemas) if not piece_schema.equals(schema)]
-    retried = _tables([pieces[k] for k in others], schema)
+    differing = [k for k, piece_schema in enumerate(schemas) if not piece_schema.equals(schema)]
+    retried = _tables([pieces[k] for k in differing], schema)
     if retried is None:
         return None
-    for k, table in zip(others, retried, strict=True):
+    for k, table in zip(differing, retried, strict=True):
         tables[k] = table
     joined = pa.concat_tables([table.select(schema.names) for table in tables])
     if len(joined) != rows or not all(_is_certain(chunk) for column in joined.columns for chunk in column.chunks):
