@@ -22,7 +22,7 @@ from curate.difficulty.scores import Scores
 from curate.difficulty.split import agreement, make_split
 from curate.proxy.proxy import Proxy
 from curate.run import Run
-from curate.word_problems import generate
+from curate.word_problems.table import generate
 from scorers import LossTrajectory
 
 _DETAILS = """\

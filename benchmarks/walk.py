@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.size import PACKAGES
 from curate.cli.main import main as curate
-from curate.word_problems import generate
+from curate.word_problems.table import generate
 
 # python -m benchmarks.walk [--edges]
 #

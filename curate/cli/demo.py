@@ -23,7 +23,7 @@ from curate.storage.places import local_path
 from curate.types import BoolArray
 from curate.validation.control import control
 from curate.validation.control_task import parquet
-from curate.word_problems import generate
+from curate.word_problems.table import generate
 
 _HARD_LEVEL = 3  # levels 3 and 4 of the generated problems are the hard ones
 _SETTINGS = ("proxy.model=scratch",)

@@ -29,6 +29,9 @@ _BUILDERS: dict[str, Callable[[Draw, int], Problem]] = {
     "patterns": patterns,
 }
 FAMILIES = tuple(_BUILDERS)
+# Real data has no difficulty column. Here `level` is known by construction: harder problems have more steps, longer
+# numbers, several operations in one equation, units to convert, and irrelevant facts. Length does not reveal the
+# level, as it would in a naive generator: easy answers are often wordy, hard ones often terse.
 LEVELS = (1, 2, 3, 4)
 MIXTURE: Mapping[int, float] = {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}
 SPLITS: Mapping[str, range] = {"train": range(8), "validation": range(8, 9), "test": range(9, 10)}

@@ -8,7 +8,7 @@ import pytest
 
 from curate import Pipeline
 from curate.data.readers import read
-from curate.word_problems import generate
+from curate.word_problems.table import generate
 from tests.fixtures.commands import Call, _rows, _write
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curate.word_problems import generate
+from curate.word_problems.table import generate
 from tests import ROOT
 from tests.fixtures.domains import CallsWriter, CodeWriter, calls, programs
 from tests.fixtures.forked import Forked
