@@ -106,7 +106,7 @@ UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("image", "images", "video", "videos", "audio", "audios"), "is kept, but no model sees it"),
     (
         ("loss_weight", "sample_weight", "example_weight"),
-        "is kept, but every row counts the same; curate finetune weighs rows with {use: GivenWeights, column: NAME}",
+        "is kept, but every row counts the same; curate finetune weights rows with {use: GivenWeights, column: NAME}",
     ),
     (("chat_template_kwargs",), "is kept, but chat templates get nothing of it"),
     (

@@ -13,7 +13,7 @@ USE_OF_WEIGHTS = """
 - A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
   number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
   stays.
-- Any other trainer: draw rows as often as they weigh, with
+- Any other trainer: draw rows in proportion to their weights, with
   `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
 """
 

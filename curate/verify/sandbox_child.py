@@ -109,10 +109,10 @@ def main() -> None:
     _limit(settings)
     real = _lock_in(libc, os.getcwd(), settings, frozenset(settings["off"]))
     if not real & {"namespaces", "filter"}:
-        _refuse("neither a network namespace nor a system-call filter can be had here")
+        _refuse("neither a network namespace nor a system-call filter is available here")
     if not real & {"root", "landlock"}:
         if "filter" not in real:
-            _refuse("neither Landlock nor a system-call filter can be had here")
+            _refuse("neither Landlock nor a system-call filter is available here")
         if not settings["weak"]:
             _refuse(
                 "this kernel lets a process have neither Landlock nor namespaces with a root of its own", OPEN_FILES
