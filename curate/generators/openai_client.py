@@ -44,7 +44,8 @@ class Client:
     key: sent as a bearer token, never shown in a message; key_variable: the environment variable it came from.
     request_timeout, patience: seconds that one attempt may take at first, and that all attempts at a request may take.
     note: called with one line for the user.
-    heard_at: time of the last answer of any server; failed: whether a request could not be served.
+    heard_at: time of the last answer of any server; limited_since: since when all answers say that there are too many
+    requests, None = the last one did not; failed: whether a request could not be served.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Client:
         self.retries, self.patience = retries, patience
         self.note: Callable[[str], None] = lambda text: None
         self.heard_at, self.failed = time.monotonic(), False
+        self.limited_since: float | None = None
         self._attempt_seconds = min(request_timeout, patience)
         self._noted: set[str] = set()
         self._other_cap: set[str] = set()  # addresses of servers that take max_completion_tokens
@@ -158,7 +160,8 @@ class Client:
 
     def _give_up(self, endpoint: Endpoint, fault: RetryableError, failures: int, spent: float) -> None:
         """Raise ExternalError if a request has failed too often or taken too long."""
-        if failures <= self.retries and spent < self.patience:
+        limited = 0.0 if self.limited_since is None else time.monotonic() - self.limited_since
+        if failures <= self.retries and spent < self.patience and limited < self.patience:
             if failures == _UNTOLD:
                 self._note_once("repeating", f"repeating what failed {failures} times at {endpoint.url}: {fault}")
             return
@@ -166,6 +169,9 @@ class Client:
         log = f"see its log {endpoint.log}" if endpoint.log else "see its log"
         if failures > self.retries:
             problem = f"the server failed {failures} times on one request, at last at {endpoint.url}: {fault}; {log}"
+        elif limited >= self.patience:
+            problem = f"told to wait for {limited:.0f} s without an answer, at last by {endpoint.url}: {fault}; "
+            problem += "wait until it takes requests again, or raise the generator's patience"
         else:
             problem = f"one request was not answered in {spent:.0f} s, at last by {endpoint.url}: {fault}; {log}"
             problem += ", or raise the generator's patience if it is only slow"
@@ -184,6 +190,8 @@ class Client:
         path, body = payloads.encode_request(request, served, self.mode, room.asked, sent, cap)
         asked_at = time.monotonic()
         status, headers, content = await self._post(endpoint, path, body, responses.body_limit(room.asked), patience)
+        if status not in _OVERLOADED:
+            self.limited_since = None
         if status == 200:
             completion = self._completion(endpoint, served, room.asked, content)
             endpoint.grow_window(self.endpoints.most)
@@ -267,8 +275,14 @@ class Client:
         return RetryableError(f"no answer in {seconds:g} s", waited=True)
 
     def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
-        """Pause a server for as long as it asks for, within limits; returns the seconds."""
-        requested, pause = responses.wanted_seconds(retry_after), responses.pause_seconds(retry_after)
+        """Pause a server for as long as it asks for, within limits; returns the seconds.
+
+        All requests share the patience for this: between two turns of one request stand those of all others.
+        """
+        now = time.monotonic()
+        self.limited_since = now if self.limited_since is None else self.limited_since
+        requested, left = responses.wanted_seconds(retry_after), self.limited_since + self.patience - now
+        pause = min(responses.pause_seconds(retry_after), max(0.0, left))
         if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
             bounded = "" if requested == pause else f", asking again in {pause:.0f} s"
             self.note(f"{endpoint.url} is rate limiting for {requested:.0f} s; waiting{bounded}")

@@ -60,7 +60,8 @@ class VLLMServer(Component):
     start_timeout: seconds until a server that we start must be ready; it may have to download the model.
     request_timeout: seconds one completion may take at first; if that is too short, fewer requests are made at a time
         and each retry may take twice as long.
-    patience: seconds for which servers may work on one completion, all retries together; then it fails.
+    patience: seconds for which servers may work on one completion, all retries together, and for which they may answer
+        that there are too many requests and nothing else; then it fails.
     outage_timeout: seconds for which all servers may be down.
     retries: maximum retries of one request when a server fails on it.
     restarts: maximum restarts of a server that we started and that dies.

@@ -101,6 +101,23 @@ def test_a_huge_retry_after_is_told_and_bounded(header: str, monkeypatch: pytest
         assert re.fullmatch(r"http\S+ is rate limiting for \d{4,13} s; waiting, asking again in 0 s", note)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_only_tells_to_wait_is_given_up(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 requests take turns at one server: each alone would have its 100 retries only after hours."""
+    monkeypatch.setattr(responses, "LONGEST_PAUSE", 0.2)
+    busy, started = Fault("status", status, headers={"Retry-After": "3600"}), time.monotonic()
+    with FakeServer(faults=lambda body, attempt: busy) as server:
+        with pytest.raises(
+            ExternalError, match=rf"told to wait for 1 s without an answer, .*status {status}.*same command"
+        ):
+            connect(server, retries=100, patience=1.0).serve(Noted(40))
+        assert 1.0 <= time.monotonic() - started < 20
+        server.faults = lambda body, attempt: busy if attempt < 2 else None
+        queue = Noted(10)
+        connect(server, patience=30.0).serve(queue)
+        assert len(queue.completions) == 10, "one that answers now and then is not"
+
+
 def test_what_goes_on_failing_is_told_before_it_is_given_up() -> None:
     queue = Noted(3)
     with (
