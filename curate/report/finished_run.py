@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +120,7 @@ def _read_rows(tables: Path) -> Rows | None:
         return None
     ids = id_array(ids_of)
     del ids_of
-    split = _aligned(tables / "split.parquet", ids)
-    assert split is not None
+    split = _Columns(tables / "split.parquet", _column_names(tables / "split.parquet"), None)
     difficulty = _floats(split["difficulty"])
     valid = np.isfinite(difficulty)
     source: Counts | None = None
@@ -158,13 +159,36 @@ def read_table(path: Path, *columns: str) -> pa.Table | None:
     """Read the named columns that a Parquet file has (all, if none is named); None if there is no file."""
     if not path.is_file():
         return None
-    try:
+    with _readable(path):
         names = pq.read_schema(arrow_path(path)).names
         return pq.read_table(arrow_path(path), columns=[name for name in names if not columns or name in columns])
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except pa.ArrowException as error:
         raise InputError(
             f"{path} is not readable Parquet ({' '.join(str(error).split())}); run again with --fresh"
         ) from error
+
+
+def _column_names(path: Path) -> list[str]:
+    with _readable(path):
+        return list(pq.read_schema(arrow_path(path)).names)
+
+
+def _holds_ids(path: Path, ids: pa.Array) -> bool:
+    """Whether the column `example_id` of a file equals `ids`, looked at in parts, so that it is not in memory twice."""
+    seen = 0
+    with _readable(path), pq.ParquetFile(arrow_path(path)) as file:
+        for batch in file.iter_batches(columns=["example_id"]):
+            part = batch.column(0)
+            if not same_ids(part, ids.slice(seen, len(part))):
+                return False
+            seen += len(part)
+    return seen == len(ids)
 
 
 def id_array(table: pa.Table, column: str = "example_id") -> pa.Array:
@@ -193,13 +217,14 @@ class _Columns:
 
 def _aligned(path: Path, ids: pa.Array) -> _Columns | None:
     """The columns of a table, joined to `ids` in their order; None if there is no file."""
-    table = read_table(path, "example_id")
-    if table is None:
+    if not path.is_file():
         return None
-    names, table_ids = pq.read_schema(arrow_path(path)).names, id_array(table)
-    if same_ids(table_ids, ids):
+    names = _column_names(path)
+    if _holds_ids(path, ids):
         return _Columns(path, names, None)
-    positions = places_of(ids, table_ids)
+    table = read_table(path, "example_id")
+    assert table is not None
+    positions = places_of(ids, id_array(table))
     if (positions < 0).any():
         absent = ids[int(np.argmax(positions < 0))].as_py()
         raise InputError(f"{path} lacks example_id {absent!r} of split.parquet; run again with --fresh")
