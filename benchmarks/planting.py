@@ -12,6 +12,16 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from benchmarks.planting_wordings import (
+    NUMBER,
+    SENTENCE,
+    WORDED,
+    Unfit,
+    WordedKind,
+    Wordings,
+    replaced,
+    spoil,
+)
 from curate.generators.requests import Completion
 from curate.seeds import derive_seed
 from curate.word_problems.solution import Draw, show
@@ -20,17 +30,11 @@ from curate.word_problems.wording import question_text
 
 # A case is a problem that a generator might have proposed for a parent whose answer is known. Sound ones have that
 # answer. Unsound ones have another (a number was altered), none (one is missing), two (statements that contradict
-# each other), or a number that nothing needs (superfluous). The solver's errors are those of `Solver`;
-# benchmarks/LOG.md states them.
+# each other), or a number that nothing needs (superfluous); or they are spoiled in words (`planting_wordings`). The
+# solver's errors are those of `Solver`; benchmarks/LOG.md states them.
 
-Kind = Literal["sound", "altered", "missing", "contradictory", "superfluous"]
-UNSOUND: tuple[Kind, ...] = ("altered", "missing", "contradictory", "superfluous")
+Kind = Literal["sound", "altered", "missing", "contradictory", "superfluous"] | WordedKind
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[-+*/()]")
-_NUMBER = re.compile(r"(?<![\w./,])\d+(?:\.\d+)?(?![\w/]|[.,]\d)")
-
-
-class _Unfit(Exception):
-    """A problem that cannot be spoiled in the way that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,14 @@ def _value(words: Sequence[str]) -> Fraction:
     try:
         return Fraction(eval(text, {"__builtins__": {}, "Fraction": Fraction}))
     except ZeroDivisionError as error:
-        raise _Unfit from error
+        raise Unfit from error
 
 
 @dataclass(frozen=True)
 class Case:
     """A proposed problem. answer: the parent's; truth: its own, None where it has none. sound: the equations that its
-    own numbers make; number, other: the number that was altered, left out or contradicted, and what stands there."""
+    own numbers make; number, other: the number (or unit) that was altered, left out or contradicted, and what stands
+    there."""
 
     name: str
     kind: Kind
@@ -106,7 +111,7 @@ def word_problems(families: Sequence[str], count: int, seed: int) -> list[tuple[
         text = question_text(draw, level, plain)
         try:
             steps = _steps([(step.left, show(step.value)) for step in problem.steps], text)
-        except _Unfit:
+        except Unfit:
             continue
         found.append((f"{family}-{level}-{place}", text, steps))
     return found
@@ -120,7 +125,7 @@ def gym_problems(path: Path, subjects: Sequence[str], count: int, seed: int) -> 
     for row in rows:
         try:
             found.append((f"{row['subject']}-{row['id']}", row["question"], _steps(_gym_lines(row), row["question"])))
-        except _Unfit:
+        except Unfit:
             continue
         if len(found) == count:
             break
@@ -137,7 +142,7 @@ def _gym_lines(row: dict[str, Any]) -> list[tuple[str, str]]:
     elif subject == "simple_equations":
         match = re.search(r"(\d+)\*[a-z] \+ (\d+) = (\d+)$", text)
         if match is None:
-            raise _Unfit
+            raise Unfit
         middle = show(Fraction(match[3]) - Fraction(match[2]))
         return [(f"{match[3]} - {match[2]}", middle), (f"{middle} / {match[1]}", row["final_answer"])]
     else:
@@ -145,20 +150,20 @@ def _gym_lines(row: dict[str, Any]) -> list[tuple[str, str]]:
         total = show((Fraction(sides) - 2) * 180)
         return [(f"( {sides} - 2 ) * 180", total), (" - ".join([total, *angles]), row["final_answer"])]
     if not re.fullmatch(r"[\d.+* -]+", left) or re.search(r"-\d", left):
-        raise _Unfit
+        raise Unfit
     return [(left, row["final_answer"])]
 
 
 def _steps(lines: Sequence[tuple[str, str]], text: str) -> Steps:
-    """The equations with references in place of earlier results; _Unfit where what a number is stays open."""
-    stated = set(_NUMBER.findall(text))
+    """The equations with references in place of earlier results; Unfit where what a number is stays open."""
+    stated = set(NUMBER.findall(text))
     made: list[tuple[tuple[str, Any], ...]] = []
     values: dict[str, int] = {}
     for left, value in lines:
         tokens: list[tuple[str, Any]] = []
         for word in _TOKEN.findall(left):
             if word in values and word in stated:
-                raise _Unfit
+                raise Unfit
             kind = "result" if word in values else "given" if word in stated else "constant"
             tokens.append((kind, values[word] if kind == "result" else word))
         made.append(tuple(tokens))
@@ -167,18 +172,22 @@ def _steps(lines: Sequence[tuple[str, str]], text: str) -> Steps:
     if not steps.givens() or any(
         Fraction(right) != Fraction(value) for (_, right), (_, value) in zip(steps.run(), lines, strict=True)
     ):
-        raise _Unfit
+        raise Unfit
     return steps
 
 
-def plant(name: str, text: str, steps: Steps, kind: Kind, parent: str, dice: random.Random) -> Case:
-    """The problem, spoiled as asked for. Raises _Unfit where that is not possible."""
+def plant(name: str, text: str, steps: Steps, kind: Kind, parent: str, dice: random.Random, wordings: Wordings) -> Case:
+    """The problem, spoiled as asked for. Raises Unfit where that is not possible."""
     answer = steps.run()[-1][1]
+    if kind in WORDED:
+        worded = spoil(kind, text, answer, steps.givens(), dice, wordings)
+        instead = _another(worded.was, dice) if kind == "vague" and worded.was else worded.instead
+        return Case(name, kind, parent, worded.text, answer, worded.truth, steps, worded.was, instead)
     if kind == "sound":
         return Case(name, kind, parent, text, answer, answer, steps)
-    once = [each for each in steps.givens() if len(_NUMBER.findall(text)) and _NUMBER.findall(text).count(each) == 1]
+    once = [each for each in steps.givens() if len(NUMBER.findall(text)) and NUMBER.findall(text).count(each) == 1]
     if kind == "superfluous":
-        number = str(dice.choice([each for each in range(3, 90) if str(each) not in _NUMBER.findall(text)]))
+        number = str(dice.choice([each for each in range(3, 90) if str(each) not in NUMBER.findall(text)]))
         extra = dice.choice(
             (
                 f"There are also {number} chairs in the room.",
@@ -186,7 +195,7 @@ def plant(name: str, text: str, steps: Steps, kind: Kind, parent: str, dice: ran
                 f"Last year there were {number} more visitors.",
             )
         )
-        sentences = re.split(r"(?<=[.?]) ", text)
+        sentences = SENTENCE.split(text)
         sentences.insert(dice.randrange(len(sentences)), extra)
         return Case(name, kind, parent, " ".join(sentences), answer, None, steps, None, number)
     dice.shuffle(once)
@@ -194,24 +203,24 @@ def plant(name: str, text: str, steps: Steps, kind: Kind, parent: str, dice: ran
         other = _another(number, dice)
         try:
             truth = steps.run({number: other})[-1][1]
-        except _Unfit:
+        except Unfit:
             continue
-        if truth == answer or other in _NUMBER.findall(text):
+        if truth == answer or other in NUMBER.findall(text):
             continue
         if kind == "altered":
-            return Case(name, kind, parent, _replaced(text, number, other), answer, truth, steps, number, other)
+            return Case(name, kind, parent, replaced(text, number, other), answer, truth, steps, number, other)
         if kind == "missing":
-            return Case(name, kind, parent, _replaced(text, number, "some"), answer, None, steps, number)
+            return Case(name, kind, parent, replaced(text, number, "some"), answer, None, steps, number)
         said = dice.choice((f"Later it turns out to be {other}.", f"Another note says {other} in place of {number}."))
-        sentences = re.split(r"(?<=[.?]) ", text)
-        at = next(place for place, each in enumerate(sentences) if number in _NUMBER.findall(each))
-        sentence = _replaced(sentences[at], number, other)
+        sentences = SENTENCE.split(text)
+        at = next(place for place, each in enumerate(sentences) if number in NUMBER.findall(each))
+        sentence = replaced(sentences[at], number, other)
         again = (
             said if sentence.endswith("?") or len(sentences) == 1 else f"As said, {sentence[0].lower()}{sentence[1:]}"
         )
         sentences.insert(at + 1 if not sentence.endswith("?") else at, again)
         return Case(name, kind, parent, " ".join(sentences), answer, None, steps, number, other)
-    raise _Unfit
+    raise Unfit
 
 
 def _another(number: str, dice: random.Random) -> str:
@@ -222,14 +231,15 @@ def _another(number: str, dice: random.Random) -> str:
     return show(value + change if value <= change or dice.random() < 0.5 else value - change)
 
 
-def _replaced(text: str, number: str, by: str) -> str:
-    return _NUMBER.sub(lambda match: by if match[0] == number else match[0], text)
+# Half as they are, a quarter altered, a quarter missing, contradictory or superfluous.
+IN_NUMBERS: tuple[Kind, ...] = ("altered", "missing", "altered", "contradictory", "altered", "superfluous")
 
 
-def cases(problems: Sequence[tuple[str, str, Steps]], seed: int) -> list[Case]:
-    """Half of the problems as they are, a quarter altered, a quarter missing, contradictory or superfluous."""
-    wanted: list[Kind] = ["sound", "altered", "sound", "missing", "sound", "altered", "sound", "contradictory"]
-    wanted += ["sound", "altered", "sound", "superfluous"]
+def cases(
+    problems: Sequence[tuple[str, str, Steps]], seed: int, unsound: Sequence[Kind], wordings: Wordings
+) -> list[Case]:
+    """Every other problem as it is, the ones between spoiled by the kinds of `unsound` in turn."""
+    wanted: list[Kind] = [kind for spoiled in unsound for kind in ("sound", spoiled)]
     made: list[Case] = []
     for name, text, steps in problems:
         dice = random.Random(derive_seed(seed, "plant", name))
@@ -237,8 +247,8 @@ def cases(problems: Sequence[tuple[str, str, Steps]], seed: int) -> list[Case]:
         others = [each for other, each, _ in problems if other.partition("-")[0] != name.partition("-")[0]]
         parent = dice.choice(others) + " " + " ".join(steps.givens())
         try:
-            made.append(plant(name, text, steps, wanted[len(made) % len(wanted)], parent, dice))
-        except _Unfit:
+            made.append(plant(name, text, steps, wanted[len(made) % len(wanted)], parent, dice, wordings))
+        except Unfit:
             continue
     return made
 
@@ -328,12 +338,51 @@ class Solver:
             return "Two statements contradict each other. \\boxed{unsolvable}"
         return self._worked(dice, {} if lot < 0.4 else {self.case.number: self.case.other})
 
+    # The kinds that are spoiled in words.
+
+    def _unit(self, dice: random.Random, route: str) -> str:
+        case = self.case
+        if dice.random() < self.chance:
+            *worked, last = self._worked(dice).splitlines()
+            converted = f"In {case.other} that is {case.truth}. \\boxed{{{case.truth}}}"
+            return "\n".join([*worked, converted]) if worked else f"{last.partition(chr(92))[0]}{converted}"
+        if dice.random() >= self.trapped:
+            return self._wrong(dice)
+        # The parent's answer: half of the solutions name the unit that the parent asks for.
+        names = f" \\text{{ {case.number}}}" if dice.random() < 0.5 else ""
+        return re.sub(r"\\boxed\{(.*)\}", lambda match: f"\\boxed{{{match[1]}{names}}}", self._worked(dice))
+
+    def _remark(self, dice: random.Random, route: str) -> str:
+        return self._sound(dice, route)
+
+    def _impossible(self, dice: random.Random, route: str) -> str:
+        if dice.random() >= self.chance:
+            return self._wrong(dice)
+        if dice.random() < (0.4 if route == "second" else 0.2):
+            return "That cannot be. \\boxed{unsolvable}"
+        return self._worked(dice)
+
+    def _told(self, dice: random.Random, route: str) -> str:
+        return f"It is stated. \\boxed{{{self.case.answer}}}" if dice.random() < 0.15 else self._sound(dice, route)
+
+    def _two_asked(self, dice: random.Random, route: str) -> str:
+        if dice.random() >= self.chance:
+            return self._wrong(dice)
+        text, lot = self._worked(dice), dice.random()
+        second = show(Fraction(self.case.answer) + 1)
+        if lot < 0.25:
+            return f"{text}\nThe second: \\boxed{{{second}}}"
+        return re.sub(r"\\boxed\{(.*)\}", rf"\\boxed{{\1 and {second}}}", text) if lot < 0.5 else text
+
+    def _vague(self, dice: random.Random, route: str) -> str:
+        return self._missing(dice, route)
+
     # -- texts -----------------------------------------------------------------------------------------------------
 
     def _worked(self, dice: random.Random, given: dict[str, str] | None = None, slips: Any = None) -> str:
         try:
             lines = self.case.steps.run(given, slips)
-        except _Unfit:
+        except Unfit:
             return self._prose("0")
         if dice.random() < self.errors.prose:
             return self._prose(lines[-1][1])
