@@ -404,7 +404,9 @@ def recipe_text(pipeline: Recipe) -> str:
 def _count_rows(
     mixture: Mixture, scores: Scores, split: Split, plan: Plan, realized: Sequence[Realized], rejected: int
 ) -> dict[str, int]:
-    """Numbers of rows before and after, by kind, and of tokens if known. rejected: number of rejected rows."""
+    """Numbers of rows before and after, by kind, and of tokens if known. rejected: number of rejected
+    rows and of proposed problems that were not kept."""
+    proposed = sum(len(part.rejected) for part in realized)
     by_origin = mixture.origins
     counts = {
         "input": len(split.valid),
@@ -413,7 +415,8 @@ def _count_rows(
         "hard": int(split.hard.sum()),
         "easy": int((split.valid & ~split.hard).sum()),
         "noise": int((split.cluster == -1).sum()),
-        "rejected": rejected,
+        "rejected": rejected - proposed,
+        **({"rejected_proposals": proposed} if proposed else {}),
         "output": len(mixture),
         **{name: by_origin.get(name, 0) for name in ("original", "duplicate", "replay", "synthetic")},
     }

@@ -76,6 +76,10 @@ class VariantGroup:
         """The first requests, each with the ticket to return with its completion."""
         if not self.settings.solves_parents:
             return self._proposals()
+        given = self.settings.context == "given"
+        if given and shown(self.settings.strategy, self.source.problem, self.source.solution) is None:
+            self._write([])  # nothing could be written, whatever the parent's solutions are
+            return []
         return self._solutions(self.source.problem, -1, "parent", range(self.settings.band.samples))
 
     def receive(self, ticket: Ticket, request: Request, completion: Completion) -> Asked:
@@ -97,6 +101,10 @@ class VariantGroup:
 
     def _judge_parent(self) -> Asked:
         self.parent = self._graded(-1)
+        if (refusal := self._refusal(-1)) is not None:
+            for variant in self.variants:
+                variant.reject("request refused", refusal)
+            return []
         right = [solution.completion.text for solution in self.parent if solution.verdict == Verdict.right]
         fault = None
         if self.settings.parents is not None:
@@ -120,11 +128,13 @@ class VariantGroup:
         """Set the request of each variant, which is shown one of the solutions in turn."""
         settings = self.settings
         seed = derive_seed(self.seed, "variation", self.source.example_id)
+        places = [(context, shown(settings.strategy, self.source.problem, context)) for context in contexts]
+        usable = [(context, texts) for context, texts in places if texts is not None]
         for variant in self.variants:
-            texts = shown(settings.strategy, self.source.problem, contexts[variant.number % len(contexts)])
-            if texts is None:
+            if not usable:
                 variant.reject(NOTHING_TO_SHOW)
             else:
+                variant.context, texts = usable[variant.number % len(usable)]
                 prompt = chat(settings.variation_prompt, {**texts, "tools": self.source.tools})
                 variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
 
@@ -168,7 +178,7 @@ class VariantGroup:
         if settings.of_answers:
             faults = problem_faults(problem, self.source.answer, parent, settings.least_difference, settings.checks)
             return self._note(variant, OF_PROBLEMS, faults)
-        source = (self.source.solution, parent)
+        source = (variant.context or self.source.solution, parent)
         faults = task_faults(problem, *source, settings.least_difference, settings.checks)
         return self._note(variant, OF_TASKS, faults)
 

@@ -96,7 +96,7 @@ class SampledSolution:
 class Variant:
     """A proposed problem.
 
-    request: None until the solution to write it from is known.
+    request: None until the solution to write it from is known; context: that solution.
     screened: whether the problem passed the checks and the gate, so that it is worth solving.
     confirmed: whether the checks of its solutions passed too.
     second: completions of the second route.
@@ -108,6 +108,7 @@ class Variant:
 
     number: int
     request: Request | None = None
+    context: str | None = None
     proposal: Completion | None = None
     problem: str | None = None
     drawn: list[SampledSolution] = field(default_factory=list)

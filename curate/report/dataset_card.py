@@ -28,6 +28,8 @@ def dataset_card(record: dict[str, Any], version: str) -> str:
     )
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
     weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
+    not_kept = counts.get("rejected_proposals")
+    proposals = f", and {not_kept:,} proposed problems that were not kept" if not_kept else ""
     parts = record.get("parts")
     front = (record.get("recipe") or {}).get("order") == "front"
     use = (USE_OF_WEIGHTS_IN_FRONT if front else USE_OF_WEIGHTS) if weighted else use_of_parts(parts)
@@ -49,7 +51,7 @@ rows = load_dataset("path/to/this/folder", split="train")
 |---|---|
 {rows}
 
-Left out: {counts["rejected"]:,} rows, in `tables/rejected.parquet` with their reasons.
+Left out: {counts["rejected"]:,} rows{proposals}, in `tables/rejected.parquet` with their reasons.
 Could not be scored, so kept once and not clustered: {counts["invalid"]:,}.
 
 {training}

@@ -97,7 +97,17 @@ def _changed(
 
 
 def _mixture(first_run: Finished, second_run: Finished) -> dict[str, list[int]]:
-    names = ("input", "hard", "original", "duplicate", "synthetic", "replay", "rejected", "output")
+    names = (
+        "input",
+        "hard",
+        "original",
+        "duplicate",
+        "synthetic",
+        "replay",
+        "rejected",
+        "rejected_proposals",
+        "output",
+    )
     return {name: [int(run.counts.get(name) or 0) for run in (first_run, second_run)] for name in names}
 
 

@@ -35,7 +35,7 @@ _MOST_WARNINGS = 40
 MOST_REASONS = 30
 _REJECTED_EXAMPLES = 3
 _MOST_LISTED = 12
-_ROWS = ("input", "output", "hard", "valid", "invalid", "synthetic", "replay", "output_weighted")
+_ROWS = ("input", "output", "hard", "valid", "invalid", "synthetic", "replay", "output_weighted", "rejected_proposals")
 # What browses rows, in a page that holds them.
 _BROWSING = ("tabulator-6.5.3.min.js", "rows.js", "embedded_rows.js")
 _BROWSING_STYLES = ("tabulator-6.5.3.min.css", "rows.css")

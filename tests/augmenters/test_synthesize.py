@@ -159,6 +159,12 @@ def test_no_problem_kept_is_a_result_too(cache: Path, tmp_path: Path) -> None:
     assert set(curated.realized[0].summary.record["outcomes"]) == {"too hard"}
     record = json.loads((tmp_path / "none" / "run.json").read_text())
     assert record["counts"]["output"] == 0
+    problems = curated.realized[0].summary.attempts.num_rows
+    assert (record["counts"]["rejected"], record["counts"]["rejected_proposals"]) == (
+        record["counts"]["input"],
+        problems,
+    )
+    assert f"rows, and {problems} proposed problems that were not kept" in (tmp_path / "none" / "README.md").read_text()
     assert "too hard" in (tmp_path / "none" / "report.html").read_text()
 
 

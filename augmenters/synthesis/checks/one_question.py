@@ -15,7 +15,8 @@ _ORDER = re.compile(
     r"\s*(?:(?:and|also|then|finally),?\s+)*(?:(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b"
     r"|(?:state|name|report|tell|give|list|compare|provide|indicate|specify)\b"
     r"(?![^.?!]*\b(?:answers?|results?|solutions?|steps?|work|reasoning|decimals?|fractions?|form|units?|nearest|places)\b)"
-    r"|(?:explain|describe|show|justify)\b[^.?!]*\b(?:and|then)\s+(?:find|compute|calculate|determine|work out)\b)",
+    r"|(?:explain|describe|show|justify|round|list)\b[^.?!]*\b(?:and|then)\s+"
+    r"(?:(?:find|compute|calculate|determine|work out)\b|(?:give|state|say|tell)\s+(?:how|what|by|their|its)\b))",
     re.I,
 )
 _AND_ALSO = re.compile(

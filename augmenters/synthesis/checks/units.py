@@ -33,8 +33,11 @@ _ASKED = re.compile(
     re.I,
 )
 _STATED = re.compile(
-    r"\b(?:give|stated?|express(?:ed)?|report(?:ed)?|write|written|answers?|results?)\b[^.?!]*?\bin\s+"
-    r"(?:(?:whole|square|cubic)\s+)?([a-z]+)\b",
+    r"\b(?:"
+    r"(?:give|stated?|express(?:ed)?|report(?:ed)?|write|written|answers?|results?)\b[^.?!]*?\b(?:in|as a number of)"
+    r"|converted (?:in)?to|convert (?:it|this|that|the \w+) (?:in)?to|(?:want|know) (?:it|this|that|the \w+) in"
+    r"|use(?=\s+(?:\w+\s+){1,2}for (?:the|your)(?: final)? (?:answer|result)\b)"
+    r")\s+(?:(?:whole|square|cubic)\s+)?([a-z]+)\b",
     re.I,
 )
 _PER = re.compile(r"\b(?:per|each|every|an|a)\s+[a-z]+|/\s*[a-z]+", re.I)

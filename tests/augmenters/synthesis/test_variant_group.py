@@ -144,8 +144,47 @@ def test_a_sampled_context_is_a_right_solution_of_the_generator() -> None:
     assert group.variants[0].outcome == "no right solution of the parent"
 
 
+def test_a_context_that_the_strategy_cannot_show_is_passed_over() -> None:
+    group = VariantGroup(
+        groups(2)[1].source,
+        replace(settings(2), strategy="skeleton", context="sampled", variation_prompt="from {{operations}}"),
+        0,
+    )
+    for request, ticket in group.begin():
+        text = "1 + 1 = 2, so \\boxed{2}" if request.index == 3 else "It is \\boxed{2}"
+        group.receive(ticket, request, Completion(text, "stop", 1, 1))
+    assert [variant.context for variant in group.variants] == ["1 + 1 = 2, so \\boxed{2}"] * 2
+    assert all("from 1 + 1 = 2" in str(variant.request) for variant in group.variants)
+
+
+def test_a_refused_parent_is_called_refused() -> None:
+    group = sum_row(parents=(1, 4))
+    for request, ticket in group.begin():
+        group.receive(ticket, request, Completion("", "refused", 0, 0, refusal="too long"))
+    assert [(each.outcome, each.detail) for each in group.variants] == [("request refused", "too long")]
+
+
+def test_a_task_must_not_hold_the_sampled_solution_it_was_written_from() -> None:
+    program = "def double(x):\n    return x * 2 if x is not None else None"
+    source = replace(groups(1)[0].source, problem="Write double(x).", solution="double = lambda x: x + x", answer="2")
+    checks = frozenset({"answer_hidden"})
+    changes: dict[str, Any] = {"context": "sampled", "of_answers": False, "checks": checks}
+    always = replace(settings(1), grade=lambda text, source: Verdict.right, **changes)
+    group = VariantGroup(source, always, 0)
+    asked = group.begin()
+    while asked and group.variants[0].outcome is None:
+        request, ticket = asked.pop(0)
+        told = f"```text\nWrite double(x) for shops, so that it does:\n{program}\n```"
+        asked += group.receive(
+            ticket, request, Completion(told if ticket.kind == "proposal" else program, "stop", 1, 1)
+        )
+    assert group.variants[0].outcome == "answer in the problem"
+
+
 def test_a_strategy_that_can_show_nothing_asks_nothing() -> None:
     source = replace(groups(1)[0].source, solution="It is clear.")
     group = VariantGroup(source, replace(settings(2), strategy="skeleton", variation_prompt="{{operations}}"), 0)
     assert group.begin() == []
+    parents = replace(group.settings, parents=(1, 4))
+    assert VariantGroup(source, parents, 0).begin() == []  # nor that parents are solved first
     assert group.finished

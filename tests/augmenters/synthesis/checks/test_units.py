@@ -39,6 +39,13 @@ def test_a_problem_that_asks_in_two_units() -> None:
         fault("How many cents is it? Give the answer in dollars.", ["\\boxed{5}"]) == "asked in cents, and in dollars"
     )
     assert fault("What is the area in square feet? (All results are stated in square inches.)", []) is not None
+    for how in (
+        "Write your answer as a number of dollars.",
+        "At the end, convert it to dollars.",
+        "Use dollars for the answer.",
+    ):
+        assert fault(f"How many cents is it? {how}", []) == "asked in cents, and in dollars"
+    assert fault("Use 3 dollars for the bus. How many cents are left?", []) is None
     assert fault("How many hours is it? Give the answer in hours.", ["\\boxed{5}"]) is None
     assert fault("It costs 300 cents. How much is it? Express your answer in dollars.", ["\\boxed{3}"]) is None
     assert fault("How much is it? Express your answer in dollars.", ["\\boxed{300 \\text{ cents}}"]) is not None
