@@ -34,8 +34,10 @@ _DETAILS = """\
     python -m benchmarks.planted_problems --gym reasoning_gym_math.parquet --out results/planted-problems.json
 
 400 problems whose truth can be computed: half as they are, a quarter with one number altered so that the parent's
-answer is wrong, a quarter with a missing, contradictory or superfluous condition. Every rule judges the same solutions.
-`--develop` uses the families and seeds on which the checks were tuned; what is judged uses others.
+answer is wrong, a quarter with a missing, contradictory or superfluous condition. With `--worded`, half is
+spoiled in words instead: another unit, a remark with a number, an impossible result, the answer told, two questions, a
+vague amount. Every rule judges the same solutions. `--develop` uses the families, wordings and seeds on which the
+checks were tuned; what is judged uses others.
 """
 
 ACCURACIES = (0.1, 0.3, 0.6, 0.9)
