@@ -37,6 +37,7 @@ CONVERSATIONS = (
     "contents",
     "utterances",
     "trajectory",
+    "texts",
 )
 PAIRS = (
     (
@@ -57,7 +58,10 @@ SURROUNDING_NAMES: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt", "systeminstruction"),
     "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
     "context": ("context", "contexts", "passage", "paragraph", "documents", "retrieved_contexts"),
-    "tools": ("tools", "functions", "available_tools", "tool_definitions", "function_definitions", "tool_schemas"),
+    "tools": (
+        *("tools", "functions", "available_tools", "tool_definitions", "function_definitions"),
+        *("tool_schemas", "tool_config", "toolconfig"),
+    ),
 }
 OPTIONAL = {
     "id": ("id", "uuid"),
@@ -79,6 +83,7 @@ PAIR_NAMES = (
     ("preferred", "dispreferred"),
     ("response_j", "response_k"),
     ("response", "rejected_response"),
+    ("messages", "rejected_messages"),
 )
 LABEL_NAMES = ("label", "kto_tag")
 ROLES = (
@@ -100,7 +105,11 @@ ROLES = (
 # Columns that other tools show to a model but that are not read here, and what to tell the user about them.
 UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (
-        ("reasoning_content", "thinking", "chain_of_thought", "reasoning", "cot", "thoughts"),
+        (
+            *("reasoning_content", "thinking", "chain_of_thought", "reasoning", "cot", "thoughts", "thought", "think"),
+            *("complex_cot", "model_reasoning", "deepseek_reasoning", "reasoning_trace", "reasoning_text"),
+            *("thinking_trajectory", "deepseek_thinking_trajectory", "gemini_thinking_trajectory", "thinking_content"),
+        ),
         "is not read; where it is the reasoning before an answer, write it into the answer, in <think> and </think>",
     ),
     (("image", "images", "video", "videos", "audio", "audios"), "is kept, but no model sees it"),
@@ -108,7 +117,7 @@ UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
         ("loss_weight", "sample_weight", "example_weight"),
         "is kept, but every row counts the same; curate finetune weights rows with {use: GivenWeights, column: NAME}",
     ),
-    (("chat_template_kwargs",), "is kept, but chat templates get nothing of it"),
+    (("chat_template_kwargs", "enable_thinking"), "is kept, but chat templates get nothing of it"),
     (
         ("rejected", "rejected_response", "rejected_answer", "dispreferred"),
         "is kept, but not read: no column has the chosen answers beside it; name both for preference pairs, as "

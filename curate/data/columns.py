@@ -148,10 +148,13 @@ def _candidates(
     schema: pa.Schema, explicit: Mapping[str, str], shape: str | None
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """(shape, {role: column}) of all shapes that fit by column names, most specific first."""
-    for candidate in SHAPES if shape is None else (shape,):
-        matched = _fit(schema, candidate, explicit)
-        if matched is not None:
-            yield candidate, matched
+    fits = {candidate: _fit(schema, candidate, explicit) for candidate in (SHAPES if shape is None else (shape,))}
+    if fits.get("instruction") and "prompt" not in explicit:
+        # Beside an instruction with the same answer, a prompt is its wording for a model, at times with the answer.
+        asked, told = (fits.get(candidate) or {} for candidate in ("prompt_completion", "instruction"))
+        if asked.get("completion") == told["output"] and _plain_name(told["output"]) != "completion":
+            del fits["prompt_completion"]
+    yield from ((candidate, matched) for candidate, matched in fits.items() if matched is not None)
     if shape in (None, "messages"):
         matched = _fit(schema, "messages", explicit, {"messages": CONVERSATIONS})
         if matched is not None and is_messages(schema.field(matched["messages"]).type, message_keys(explicit)):
@@ -295,6 +298,10 @@ def remarks(schema: pa.Schema, shape: str, matched: Mapping[str, str], explicit:
     if shape == "prompt_completion" and _plain_name(matched.get("prompt", "")) not in names["prompt"]:
         pairs = (pair for pair in PAIRS if _plain_name(matched.get("prompt", "")) in pair[0])
         names = next(({"prompt": asks, "completion": answers} for asks, answers in pairs), names)
+    other = _column(schema, ("prompt",), used) if shape == "instruction" else None
+    if other is not None and is_text(schema.field(other).type):
+        option = f"--columns prompt={other},completion={matched['output']}"
+        lines.append(f"instruction is column {matched['instruction']!r}; {option} takes column {other!r} in its place")
     for role, candidates in names.items():
         others = _all_columns(schema, candidates, used) if role in matched and role not in explicit else []
         others = [name for name in others if is_text(schema.field(name).type) and role not in ("text", "messages")]

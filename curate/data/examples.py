@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 
 from curate.console.presentation import Facts, Presented
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
-from curate.data.columns import content_roles, is_column_role, is_text, message_keys, spoken_roles
+from curate.data.columns import content_roles, is_column_role, message_keys, spoken_roles
 from curate.data.messages import concatenated_turns, conversations, is_plain, turns
 from curate.data.row_store import row_store
-from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
+from curate.data.surroundings import NOTHING, Surroundings, are_texts, question_with, surrounded, surroundings_of
 from curate.data.turns import Turn, as_context
 from curate.data.wording import type_name
 from curate.errors import InputError
-from curate.storage.id_lookup import repeated
+from curate.storage.id_lookup import first_repeat, with_numbered_repeats
 from curate.storage.mapped import release
 from curate.types import IntArray
 
@@ -236,26 +236,20 @@ class Examples(Presented):
         digest = hashlib.blake2b(digest_size=16)
         for low in range(0, len(self), _INTERPRETED_ROWS):
             high = min(low + _INTERPRETED_ROWS, len(self))
-            surroundings = self.surroundings(low, high)
-            shown: Iterable[Any] = surroundings
+            shown: list[Any] = self.surroundings(low, high)
             if self.shape == "messages":
-                tools = [surrounding.tools for surrounding in surroundings]
-                shown = zip(self.conversations(low, high), tools, strict=True)
-            for row in shown:
-                digest.update(json.dumps(row, default=repr).encode() + b"\n")
+                shown = [[row.tools for row in shown], self.conversations(low, high)]
+            digest.update(json.dumps(shown, default=repr).encode())
             release()
         return [("interpreted", pa.array([digest.hexdigest()]))]
 
     def _shown_as_they_are(self) -> bool:
         """Whether the model is shown what the cells say: texts, and messages of a role and a text."""
-        texts = [role for role in ("system", "context") if role in self.columns]
-        if "history" in self.columns or "tools" in self.columns:
-            return False
-        if not all(is_text(self.column(role).type) for role in texts):
+        if not are_texts({role: self.column(role).type for role in SURROUNDING if role in self.columns}):
             return False
         if self.shape != "messages":
             return True
-        if self._answers_in_prompt() or any(not is_column_role(role) for role in self.columns):
+        if self._answers_in_prompt() or not all(map(is_column_role, self.columns)):
             return False
         keys = message_keys(self.columns)
         return all(is_plain(self.column(role), keys) for role in spoken_roles(self.shape, self.columns))
@@ -304,7 +298,7 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
         row = pc.index(pc.is_null(ids), True).as_py()
         problem = f"id column {name!r} is null in row {row}"
     else:
-        repeat = _first_repeat(ids)
+        repeat = first_repeat(ids)
         if repeat is not None:
             problem = f"id column {name!r} has {ids[repeat[0]].as_py()!r} in rows {repeat[0]} and {repeat[1]}"
     if problem is None:
@@ -312,24 +306,6 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
     if named:
         raise InputError(f"{problem}; make it unique, or leave out --columns id={name} to get ids from the content")
     return content_ids(table, shape, columns), f"{problem}, so ids are content hashes"
-
-
-def _codes(values: pa.Array) -> IntArray:
-    """(n,) small integers that are equal for equal values."""
-    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
-    """The first row that repeats an earlier id, as (earlier row, row); None if ids are unique."""
-    rows = repeated(ids)
-    if not len(rows):
-        return None
-    codes = _codes(ids.take(pa.array(rows)))
-    _, first = np.unique(codes, return_index=True)
-    later = np.ones(len(codes), np.bool_)
-    later[first] = False
-    row = int(np.argmax(later))
-    return int(rows[np.argmax(codes == codes[row])]), int(rows[row])
 
 
 def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Array:
@@ -354,7 +330,7 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
         extra_cells = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
         parts.append(_with_surroundings(hashed, surroundings_of(extra_cells, keys)) if extra_cells else hashed)
         release()
-    return _number_repeats(_strings(parts))
+    return with_numbered_repeats(_strings(parts))
 
 
 def _with_surroundings(hashes: pa.Array, extras: Sequence[Surroundings]) -> pa.Array:
@@ -376,24 +352,6 @@ def _strings(parts: Sequence[pa.Array]) -> pa.Array:
     strings = pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
     pa.default_memory_pool().release_unused()
     return strings
-
-
-def _number_repeats(hashes: pa.Array) -> pa.Array:
-    """Append `-k` to the k-th occurrence of a repeated hash, k = 2, 3, ..."""
-    rows = repeated(hashes)  # (m,) positions of all repeated hashes
-    if not len(rows):
-        return hashes
-    codes = _codes(hashes.take(pa.array(rows)))  # (m,)
-    order = np.argsort(codes, kind="stable")  # (m,) groups equal hashes, each in row order
-    _, first, sizes = np.unique(codes[order], return_index=True, return_counts=True)
-    number = np.empty(len(rows), np.int64)  # (m,) 1 for the first of its kind
-    number[order] = np.arange(len(rows)) - np.repeat(first, sizes) + 1
-    rows, number = rows[number > 1], number[number > 1]
-    hashes_repeated = hashes.take(pa.array(rows)).to_pylist()
-    renamed = [f"{text}-{k}" for text, k in zip(hashes_repeated, number.tolist(), strict=True)]
-    mask = np.zeros(len(hashes), np.bool_)
-    mask[rows] = True
-    return pc.replace_with_mask(hashes, pa.array(mask), pa.array(renamed, hashes.type))
 
 
 # --- hashes of columns, by their values only (not chunks, string width, dictionaries or views) ---------------------

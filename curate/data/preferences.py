@@ -279,7 +279,8 @@ def _of_messages(table: pa.Table, chosen: str, rejected: str, explicit: dict[str
     """Pairs whose answers are messages or conversations; a shared beginning becomes the prompt."""
     schema = described(table)
     answers = [as_conversations(table[name]) for name in (chosen, rejected)]
-    prompt = explicit.get("prompt") or _first(schema, ("prompt", *_CONVERSATIONS), is_messages)
+    usual = [name for name in ("prompt", *_CONVERSATIONS) if name not in (chosen, rejected)]
+    prompt = explicit.get("prompt") or _first(schema, usual, is_messages)
     prompt = prompt or _first(schema, _PROMPTS, is_text)
     batches = pa.table(answers, names=["chosen", "rejected"]).to_batches()
     shared = [shared_messages(*batch.columns) for batch in batches]  # per batch (rows,) number of shared messages

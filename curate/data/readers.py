@@ -43,6 +43,7 @@ from curate.data.preferences import (
     unpaired,
     without_pair_roles,
 )
+from curate.data.question_checks import CHOICES, check_questions
 from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, Opened, TextOptions, format_of, of_other_columns, open_data
@@ -178,7 +179,7 @@ def read(
         usable, rows, rejected = _usable(interpreted, rows, plain, on_bad_row)
     except InputError as error:
         raise InputError(f"{error}{of_other_columns(source.files)}") from error
-    notes = [*([source.note] if source.note else []), *usable.notes]
+    notes = [*([source.note] if source.note else []), *usable.notes, *_checked_questions(usable, roles)]
     examples, id_notes = _identified(usable, named=named)
     if limit is not None and limit < len(examples):
         id_notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
@@ -431,10 +432,22 @@ def _check_conversations(
     notes: list[str] = []
     for name, result in _surveys(table, shape, columns).items():
         if len(result.faults) == len(table):
-            check_answered(name, result.faults, len(table))
+            check_answered(name, result.faults, table.schema)
         odd[name] = odd.get(name, {}) | result.faults
         notes += result.notes(name)
     return notes
+
+
+def _checked_questions(usable: _Interpreted, roles: Mapping[str, str]) -> list[str]:
+    """What `check_questions` says, if there are choices or the first question ends with its answer."""
+    table, shape = usable.table, usable.shape
+    if shape in ("messages", "text"):
+        return []
+    first = [str(table[usable.columns[role]][0]).strip() for role in spoken_roles(shape, usable.columns)]
+    choices = not CHOICES.isdisjoint(name.casefold() for name in table.column_names)
+    if not choices and not any(question.endswith(first[-1]) for question in first[:-1]):
+        return []
+    return check_questions(table, shape, usable.columns, roles)
 
 
 def _only_content(

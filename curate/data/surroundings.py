@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from curate.data.columns import message_keys
+from curate.data.columns import is_text, message_keys
 from curate.data.message_parts import Parts
 from curate.data.messages import conversations, values_of
 from curate.data.tool_calls import BadTurn, tools_of
@@ -44,6 +44,11 @@ def surroundings_of(columns: Mapping[str, pa.ChunkedArray], keys: MessageKeys) -
             raise InputError(f"a cell of the {role} {error}; fix the data") from error
     columns_of = [parsed.get(role, [getattr(NOTHING, role)] * n) for role in Surroundings._fields]
     return [Surroundings(*row) for row in zip(*columns_of, strict=True)]
+
+
+def are_texts(kinds: Mapping[str, pa.DataType]) -> bool:
+    """Whether a model is shown the cells of columns of these types, {role: type}, as they are."""
+    return all(role in ("system", "context") and is_text(kind) for role, kind in kinds.items())
 
 
 def _value(role: str, cell: Any, keys: MessageKeys) -> Any:

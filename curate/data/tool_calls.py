@@ -8,6 +8,7 @@ from typing import Any
 
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 _SCHEMAS = ("parameters", "input_schema", "inputSchema", "arguments")
+_DECLARED = ("functionDeclarations", "function_declarations")  # of several tools in one object (Gemini)
 _NOTHING = ("", "null")  # texts that mean no tools
 _LEVELS = 4  # of JSON text within JSON text, from tools that were dumped twice
 
@@ -69,10 +70,13 @@ def looks_like_call(value: Any) -> bool:
 def tools_of(value: Any) -> list[dict[str, Any]] | None:
     """Tools as `{"type": "function", "function": {"name", "description", "parameters"}}`; None if there are none.
 
-    value: a list of tools, a mapping of names to tools, or JSON text of either; tools are objects or JSON text, with or
-    without "function" around them. Null keys are ignored. Raises BadTurn for anything else.
+    value: a list of tools, a mapping of names to tools, Bedrock's toolConfig, or JSON text of these; tools are objects
+    or JSON text, with or without "function" around them, or Gemini's lists of functionDeclarations. Null keys are
+    ignored. Raises BadTurn for anything else.
     """
     value = parsed(value)
+    if isinstance(value, dict) and isinstance(value.get("tools"), list):  # Bedrock
+        value = value["tools"]
     if isinstance(value, dict) and "name" not in value and "function" not in value:
         values = list(value.values())
         if values and all(isinstance(tool, dict) for tool in values):
@@ -83,13 +87,23 @@ def tools_of(value: Any) -> list[dict[str, Any]] | None:
     return tools or None
 
 
+def _first(value: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((value[name] for name in names if value.get(name) is not None), None)
+
+
 def _tools(items: list[Any]) -> Iterator[dict[str, Any]]:
     """Normalize a list of tools. Raises BadTurn for one without a name."""
     for item in map(parsed, items):
         if item is None:
             continue
+        declared = _first(item, _DECLARED) if isinstance(item, dict) else None
+        if isinstance(declared, list):
+            yield from _tools(declared)
+            continue
         function = parsed(item.get("function")) if isinstance(item, dict) else None
         body = function if isinstance(function, dict) else item
+        if isinstance(body, dict) and isinstance(body.get("toolSpec"), dict):
+            body = body["toolSpec"]
         if not isinstance(body, dict) or not isinstance(body.get("name"), str):
             raise BadTurn("holds a tool without a name")
         if isinstance(function, dict):
@@ -98,7 +112,9 @@ def _tools(items: list[Any]) -> Iterator[dict[str, Any]]:
             }
             yield {"type": item.get("type") or "function", "function": function, **further}
             continue
-        schema = next((parsed(body[key]) for key in _SCHEMAS if body.get(key) is not None), None)
+        schema = parsed(_first(body, _SCHEMAS))
+        if isinstance(schema, dict) and schema.keys() == {"json"}:  # Bedrock
+            schema = schema["json"]
         own = {key: value for key, value in body.items() if key not in (*_SCHEMAS, "type") and value is not None}
         if schema is not None:
             own["parameters"] = schema

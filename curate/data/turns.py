@@ -19,7 +19,7 @@ CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
 ASKS = ("human", "user", "input", "prompt", "question", "instruction", "query")
 ANSWERS = ("assistant", "gpt", "bot", "chatbot", "model", "output", "response", "completion", "answer")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning", "tool_plan")
-WEIGHT_KEYS = ("weight", "loss_weight", "train", "training", "loss")
+WEIGHT_KEYS = ("weight", "loss_weight", "train", "training", "loss", "output_with_loss")
 _CALLS = ("tool_calls", "function_call")
 RESULT_KEYS = ("tool_results", "output", "result")  # of what a tool answered, where it has no content
 SYSTEM_KEY = "system_prompt"  # of what the system says, where its turn has no content (SWE-agent)
@@ -40,9 +40,9 @@ _NAMES = {
     "assistant": ("gpt", "model", "bot", "chatgpt", "chatbot", "ai", "agent", "llm", "claude", "bing", "gpt4", "gpt-4"),
     "tool": (
         *("function", "observation", "ipython", "tool_response", "function_response", "tool_result"),
-        *("tool-response", "function-response", "tool_output", "environment"),
+        *("tool-response", "function-response", "tool_output", "environment", "tool response", "function response"),
     ),
-    CALL: ("tool_call", "function-call", "tool-call", "tool_calls"),
+    CALL: ("tool_call", "function-call", "tool-call", "tool_calls", "tool call", "function call"),
 }
 TARGETS = ("user", "assistant", "system", "developer", "tool", CALL)
 _ROLES = {**{name: role for role, names in _NAMES.items() for name in names}, **{name: name for name in TARGETS}}

@@ -60,20 +60,28 @@ _MOST_CHARACTERS = 290  # of a message with a command
 
 def unserved(schema: pa.Schema) -> str | None:
     """Message about an unsupported kind of data with a remedy, judged by its columns; None if they do not tell."""
-    for explain in (_tree, _token_ids, _segments, _steps, _unreadable_pairs, _several, _compared, _prompts):
+    kinds = (_tree, _token_ids, _segments, _steps, _unreadable_pairs, _several, _compared, _translations, _prompts)
+    for explain in kinds:
         explanation = explain(_fields(schema))
         if explanation is not None:
             return explanation
     return None
 
 
-def check_answered(name: str, faults: Mapping[int, str], rows: int) -> None:
-    """Raise InputError if all conversations of a column are prompts only. faults: {row: reason}."""
-    if len(faults) == rows and set(faults.values()) == {UNANSWERED}:
+def check_answered(name: str, faults: Mapping[int, str], schema: pa.Schema) -> None:
+    """Raise InputError if all conversations of a column are prompts only. faults: {row: reason} of all rows."""
+    if set(faults.values()) == {UNANSWERED}:
+        answers = [field.name for field in schema if field.name.casefold() in _ANSWERS and is_text(field.type)]
+        other = f", or take column {answers[0]!r}: {_roles(name, answers[0])}" if answers else ""
         raise InputError(
             f"column {name!r} holds conversations without assistant messages: prompt-only data, from which "
-            'nothing can be learned; add the answers as messages of the role "assistant"'
+            f'nothing can be learned; add the answers as messages of the role "assistant"{other}'
         )
+
+
+def _roles(prompt: str, completion: str) -> str:
+    """The option that names both columns, as it is typed."""
+    return f"--columns {shlex.quote(f'prompt={prompt},completion={completion}')}"
 
 
 def is_tree(schema: pa.Schema) -> bool:
@@ -191,6 +199,18 @@ def _compared(fields: dict[str, pa.Field]) -> str | None:
     return None
 
 
+def _translations(fields: dict[str, pa.Field]) -> str | None:
+    """Message about one text in several languages; None if there is none."""
+    kind = fields["translation"].type if "translation" in fields else pa.null()
+    if not pa.types.is_struct(kind) or len(kind) < 2 or not all(is_text(language.type) for language in kind):
+        return None
+    source, target = (kind.field(k).name for k in (0, 1))
+    return (
+        f"column {fields['translation'].name!r} holds texts by language; write these as columns, such as `prompt` "
+        f"({source!r}) and `completion` ({target!r})"
+    )
+
+
 def _unreadable_pairs(fields: dict[str, pa.Field]) -> str | None:
     """Message about chosen and rejected answers that are neither texts nor messages; None if there are none."""
     pair = [fields[name].type for name in ("chosen", "rejected") if name in fields]
@@ -213,8 +233,7 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     text_columns = [name for name, field in fields.items() if name not in _NO_ANSWERS and is_text(field.type)]
     name = ""
     if text_columns and is_text(fields[asks].type):
-        roles = f"prompt={fields[asks].name},completion={_likely(fields, text_columns)}"
-        name = f", or name the column that has them: --columns {roles}"
+        name = f", or name the column that has them: {_roles(fields[asks].name, _likely(fields, text_columns))}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
         f"which nothing can be learned; add a column `completion` with answers{name}"

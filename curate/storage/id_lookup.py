@@ -138,3 +138,39 @@ def _differing(queries: pa.Array, ids: pa.Array, places: IntArray) -> IntArray:
         equal = pc.equal(candidates, queries.take(pa.array(rows)).cast(ids.type))
         parts.append(rows[~pc.fill_null(equal, True).to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)
+
+
+def first_repeat(ids: pa.Array) -> tuple[int, int] | None:
+    """The first row that repeats an earlier id, as (earlier row, row); None if ids are unique."""
+    rows = repeated(ids)
+    if not len(rows):
+        return None
+    codes = _codes(ids.take(pa.array(rows)))
+    _, first = np.unique(codes, return_index=True)
+    later = np.ones(len(codes), np.bool_)
+    later[first] = False
+    row = int(np.argmax(later))
+    return int(rows[np.argmax(codes == codes[row])]), int(rows[row])
+
+
+def with_numbered_repeats(hashes: pa.Array) -> pa.Array:
+    """Append `-k` to the k-th occurrence of a repeated hash, k = 2, 3, ..."""
+    rows = repeated(hashes)  # (m,) positions of all repeated hashes
+    if not len(rows):
+        return hashes
+    codes = _codes(hashes.take(pa.array(rows)))  # (m,)
+    order = np.argsort(codes, kind="stable")  # (m,) groups equal hashes, each in row order
+    _, first, sizes = np.unique(codes[order], return_index=True, return_counts=True)
+    number = np.empty(len(rows), np.int64)  # (m,) 1 for the first of its kind
+    number[order] = np.arange(len(rows)) - np.repeat(first, sizes) + 1
+    rows, number = rows[number > 1], number[number > 1]
+    hashes_repeated = hashes.take(pa.array(rows)).to_pylist()
+    renamed = [f"{text}-{k}" for text, k in zip(hashes_repeated, number.tolist(), strict=True)]
+    mask = np.zeros(len(hashes), np.bool_)
+    mask[rows] = True
+    return pc.replace_with_mask(hashes, pa.array(mask), pa.array(renamed, hashes.type))
+
+
+def _codes(values: pa.Array) -> IntArray:
+    """(n,) small integers that are equal for equal values."""
+    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -164,8 +164,10 @@ def test_messages_about_many_columns_or_long_types_and_cells_stay_short() -> Non
     ("more", "said"),
     [
         ({"reasoning": "I think."}, "column 'reasoning' is not read"),
+        ({"Complex_CoT": "I think."}, "column 'Complex_CoT' is not read"),
         ({"image": "a.png"}, "column 'image' is kept, but no model sees it"),
         ({"chat_template_kwargs": {"enable_thinking": True}}, "chat templates get nothing of it"),
+        ({"enable_thinking": True}, "chat templates get nothing of it"),
         ({"rejected_response": "no"}, "no column has the chosen answers beside it"),
     ],
 )
@@ -183,6 +185,9 @@ def test_further_names_of_conversations() -> None:
     assert "system=systemInstruction" in loaded.notes[0]
     for name in ("items", "utterances"):
         assert curate.read([{name: [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}]).examples
+    exchanges = [{"user": "q", "assistant": "a", "output_with_loss": False}, {"user": "r", "assistant": "b"}]
+    turns = curate.read([{"images": ["a.png"], "texts": exchanges}]).examples.conversations(0, 1)[0]
+    assert [(turn["content"], turn.get("train", True)) for turn in turns[1::2]] == [("a", False), ("b", True)]
 
 
 def test_spaces_around_names_as_in_a_header_with_a_space_behind_each_comma(tmp_path: Path) -> None:

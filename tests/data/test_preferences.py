@@ -60,6 +60,10 @@ def _row(k: int) -> dict[str, dict[str, Any]]:
             "messages": [*asked, _said("assistant", good)],
             "score_chosen": 8.0,
         },
+        "rejected messages": {
+            "messages": [*asked, _said("assistant", good)],
+            "rejected_messages": [*asked, _said("assistant", bad)],
+        },
         "sharegpt": {
             "conversations": [_turn({"user": "human"}.get(m["role"], "gpt"), m["content"]) for m in asked],
             "chosen": _turn("gpt", good),

@@ -29,6 +29,8 @@ TOOL = {"type": "function", "function": FUNCTION}
         [{"name": "add", "description": "Adds.", "input_schema": PARAMETERS}],
         [{"name": "add", "description": "Adds.", "parameters": json.dumps(PARAMETERS)}],
         {"add": {"description": "Adds.", "parameters": PARAMETERS}},
+        [{"functionDeclarations": [FUNCTION]}],
+        {"tools": [{"toolSpec": {"name": "add", "description": "Adds.", "inputSchema": {"json": PARAMETERS}}}]},
     ],
 )
 def test_tools_of_every_usual_form_are_the_same_tools(value: Any) -> None:

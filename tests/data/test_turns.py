@@ -57,6 +57,7 @@ def test_messages_of_every_usual_form_are_the_same_turns(messages: list[Any]) ->
         {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
         {"from": "function_call", "value": '[{"name": "add", "arguments": "{\\"a\\": 1}"}]'},
         {"role": "tool_call", "content": '{"name": "add", "arguments": {"a": 1}}'},
+        {"role": "tool call", "content": {"name": "add", "arguments": {"a": 1}}},
         {"role": "assistant", "content": [{"type": "tool_use", "name": "add", "input": {"a": 1}}]},
         {"type": "function_call", "name": "add", "arguments": '{"a": 1}'},
         {"role": "assistant", "content": [{"toolUse": {"name": "add", "input": {"a": 1}}}]},

@@ -65,6 +65,7 @@ TREE = {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text
         ({"input_ids": [1, 2], "labels": [-100, 2]}, "token ids", None),
         ({"segments": [{"label": False, "text": "<s>q"}, {"label": True, "text": "a</s>"}]}, "segments of text", None),
         ({"prompt_input_ids": [1], "chosen_input_ids": [2]}, "token ids", None),
+        ({"translation": {"en": "Hello", "de": "Hallo"}}, "texts by language", None),
     ],
 )
 def test_kinds_of_data(row: Row, kind: str, remedy: str | None, tmp_path: Path) -> None:
@@ -87,6 +88,10 @@ def test_conversations_without_any_answer_are_prompts(more: Row) -> None:
     for data in (rows, [{"messages": json.dumps(row["messages"])} for row in rows]):
         with pytest.raises(InputError, match=r"column .messages. holds .* prompt-only data"):
             read(data)
+    with pytest.raises(InputError, match="or take column 'answer': --columns prompt=messages,completion=answer"):
+        read([{**row, "answer": "a"} for row in rows])
+    named = read([{**row, "answer": "a"} for row in rows], columns="prompt=messages,completion=answer")
+    assert [turn["content"] for turn in named.examples.texts("messages", 1, 2)[0]] == ["q 1", "a"]
     answered = {"messages": [{"role": "assistant", "content": "a"}]}
     with pytest.raises(InputError, match=r"row 0 .* has no assistant turn .3 more bad rows"):
         read([*rows, answered])
