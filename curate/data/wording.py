@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curate.storage.places import meant_url
+
 _LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
 
 
@@ -49,6 +51,8 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
 def nearest_path(path: Path, is_data: Callable[[Path], object]) -> str:
     """What to try instead of a missing path, as the end of a message about it. is_data: by the name of a file."""
     folder = path.parent
+    if (url := meant_url(path)) is not None:
+        return f": URLs have two slashes; write {url}"
     if not folder.is_dir():
         return f": there is no folder {folder}; check the path"
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]

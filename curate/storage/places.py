@@ -16,6 +16,7 @@ from curate.errors import ExternalError, InputError
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # A URL, also after pathlib has folded its slashes ("s3:/bucket"); one letter is a drive, not a scheme.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_ONE_SLASH = re.compile(r"(s3a?|gs|gcs|hf|az|abfs|https?):/(?=[^/])", re.IGNORECASE)
 # Names of URL parameters that grant access; in a URL, the query and a name before the host.
 _GIVES_ACCESS = re.compile(r"sig|token|key|credential|secret|password|auth", re.IGNORECASE)
 _SECRET = re.compile(r"(?<=[\w.+-]:)(//)(?:[^\s/'\"@]*@)?([^\s'\"?]*)(?:\?[^\s'\"]*)?")
@@ -47,11 +48,19 @@ def arrow_path(path: Path) -> str:
     return os.path.abspath(path)
 
 
+def meant_url(place: str | Path) -> str | None:
+    """The URL that `place`, which has one slash behind its scheme, was probably meant to be; None if it is a path."""
+    match = _ONE_SLASH.match(str(place))
+    return None if match is None else f"{match[1]}://{str(place)[match.end() :]}"
+
+
 def local_path(place: str | Path) -> Path:
     """`place` with `~` expanded. Raises InputError for a URL, an empty name, or what `expanded` refuses."""
     text = str(place)
     if "\0" in text:
         raise InputError(f"the path {text!r} is not valid; name a file or folder")
+    if isinstance(place, str) and (url := meant_url(place)):
+        raise InputError(f"{text} has one slash where URLs have two; write {url}")
     if _SCHEME.match(text):
         raise InputError(f"{text} is a URL, and only local paths are supported here; name a path on this machine")
     return expanded(text)

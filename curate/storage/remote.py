@@ -14,6 +14,7 @@ from curate.errors import CurateError, ExternalError, InputError
 from curate.storage.places import without_secrets
 
 _WEB = ("http", "https")
+_BUCKETS = ("s3", "s3a", "gs", "gcs")
 # What a scheme needs besides fsspec, and how to log in.
 _PACKAGES = {
     "s3": "pip install 'curate-lm[s3]'",
@@ -30,6 +31,7 @@ _LOGINS = {
     "gcs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
     "hf": "set HF_TOKEN, or run `hf auth login`",
 }
+_LOG_IN = "check how you log in"
 # Keys of a listing, by precedence: the first one present tells whether an object's content changed.
 _STAMPS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "oid", "Last-Modified", "LastModified", "mtime")
 
@@ -175,7 +177,7 @@ class Remote:
     def _check_container(self) -> None:
         """Raise FileNotFoundError for a missing bucket, which some storages list as empty."""
         bucket = self._path.lstrip("/").partition("/")[0]
-        if self.scheme in ("s3", "s3a", "gs", "gcs"):
+        if self.scheme in _BUCKETS:
             self._filesystem.ls(bucket, refresh=True)
 
     @contextmanager
@@ -196,7 +198,7 @@ class Remote:
     def _failed(self, error: BaseException, writing: bool) -> CurateError:
         """The error to raise for a failure of the storage."""
         kind, line = type(error).__name__, _line(error)
-        login = _LOGINS.get(self.scheme, "check how you log in")
+        login = _LOGINS.get(self.scheme, _LOG_IN)
         if "Credential" in kind or "credentials" in line.lower() or kind == "TokenRetrievalError":
             return ExternalError(f"no credentials for {self}; {login}, and rerun the same command")
         denied = isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403)
@@ -220,10 +222,12 @@ def remote(url: str) -> Remote:
     import fsspec
 
     scheme = url.partition("://")[0].lower()
-    if scheme in _WEB and "@" in urlsplit(url).netloc:
+    url = scheme + url[len(scheme) :]
+    user = urlsplit(url).netloc.rpartition("@")[0]
+    if user and (scheme in _WEB or scheme in _BUCKETS or ":" in user):
+        other = "put them in ~/.netrc, or download the file" if scheme in _WEB else _LOGINS.get(scheme, _LOG_IN)
         raise InputError(
-            f"{without_secrets(url)}: the address holds a name or password, which records would keep; "
-            "put them in ~/.netrc, or download the file"
+            f"{without_secrets(url)}: the address holds a name or password, which records would keep; {other}"
         )
     if not urlsplit(url).netloc and not urlsplit(url).path.strip("/"):
         raise InputError(f"{url} names no place; write it like s3://BUCKET/FOLDER, hf://datasets/ORG/NAME/FILE")

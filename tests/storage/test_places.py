@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from curate import Pipeline
 from curate.cli import doctor
 from curate.cli.main import main
 from curate.clusterers import KMeans
+from curate.data.readers import read
 from curate.errors import InputError
 from curate.storage.cache import Cache, local_cache
 from curate.storage.places import (
@@ -23,6 +25,7 @@ from curate.storage.places import (
     holds_signature,
     is_url,
     local_path,
+    meant_url,
     without_secrets,
 )
 from curate.verify.sandbox_limits import remove_folder
@@ -239,3 +242,13 @@ def test_only_text_with_a_scheme_is_a_url() -> None:
     assert holds_signature(signed)
     assert not holds_signature("https://host/rows.csv?download=true")
     assert without_secrets(f"at {signed} and s3://me:word@b/x") == "at https://host/rows.csv and s3://b/x"
+
+
+def test_a_url_with_one_slash_is_told_what_it_was_meant_to_be() -> None:
+    for place, url in {"s3:/bucket/x": "s3://bucket/x", "HTTPS:/host/x": "HTTPS://host/x"}.items():
+        assert meant_url(place) == url
+        with pytest.raises(InputError, match=re.escape(f"write {url}")):
+            local_path(place)
+        with pytest.raises(InputError, match=re.escape(f"write {url}")):
+            read(f"{place}/rows.jsonl")
+    assert [meant_url(place) for place in ("run:/x", "s3://bucket/x", "c:/x", "s3:x")] == [None] * 4

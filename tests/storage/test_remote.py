@@ -48,6 +48,8 @@ def test_a_place_that_nothing_opens_says_what_to_do() -> None:
         "gs://bucket/x": r"pip install gcsfs",
         "s3://": "names no place",
         "https://me:word@host/x.csv": r"https://host/x.csv: the address holds a name or password",
+        "s3://me:word@bucket/x.csv": r"s3://bucket/x.csv: the address holds .*; set AWS_ACCESS_KEY_ID",
+        "ftp://me:word@host/x.csv": r"ftp://host/x.csv: the address holds a name or password",
     }.items():
         with pytest.raises(InputError, match=words) as caught:
             remote(url)
