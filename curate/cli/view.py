@@ -37,13 +37,13 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         store = RowStore(options.directory, folder)
         access = Access(listened.getsockname()[1])
         app = application(store, access)
-        say(f"open {access.address}", "the address works once; Ctrl-C stops the server")
-        if not options.no_open:
-            webbrowser.open(access.address)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False)
         logging.getLogger("uvicorn.error").addFilter(_worth_telling)
         try:
             with suppress(KeyboardInterrupt):  # the way to end it; uvicorn has closed what was open
+                say(f"open {access.address}", "the address works once; Ctrl-C stops the server")
+                if not options.no_open:
+                    webbrowser.open(access.address)
                 uvicorn.Server(config).run(sockets=[listened])
         finally:
             store.close()

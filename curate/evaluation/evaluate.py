@@ -39,12 +39,22 @@ from curate.storage.cache import Cache
 from curate.storage.places import local_path
 from curate.storage.records import versions
 from curate.tokenization.layouts import Layout, joined
+from curate.verify.sandbox import sandbox_layers
 
 if TYPE_CHECKING:
     import torch
 
 
-_OF_ANSWERS = ("cut_off", "capped", "refused_parameters", "refused", "generator", "truncated", "completions_cut")
+_OF_ANSWERS = (
+    "cut_off",
+    "capped",
+    "refused_parameters",
+    "refused",
+    "generator",
+    "sandbox",
+    "truncated",
+    "completions_cut",
+)
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
 
 
@@ -289,10 +299,10 @@ def _facts(
         facts["refused_parameters"] = dict(count_refused_parameters(requests, completions))
         facts["refused"] = reasons.count("refused")
         generator = job.target.generator
-        facts["generator"] = {
-            "identity": identity,
-            "kind": job.settings.generator if generator is None else type(generator).__name__,
-        }
+        kind = job.settings.generator if generator is None else type(generator).__name__
+        facts["generator"] = {"identity": identity, "kind": kind}
+        runs = getattr(job.questions.grader, "runs_programs", False)
+        facts["sandbox"] = list(sandbox_layers()) if runs else None  # those around the programs of this evaluation
     if scored is not None:
         tokens["scored"] = int(scored.counts.sum())
         facts["truncated"], facts["completions_cut"] = scored.truncated, scored.completions_cut

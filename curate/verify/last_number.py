@@ -105,7 +105,7 @@ _JOINED = re.compile(
 _CONCLUDES = re.compile(
     r"""=|\b(?:so|thus|hence|therefore|totals?|totaling|altogether|in[ ]all|combined|together|sum|leaving
       |remain\w*|which|that|this|mean(?:s|ing)|making|equals?|equal[ ]to|results?|now|finally|overall|answer)\b
-      | (?:,|\band)\s+(?:still[ ])?(?:has|have|ends|keeps)\b""",
+      | (?:,|\band)\s+(?:still[ ])?(?:has|have|ends|keeps|gets?|got|finds?|obtains?)\b""",
     re.VERBOSE | re.IGNORECASE,
 )
 _CONCLUDED = re.compile(

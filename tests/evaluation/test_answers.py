@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from curate.evaluation.config import Evaluation
 from curate.evaluation.evaluate import evaluate
 from curate.generators.requests import Completion
 from curate.generators.vllm import VLLMServer
+from curate.verify import run_program
 from tests.fixtures.evaluation import LOCAL, QUESTIONS, Said, summary, table
 from tests.fixtures.server import FakeServer, Fault
 
@@ -109,6 +111,21 @@ def test_answers_that_were_not_drawn_as_asked_for_are_counted_and_told(tmp_path:
             with pytest.warns(DataWarning, match=r"without temperature=0 \(3 of them\); they are random draws"):
                 found = evaluate(generator, {"q": table()}, Evaluation(nll=False), cache=tmp_path)
             assert summary(found)["refused_parameters"] == {"temperature=0": 3}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
+def test_the_layers_around_programs_are_recorded(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"A function f that returns {k}.", "completion": "-", "tests": f"assert f() == {k}"} for k in (1, 2)
+    ]
+    program = "```python\ndef f(): return 1\n```"
+    with FakeServer(lambda body: program) as server:
+        generator = VLLMServer(model=server.model, url=server.url)
+        settings = Evaluation(nll=False, run_programs=True)
+        found = evaluate(generator, {"programs": rows, "q": table()}, settings, cache=tmp_path)
+    assert found["programs"].rows["accuracy"].to_pylist() == [1, 0]
+    assert found["programs"].summary["sandbox"] == list(run_program("").layers) != []
+    assert found["q"].summary["sandbox"] is None
 
 
 def test_a_server_gets_the_tools_of_a_chat_and_its_calls_are_graded(tmp_path: Path) -> None:
