@@ -81,11 +81,16 @@ PAIR_NAMES = (
     ("chosen_response", "rejected_response"),
     ("response_chosen", "response_rejected"),
     ("preferred", "dispreferred"),
+    ("accepted", "rejected"),
+    ("chosen_answer", "rejected_answer"),
+    ("chosen_text", "rejected_text"),
+    ("better", "worse"),
+    ("better_response", "worse_response"),
     ("response_j", "response_k"),
     ("response", "rejected_response"),
     ("messages", "rejected_messages"),
 )
-LABEL_NAMES = ("label", "kto_tag")
+LABEL_NAMES = ("label", "kto_tag", "desirable")
 ROLES = (
     "prompt",
     "completion",

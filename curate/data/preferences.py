@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from curate.errors import InputError
 
 PREFERENCE, KTO = PAIR_SHAPES
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "input")
+_NO_PROMPTS = ("id", "source", "model", "dataset", "language", "lang", "category", "subset", "split", "type", "hash")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 
 
@@ -170,7 +172,8 @@ def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
                     f"learned; where it says whether a completion is desirable, --where {name}={desirable} keeps those "
                     "that are"
                 ]
-        if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
+        kind = table.schema.field(name).type if name in table.column_names else pa.null()
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             column = table[name]
             if {*pc.unique(column.drop_null()).to_pylist()} == {0, 1}:
                 desirable = pc.sum(pc.equal(column, 1)).as_py()
@@ -268,8 +271,22 @@ def _texts_without_prompt(table: pa.Table, chosen: str, rejected: str, explicit:
         rows = [divided_texts(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)]
         for parts, cells in zip(chunks, zip(*rows, strict=True), strict=True):
             parts.append(pa.array(cells, pa.large_string()))
+    _check_shared(table, chunks[0], (chosen, rejected))
     made = {name: pa.chunked_array(parts, pa.large_string()) for name, parts in zip(names, chunks, strict=True)}
     return Pairs(chosen, rejected, names[2], {**explicit, "prompt": names[0], "completion": names[1]}, made)
+
+
+def _check_shared(table: pa.Table, prompts: list[pa.Array], answers: tuple[str, str]) -> None:
+    """Raise InputError if most answers have no beginning in common and another column may be their prompt."""
+    empty = sum(int(pc.sum(pc.equal(array, "")).as_py() or 0) for array in prompts)
+    texts = [field.name for field in described(table) if is_text(field.type) and field.name not in answers]
+    likely = [name for name in texts if not name.casefold().endswith(_NO_PROMPTS)]
+    likely = [name for name in likely if table[name].null_count < len(table)]
+    if 2 * empty > len(table) and likely:
+        raise InputError(
+            f"no column is known as the prompt of {answers[0]!r} and {answers[1]!r}, and they have no beginning in "
+            f"common; name it, e.g. --columns {shlex.quote(f'prompt={likely[0]}')}"
+        )
 
 
 # --- messages ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ _LETTER = re.compile(r"\W*[A-Ja-j0-9]\W*")
 
 
 def check_questions(table: pa.Table, shape: str, columns: Mapping[str, str], explicit: Mapping[str, str]) -> list[str]:
-    """Notes on prompts that end with their answers, and on choices that no model sees.
+    """Notes on prompts and answers that hold one another, and on choices that no model sees.
 
     explicit: {role: column} that the caller assigned. Raises InputError if all answers are letters or numbers of such
     choices, unless the caller named the column of the answers.
@@ -32,7 +32,9 @@ def check_questions(table: pa.Table, shape: str, columns: Mapping[str, str], exp
     rows = table.slice(0, _ROWS)
     asked = [_texts(rows, name) for name in names.values() if name != answer]
     answers = _texts(rows, answer)
-    return [*_choices(table, names, answer, answers, explicit), *_ending_with_answer(names, answer, asked, answers)]
+    notes = _choices(table, names, answer, answers, explicit)
+    notes += _ending_with_answer(names, answer, asked, answers)
+    return [*notes, *_beginning_with_prompt(answer, asked[0], answers)]
 
 
 def _texts(table: pa.Table, name: str) -> list[str]:
@@ -58,6 +60,13 @@ def _choices(
             "the question with its choices as `prompt`, and the right one as `completion`"
         )
     return [f"column {name!r} is not read: no model sees the choices, unless the question has them too"]
+
+
+def _beginning_with_prompt(answer: str, prompts: list[str], answers: list[str]) -> list[str]:
+    begins = [text.startswith(prompt) for prompt, text in zip(prompts, answers, strict=True) if len(prompt) >= _SHORT]
+    if not begins or sum(begins) < 0.9 * len(begins):
+        return []
+    return [f"answers in column {answer!r} begin with their prompts, which a model would repeat; leave these out"]
 
 
 def _ending_with_answer(names: Mapping[str, str], answer: str, asked: list[list[str]], answers: list[str]) -> list[str]:

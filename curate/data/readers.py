@@ -439,13 +439,14 @@ def _check_conversations(
 
 
 def _checked_questions(usable: _Interpreted, roles: Mapping[str, str]) -> list[str]:
-    """What `check_questions` says, if there are choices or the first question ends with its answer."""
+    """What `check_questions` says, if there are choices or the first question and its answer hold one another."""
     table, shape = usable.table, usable.shape
     if shape in ("messages", "text"):
         return []
     first = [str(table[usable.columns[role]][0]).strip() for role in spoken_roles(shape, usable.columns)]
     choices = not CHOICES.isdisjoint(name.casefold() for name in table.column_names)
-    if not choices and not any(question.endswith(first[-1]) for question in first[:-1]):
+    one_in_other = any(question.endswith(first[-1]) or first[-1].startswith(question) for question in first[:-1])
+    if not choices and not one_in_other:
         return []
     return check_questions(table, shape, usable.columns, roles)
 

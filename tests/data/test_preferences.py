@@ -308,3 +308,18 @@ def test_labels_as_text_and_answers_that_are_no_pairs_are_told(tmp_path: Path) -
         for k, pair in enumerate([("chosen", "rejected")] * 2)
     ]
     fails("is empty: the two answers have no first message in common", _write(tmp_path, apart))
+
+
+def test_a_prompt_that_is_not_known_is_not_left_out_in_silence() -> None:
+    rows = [{"user_prompt": f"q {k}", "model": "m", "chosen": f"{k} good", "rejected": f"bad {k}"} for k in range(3)]
+    with pytest.raises(InputError, match=r"no beginning in common; name it, e\.g\. --columns prompt=user_prompt"):
+        read(rows)
+    assert read(rows, columns="prompt=user_prompt").examples.texts("prompt", 0, 1) == ["q 0"]
+    assert read([{"source": "s", "chosen": "a", "rejected": "b"}]).examples.paired
+
+
+@pytest.mark.parametrize(("chosen", "rejected"), [("accepted", "rejected"), ("better", "worse")])
+def test_further_names_of_pairs(chosen: str, rejected: str) -> None:
+    examples = read([{"prompt": "q", chosen: "a", rejected: "b"}]).examples
+    assert examples.texts("completion", 0, 1) == ["a"]
+    assert examples.rejected().texts("completion", 0, 1) == ["b"]

@@ -43,3 +43,13 @@ def test_letters_of_choices_that_no_model_sees_are_refused(choices: dict[str, An
     assert f"column {name!r} is not read" in notes_of(
         {"question": "What? A) one", **choices, "answer": "A"}, columns=named
     )
+
+
+def test_answers_that_begin_with_their_prompts_are_told() -> None:
+    asked = "Human: How are you?\n\nAssistant:"
+    for row in (
+        {"prompt": asked, "completion": f"{asked} Fine."},
+        {"prompt": asked, "chosen": f"{asked} Fine.", "rejected": f"{asked} No."},
+    ):
+        assert "begin with their prompts" in notes_of(row)
+    assert "begin with" not in notes_of({"prompt": asked, "completion": "Fine."})
