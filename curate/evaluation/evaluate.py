@@ -45,16 +45,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_OF_ANSWERS = (
-    "cut_off",
-    "capped",
-    "refused_parameters",
-    "refused",
-    "generator",
-    "sandbox",
-    "truncated",
-    "completions_cut",
-)
+_KEPT = ["cut_off", "capped", "refused_parameters", "refused", "generator", "sandbox", "truncated", "completions_cut"]
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
 
 
@@ -287,7 +278,7 @@ def _facts(
     """Facts that the rows do not hold; a part that was not requested now keeps the facts of the earlier result."""
     known_summary = {} if job.known is None else job.known.summary
     tokens = dict(known_summary.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
-    facts: dict[str, Any] = {name: known_summary.get(name) for name in _OF_ANSWERS}
+    facts: dict[str, Any] = {name: known_summary.get(name) for name in _KEPT}
     if answers is not None:
         completions = [answer.completion for row in answers for answer in row]
         reasons = [completion.finish_reason for completion in completions]

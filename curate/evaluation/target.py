@@ -15,7 +15,7 @@ from curate.evaluation.config import Evaluation
 from curate.finetuning.lora import merged
 from curate.finetuning.run_folder import AGAIN, read_run
 from curate.generators.requests import Generator
-from curate.models.loading import context_length, identify, load_model, load_tokenizer
+from curate.models.loading import context_length, identify, load_model, load_tokenizer, without_stdout
 from curate.models.model_files import check_tokenizer
 from curate.models.trained_template import recorded_template
 from curate.storage.atomic import disk_errors, make_folder
@@ -102,7 +102,8 @@ def _saved_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        with without_stdout():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raise bare Exception
         raise InputError(f"{folder} holds no tokenizer ({reason_of(error)}); {AGAIN}") from error
     check_tokenizer(str(folder), tokenizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,8 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     with explain_load_errors(name, place):
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+        with without_stdout():
+            tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         if place.gguf:
             _take_ends_from_file(tokenizer, place.gguf)
         tokenizer("a")  # settings of the wrong type, such as a list as the maximum length, only fail on first use
@@ -167,6 +169,27 @@ def quiet() -> Iterator[None]:
         logger.removeFilter(_is_error)
         if active:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def without_stdout() -> Iterator[None]:
+    """Discard what a library prints past `sys.stdout`: tokenizers names unknown settings of a file there, as they are.
+
+    With --json, stdout is one object; and such a name may hold escape sequences for the terminal.
+    """
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no stdout
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_remote_code: bool = False) -> int:

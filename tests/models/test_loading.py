@@ -111,6 +111,23 @@ def test_what_does_not_exist_is_named_with_the_remedy(name: str, tmp_path: Path,
         assert repr(name) in str(caught.value)
 
 
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+def test_unknown_settings_of_a_tokenizer_are_not_printed(file: str, tmp_path: Path, capfd: Any) -> None:
+    """tokenizers prints their names as they are, and on stdout, where --json has its object."""
+    saved(tmp_path, "llama", torch.float32)
+    text = json.loads((tmp_path / file).read_text())
+    added = (
+        text["added_tokens"] if file == "tokenizer.json" else [*text.setdefault("added_tokens_decoder", {}).values()]
+    )
+    if not added:
+        added = [text["added_tokens_decoder"].setdefault("0", {"content": "<|begin|>", "special": True})]
+    added[0]["\x1b[31mred"] = 1
+    (tmp_path / file).write_text(json.dumps(text))
+    load_tokenizer(str(tmp_path))
+    os.write(1, b"and on")
+    assert capfd.readouterr().out == "and on"
+
+
 def test_no_name_is_no_model() -> None:
     for load in LOADERS:
         with pytest.raises(InputError, match="the path '' is not valid"):
