@@ -52,7 +52,7 @@ def measure(name: str, n: int, seed: int) -> dict[str, Any]:
     before = peak_mib()
     wall, cpu = time.perf_counter(), time.process_time()
     labels = clusterer.fit_predict(X)
-    found, counts = np.unique(labels, return_counts=True)
+    label_values, counts = np.unique(labels, return_counts=True)
     return {
         "clusterer": repr(clusterer),
         "rows": n,
@@ -62,7 +62,7 @@ def measure(name: str, n: int, seed: int) -> dict[str, Any]:
         "data_rss_mib": before,
         "peak_rss_mib": peak_mib(),
         "shares": {
-            str(label): round(count / n, 4) for label, count in zip(found.tolist(), counts.tolist(), strict=True)
+            str(label): round(count / n, 4) for label, count in zip(label_values.tolist(), counts.tolist(), strict=True)
         },
     }
 

@@ -134,18 +134,18 @@ def design(
     generator = np.random.default_rng(seed)
     difference, relative = truth(kind, spread, own, gain)
     held = ratio_held = 0
-    told: list[bool] = []
+    told_apart: list[bool] = []
     widths, estimates, strapped = [], [], []
     for number in range(draws):
         tables, more = draw(kind, generator, seeds, n, spread, own, gain)
-        found = paired_interval(*tables, level=LEVEL, **more)
-        held += found.low <= difference <= found.high
+        interval = paired_interval(*tables, level=LEVEL, **more)
+        held += interval.low <= difference <= interval.high
         # A ratio without bounds rules nothing out, so it cannot miss.
-        low, high = found.relative_low, found.relative_high
+        low, high = interval.relative_low, interval.relative_high
         ratio_held += low is None or high is None or low <= relative <= high
-        told.append(not found.low <= 0 <= found.high)
-        widths.append(found.high - found.low)
-        estimates.append(found.difference)
+        told_apart.append(not interval.low <= 0 <= interval.high)
+        widths.append(interval.high - interval.low)
+        estimates.append(interval.difference)
         if number < bootstrap:
             edges = bootstrap_interval(*tables, weights=more.get("weights"), seed=number)
             strapped.append(edges[0] <= difference <= edges[1])
@@ -161,7 +161,7 @@ def design(
         "coverage": round(held / draws, 4),
         "coverage_relative": round(ratio_held / draws, 4),
         "coverage_bootstrap": round(float(np.mean(strapped)), 4) if strapped else None,
-        "told_apart": round(float(np.mean(told)), 4),
+        "told_apart": round(float(np.mean(told_apart)), 4),
         "width_over_known": round(float(np.median(widths)) / known, 3),
     }
 
@@ -175,8 +175,8 @@ def power(seeds: int, n: int, spread: float, draws: int, seed: int) -> dict[str,
     for _ in range(draws):
         arm, baseline, tokens = losses(generator, seeds, n, spread, 0.0, -foretold.absolute)
         hits += paired_interval(arm, baseline, weights=tokens).high < 0
-    found = {"seeds": seeds, "examples": n, "seed_spread": spread, "foretold": round(foretold.absolute, 5)}
-    return {**found, "draws": draws, "found": round(hits / draws, 4)}
+    result = {"seeds": seeds, "examples": n, "seed_spread": spread, "foretold": round(foretold.absolute, 5)}
+    return {**result, "draws": draws, "found": round(hits / draws, 4)}
 
 
 def main() -> None:

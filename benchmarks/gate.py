@@ -90,7 +90,7 @@ def admission(rows: int, seed: int, templates: int, by_template: bool) -> dict[s
     hits = index.admit(texts, [str(k) for k in range(rows)])
     cost = clock.read()
     peak = peak_mib()
-    kept = [k for k, found in enumerate(hits) if not found]
+    kept = [k for k, row_hits in enumerate(hits) if not row_hits]
     sample = sorted(random.Random(seed).sample(kept, min(SAMPLE, len(kept))))
     missed = sum(best >= 0.7 for best in earlier_similarity([texts[k] for k in kept], kept, sample))
     missed_share = missed / len(sample) * len(kept)
@@ -117,10 +117,10 @@ def earlier_similarity(texts: list[str], numbers: list[int], sample: list[int]) 
     matrix = _matrix(texts)
     place = {number: k for k, number in enumerate(numbers)}
     rows = np.array([place[number] for number in sample])
-    found = []
+    similarities = []
     for row, (others, score) in zip(rows.tolist(), _similarities(matrix[rows], matrix), strict=True):
-        found.append(float(score[others < row].max(initial=0)))
-    return found
+        similarities.append(float(score[others < row].max(initial=0)))
+    return similarities
 
 
 def _matrix(texts: list[str]) -> Any:
@@ -156,12 +156,12 @@ def recall(rows: int, seed: int, templates: int) -> dict[str, Any]:
     source, queries = texts[:rows], texts[rows:]
     matrix = _matrix(texts)
     best = np.array([score.max(initial=0) for _, score in _similarities(matrix[rows:], matrix[:rows])])
-    found = []
+    found_shares = []
     for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
         hits = Gate(near_duplicate=threshold).open(source).check(queries)
         scores = np.array([row[0].score if row else 0.0 for row in hits], np.float64)
         due, sure = best >= threshold, best >= threshold + 0.1
-        found.append(
+        found_shares.append(
             {
                 "threshold": threshold,
                 "due": int(due.sum()),
@@ -171,7 +171,7 @@ def recall(rows: int, seed: int, templates: int) -> dict[str, Any]:
                 "best_match_found": round(float((scores[due] == best[due]).mean()), 4),
             }
         )
-    return {"source_rows": rows, "queries": len(queries), "templates": templates, "by_threshold": found}
+    return {"source_rows": rows, "queries": len(queries), "templates": templates, "by_threshold": found_shares}
 
 
 def evaluation(rows: int, seed: int, folder: str) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def beside_datasketch(rows: int, seed: int, templates: int) -> dict[str, Any]:
     kept: dict[str, int] = {}
     for _ in range(3):
         clock = Clock()
-        kept["curate"] = sum(not found for found in Gate().open().admit(texts, ids))
+        kept["curate"] = sum(not row_hits for row_hits in Gate().open().admit(texts, ids))
         clocks["curate"].append(clock.read()["cpu_seconds"])
         clock = Clock()
         lsh, sets = MinHashLSH(threshold=0.7, num_perm=128), {}
@@ -233,7 +233,7 @@ def beside_datasketch(rows: int, seed: int, templates: int) -> dict[str, Any]:
             windows = frozenset(" ".join(words[k : k + 3]) for k in range(len(words) - 2))
             minhash = MinHash(num_perm=128)
             minhash.update_batch([window.encode() for window in windows])
-            shared = ((len(windows & sets[other]), len(sets[other])) for other in lsh.query(minhash))
+            shared = ((len(windows & sets[other_id]), len(sets[other_id])) for other_id in lsh.query(minhash))
             if not any(common >= 0.7 * (len(windows) + size - common) for common, size in shared):
                 lsh.insert(name, minhash)
                 sets[name] = windows

@@ -107,13 +107,13 @@ def client(name: str, url: str, requests: int, connections: int) -> dict[str, An
     """One measurement, in a fresh process."""
     prompts = [f"Question {i}: what is {i} plus {i % 7}? " * 3 for i in range(requests)]
     if name.startswith("curate"):
-        asked = [Request(prompt, Sampling(max_tokens=64), 0) for prompt in prompts]
+        requested = [Request(prompt, Sampling(max_tokens=64), 0) for prompt in prompts]
         generator = VLLMServer(model="trivial", url=url, connections=connections)
-        complete(generator, asked[:8])  # imports
+        complete(generator, requested[:8])  # imports
         with tempfile.TemporaryDirectory() as folder:
             store = RequestStore(Path(folder) / "requests.sqlite") if "store" in name else None
             before, cpu, started = peak_mib(), time.process_time(), time.perf_counter()
-            assert len(complete(generator, asked, store)) == requests
+            assert len(complete(generator, requested, store)) == requests
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             if store:
                 store.close()

@@ -209,28 +209,32 @@ class Sides:
         }
 
     def compared_answers(self) -> dict[str, Any]:
-        questions, ours = self.questions[ANSWERS], self.results[ANSWERS].rows.to_pylist()
-        theirs: dict[str, dict[int, dict[str, Any]]] = {"strict": {}, "flexible": {}}
+        questions, own_rows = self.questions[ANSWERS], self.results[ANSWERS].rows.to_pylist()
+        harness_samples: dict[str, dict[int, dict[str, Any]]] = {"strict": {}, "flexible": {}}
         for sample in self.samples(ANSWERS):
-            theirs[sample["filter"]][sample["doc_id"]] = sample
+            harness_samples[sample["filter"]][sample["doc_id"]] = sample
         form = form_of(self.answers, None, self.tokenizer)
         shown = pieces(questions, form, self.shots, self.tokenizer)
         prompts = generation_prompts(shown, questions, form, self.shots, self.tokenizer)
-        right = {"curate": [row["accuracy"] == 1 for row in ours]}
-        for name, samples in theirs.items():
-            right[name] = [samples[k]["exact_match"] == 1 for k in range(len(ours))]
-        said = [theirs["strict"][k]["resps"][0][0] for k in range(len(ours))]
+        right = {"curate": [row["accuracy"] == 1 for row in own_rows]}
+        for name, samples in harness_samples.items():
+            right[name] = [samples[k]["exact_match"] == 1 for k in range(len(own_rows))]
+        harness_texts = [harness_samples["strict"][k]["resps"][0][0] for k in range(len(own_rows))]
         # Their texts by our rules: what differs then is the grading alone.
-        verdicts = graded([Completion(text, "stop") for text in said], [str(each) for each in questions.answers])
+        verdicts = graded(
+            [Completion(text, "stop") for text in harness_texts], [str(each) for each in questions.answers]
+        )
         right["harness texts graded by curate"] = [each.verdict == "right" for each in verdicts]
-        same = [row["completions"][0] == text for row, text in zip(ours, said, strict=True)]
-        asked = [prompts[k] == theirs["strict"][k]["arguments"]["gen_args_0"]["arg_0"] for k in range(len(ours))]
-        n = len(ours)
+        same = [row["completions"][0] == text for row, text in zip(own_rows, harness_texts, strict=True)]
+        same_prompts = [
+            prompts[k] == harness_samples["strict"][k]["arguments"]["gen_args_0"]["arg_0"] for k in range(len(own_rows))
+        ]
+        n = len(own_rows)
         return {
             "accuracy": {name: sum(each) / n for name, each in right.items()},
             "undecided": self.results[ANSWERS].summary["undecided"],
             "against": {name: _paired(right["curate"], right[name]) for name in right if name != "curate"},
-            "prompts equal": sum(asked),
+            "prompts equal": sum(same_prompts),
             "completions equal": sum(same),
             "disagreements": [
                 {
@@ -238,34 +242,34 @@ class Sides:
                     "answer": row["answer"],
                     **{name: right[name][k] for name in right},
                     "curate says": row["completions"][0],
-                    "harness says": said[k],
+                    "harness says": harness_texts[k],
                 }
-                for k, row in enumerate(ours)
+                for k, row in enumerate(own_rows)
                 if len({each[k] for each in right.values()}) > 1
             ],
         }
 
     def compared_losses(self) -> dict[str, float]:
-        ours = self.results[LOSSES].rows.to_pylist()
-        theirs = {sample["doc_id"]: float(sample["resps"][0][0][0]) for sample in self.samples(LOSSES)}
-        apart = [abs(row["nll"] + theirs[k] / row["nll_tokens"]) for k, row in enumerate(ours)]
-        tokens = sum(row["nll_tokens"] for row in ours)
+        own_rows = self.results[LOSSES].rows.to_pylist()
+        harness_losses = {sample["doc_id"]: float(sample["resps"][0][0][0]) for sample in self.samples(LOSSES)}
+        apart = [abs(row["nll"] + harness_losses[k] / row["nll_tokens"]) for k, row in enumerate(own_rows)]
+        tokens = sum(row["nll_tokens"] for row in own_rows)
         return {
-            "rows": len(ours),
+            "rows": len(own_rows),
             "curate": self.results[LOSSES].summary["nll"],
-            "harness": -math.fsum(theirs.values()) / tokens,
+            "harness": -math.fsum(harness_losses.values()) / tokens,
             "largest difference of a row": max(apart),
         }
 
 
-def _paired(ours: list[bool], theirs: list[bool]) -> dict[str, Any]:
+def _paired(own_right: list[bool], harness_right: list[bool]) -> dict[str, Any]:
     """Difference of two accuracies on the same rows, in units of the noise that the rows on which they differ make."""
-    n = len(ours)
-    only_ours = sum(a and not b for a, b in zip(ours, theirs, strict=True))
-    only_theirs = sum(b and not a for a, b in zip(ours, theirs, strict=True))
+    n = len(own_right)
+    only_ours = sum(a and not b for a, b in zip(own_right, harness_right, strict=True))
+    only_theirs = sum(b and not a for a, b in zip(own_right, harness_right, strict=True))
     difference = (only_ours - only_theirs) / n
     error = math.sqrt(max(only_ours + only_theirs - n * difference**2, 0)) / n
-    accuracy = sum(theirs) / n
+    accuracy = sum(harness_right) / n
     return {
         "only curate right": only_ours,
         "only harness right": only_theirs,

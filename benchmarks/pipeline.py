@@ -69,12 +69,12 @@ def _runs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         characters = _make(folder, options.rows)
         (folder / "made.json").write_text(json.dumps({"characters": characters}))
     trees = {"run": Path(__file__).resolve().parents[1]} | ({"before": options.before} if options.before else {})
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
     for _ in range(options.repeats):
         for name, tree in trees.items():
-            found[name].append(_timed_run(folder, tree))
+            records[name].append(_timed_run(folder, tree))
     record: dict[str, Any] = {"characters_per_row": round(characters, 1)}
-    for name, runs in found.items():
+    for name, runs in records.items():
         record[name] = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
         record[name]["all_seconds"] = [run["seconds"] for run in runs]
         print(
@@ -134,15 +134,15 @@ def _timed_run(folder: Path, tree: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "curate", "run", str(folder / "rows.parquet")]
     command += ["--scores", str(folder / "scores.parquet"), "--out", str(folder / "out"), "--fresh", "--json"]
     started, tree = time.perf_counter(), tree.resolve()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=said, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}
+            command, stdout=subprocess.DEVNULL, stderr=output, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         if status:
-            said.seek(0)
-            raise SystemExit(f"curate run failed ({os.waitstatus_to_exitcode(status)}): {said.read()[-2000:]}")
+            output.seek(0)
+            raise SystemExit(f"curate run failed ({os.waitstatus_to_exitcode(status)}): {output.read()[-2000:]}")
     peak = usage.ru_maxrss * 1024
     record = json.loads((folder / "out" / "run.json").read_text())
     return {

@@ -52,14 +52,14 @@ WORDS_ASIDE = "band 2 to 5, all checks; what cannot be read counts neither way"
 def rules() -> dict[str, tuple[PassRateBand, frozenset[Check]]]:
     """Rule -> its band and its checks."""
     band, every = PassRateBand(2, 5, 8), frozenset(CHECKS)
-    found: dict[str, tuple[PassRateBand, frozenset[Check]]] = {
+    rules_by_name: dict[str, tuple[PassRateBand, frozenset[Check]]] = {
         PRESENT: (PassRateBand(1, 5, 8), frozenset({"answer_hidden"})),
         BAND: (band, frozenset({"answer_hidden"})),
     }
-    found |= {f"band 2 to 5 and {check}": (band, frozenset({check})) for check in CHECKS}
-    found |= {f"{ALL} but {check}": (band, every - {check}) for check in CHECKS}
-    found |= {ALL: (band, every), WORDS_ASIDE: (band, every)}
-    return {**found, "band 1 to 5, all checks": (PassRateBand(1, 5, 8), every)}
+    rules_by_name |= {f"band 2 to 5 and {check}": (band, frozenset({check})) for check in CHECKS}
+    rules_by_name |= {f"{ALL} but {check}": (band, every - {check}) for check in CHECKS}
+    rules_by_name |= {ALL: (band, every), WORDS_ASIDE: (band, every)}
+    return {**rules_by_name, "band 1 to 5, all checks": (PassRateBand(1, 5, 8), every)}
 
 
 def judge(case: Case, solver: Solver, seed: int, band: PassRateBand, checks: frozenset[Check]) -> Variant:
@@ -79,14 +79,14 @@ def judge(case: Case, solver: Solver, seed: int, band: PassRateBand, checks: fro
     )
     source = SourceRow(0, case.name, case.parent, "solution", case.answer)
     group = VariantGroup(source, settings, seed)
-    asked = group.begin()
-    while asked:
-        request, ticket = asked.pop(0)
+    requests = group.begin()
+    while requests:
+        request, ticket = requests.pop(0)
         if ticket.kind == "proposal":
             completion = Completion(f"```text\n{case.problem}\n```", "stop", 100, 80)
         else:
             completion = solver.solve(ticket.kind, ticket.sample)
-        asked += group.receive(ticket, request, completion)
+        requests += group.receive(ticket, request, completion)
     return group.variants[0]
 
 
@@ -102,8 +102,8 @@ def _graded(text: str, answer: str) -> Verdict:
 def _words_aside(problem: str, right: Sequence[str], least: int) -> str | None:
     """The check `grounded` if solutions without readable equations counted neither way."""
     faults = [grounded.solution_fault(problem, text) for text in right if equations(text)]
-    found = [problem_found for problem_found in faults if problem_found is not None]
-    return found[0] if found and 2 * len(found) >= len(faults) else None
+    known_faults = [problem_found for problem_found in faults if problem_found is not None]
+    return known_faults[0] if known_faults and 2 * len(known_faults) >= len(faults) else None
 
 
 def study(
@@ -247,9 +247,9 @@ def page(record: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _with_interval(each: dict[str, Any]) -> str:
-    low, high = each["interval"]
-    return f"{each['false accepts']:.1%} ({low:.1%} to {high:.1%})"
+def _with_interval(result: dict[str, Any]) -> str:
+    low, high = result["interval"]
+    return f"{result['false accepts']:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _share(value: float | None) -> str:

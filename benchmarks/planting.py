@@ -100,9 +100,9 @@ class Case:
 
 def word_problems(families: Sequence[str], count: int, seed: int) -> list[tuple[str, str, Steps]]:
     """(name, text, steps) of generated word problems, a quarter of each level, without facts that do not matter."""
-    found: list[tuple[str, str, Steps]] = []
+    problems: list[tuple[str, str, Steps]] = []
     place = 0
-    while len(found) < count:
+    while len(problems) < count:
         place += 1
         level, family = 1 + place % 4, families[place % len(families)]
         draw = Draw(derive_seed(seed, "planted", family, level, place))
@@ -113,23 +113,25 @@ def word_problems(families: Sequence[str], count: int, seed: int) -> list[tuple[
             steps = _steps([(step.left, show(step.value)) for step in problem.steps], text)
         except Unfit:
             continue
-        found.append((f"{family}-{level}-{place}", text, steps))
-    return found
+        problems.append((f"{family}-{level}-{place}", text, steps))
+    return problems
 
 
 def gym_problems(path: Path, subjects: Sequence[str], count: int, seed: int) -> list[tuple[str, str, Steps]]:
     """(name, text, steps) of tasks of reasoning_gym whose equations are known."""
     rows = [row for row in pq.read_table(path).to_pylist() if row["subject"] in subjects]
     random.Random(derive_seed(seed, "planted gym")).shuffle(rows)
-    found = []
+    problems = []
     for row in rows:
         try:
-            found.append((f"{row['subject']}-{row['id']}", row["question"], _steps(_gym_lines(row), row["question"])))
+            problems.append(
+                (f"{row['subject']}-{row['id']}", row["question"], _steps(_gym_lines(row), row["question"]))
+            )
         except Unfit:
             continue
-        if len(found) == count:
+        if len(problems) == count:
             break
-    return found
+    return problems
 
 
 def _gym_lines(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -200,26 +202,32 @@ def plant(name: str, text: str, steps: Steps, kind: Kind, parent: str, dice: ran
         return Case(name, kind, parent, " ".join(sentences), answer, None, steps, None, number)
     dice.shuffle(once)
     for number in once:
-        other = _another(number, dice)
+        other_number = _another(number, dice)
         try:
-            truth = steps.run({number: other})[-1][1]
+            truth = steps.run({number: other_number})[-1][1]
         except Unfit:
             continue
-        if truth == answer or other in NUMBER.findall(text):
+        if truth == answer or other_number in NUMBER.findall(text):
             continue
         if kind == "altered":
-            return Case(name, kind, parent, replaced(text, number, other), answer, truth, steps, number, other)
+            return Case(
+                name, kind, parent, replaced(text, number, other_number), answer, truth, steps, number, other_number
+            )
         if kind == "missing":
             return Case(name, kind, parent, replaced(text, number, "some"), answer, None, steps, number)
-        said = dice.choice((f"Later it turns out to be {other}.", f"Another note says {other} in place of {number}."))
+        statement = dice.choice(
+            (f"Later it turns out to be {other_number}.", f"Another note says {other_number} in place of {number}.")
+        )
         sentences = SENTENCE.split(text)
         at = next(place for place, each in enumerate(sentences) if number in NUMBER.findall(each))
-        sentence = replaced(sentences[at], number, other)
+        sentence = replaced(sentences[at], number, other_number)
         again = (
-            said if sentence.endswith("?") or len(sentences) == 1 else f"As said, {sentence[0].lower()}{sentence[1:]}"
+            statement
+            if sentence.endswith("?") or len(sentences) == 1
+            else f"As said, {sentence[0].lower()}{sentence[1:]}"
         )
         sentences.insert(at + 1 if not sentence.endswith("?") else at, again)
-        return Case(name, kind, parent, " ".join(sentences), answer, None, steps, number, other)
+        return Case(name, kind, parent, " ".join(sentences), answer, None, steps, number, other_number)
     raise Unfit
 
 

@@ -150,16 +150,16 @@ class Bench:
         from curate.models.scoring import score_losses
 
         model = copy.deepcopy(self.start)
-        seen, found = self.tokens.take(np.arange(SAMPLED)), list[tuple[Array, Array, float]]()
+        seen, points = self.tokens.take(np.arange(SAMPLED)), list[tuple[Array, Array, float]]()
 
         def look(step: int) -> None:
             accuracy = self.accuracy(model, self.training.slice(0, SAMPLED), SAMPLES, step)
             nll = score_losses(model, seen, precision="float32", compile=False).astype(np.float64)
-            found.append((accuracy, nll, float(self.accuracy(model, self.testing, TEST_SAMPLES, step).mean())))
+            points.append((accuracy, nll, float(self.accuracy(model, self.testing, TEST_SAMPLES, step).mean())))
 
         at = [round(run.rows * epoch / BATCH) for epoch in range(run.every, run.epochs + 1, run.every)]
         self._train(model, self.tokens.take(np.arange(run.rows)), at[-1], BATCH, run.learning_rate, at, look)
-        accuracy, nll, test = (np.array(each) for each in zip(*found, strict=True))
+        accuracy, nll, test = (np.array(each) for each in zip(*points, strict=True))
         return Curves(run, accuracy, nll, test)
 
 

@@ -53,8 +53,8 @@ class Curves:
 
     def solved(self, threshold: float) -> Array:
         """(K,) mean pre-memorization accuracy."""
-        found: Array = pre_memorization_accuracy(self.accuracy, self.nll, threshold).mean(axis=1)
-        return found
+        solved_share: Array = pre_memorization_accuracy(self.accuracy, self.nll, threshold).mean(axis=1)
+        return solved_share
 
 
 def best_threshold(runs: Sequence[Curves], thresholds: Sequence[float] = THRESHOLDS) -> float:

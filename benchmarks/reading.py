@@ -133,7 +133,7 @@ def _texts(generator: np.random.Generator, words: Any, low: int, n: int, size: i
 
 def _seconds(script: str, path: Path, expected: int, repeats: int) -> list[float]:
     """Seconds of each of `repeats` readings of a file of `expected` rows."""
-    found = []
+    readings = []
     for _ in range(repeats):
         done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
         if done.returncode:
@@ -141,8 +141,8 @@ def _seconds(script: str, path: Path, expected: int, repeats: int) -> list[float
         rows, seconds = done.stdout.split()[-2:]
         if int(rows) != expected:
             raise SystemExit(f"{rows} rows of {expected} were read from {path.name}")
-        found.append(round(float(seconds), 3))
-    return found
+        readings.append(round(float(seconds), 3))
+    return readings
 
 
 if __name__ == "__main__":

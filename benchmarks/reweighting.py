@@ -104,11 +104,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per part, scenario and method: mean nll over seeds, and the change against `uniform`, seed by seed."""
-    found: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    by_run: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
-        found[run["part"], run["scenario"]][run["method"]][run["seed"]] = run["nll"]
+        by_run[run["part"], run["scenario"]][run["method"]][run["seed"]] = run["nll"]
     rows = []
-    for (part, scenario), methods in found.items():
+    for (part, scenario), methods in by_run.items():
         for method, by_seed in methods.items():
             changes = [nll / methods["uniform"][seed] - 1 for seed, nll in by_seed.items()]
             rows.append(
@@ -130,9 +130,9 @@ def _kept(options: Any, part: str, scenario: str, method: str, reweighter: Any, 
     if not path.is_file():
         models = options.models or options.out / "models"
         prepared = prepare(FROZEN, seed, models / f"seed-{seed}")
-        found = _run(prepared, part, scenario, method, reweighter, seed, options.steps)
-        publish_file(path, json.dumps(found) + "\n")
-        print(path.stem, f"{found['nll']:.4f}", f"{found['seconds']:.0f} s", file=sys.stderr, flush=True)
+        run_record = _run(prepared, part, scenario, method, reweighter, seed, options.steps)
+        publish_file(path, json.dumps(run_record) + "\n")
+        print(path.stem, f"{run_record['nll']:.4f}", f"{run_record['seconds']:.0f} s", file=sys.stderr, flush=True)
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -238,20 +238,20 @@ def overhead(seconds: Sequence[float], plain: Sequence[float], run: Variant) -> 
     median and quartiles: of all a step takes longer, a look's share included. look: how much longer a step with a look
     takes than one without, in steps.
     """
-    ours, theirs = np.array(seconds), np.array(plain)
-    looks = np.arange(len(ours)) % run.period == 0 if run.period else np.zeros(len(ours), bool)
-    ratios = ours[~looks] / theirs[~looks] - 1
+    seconds_with, plain_seconds = np.array(seconds), np.array(plain)
+    looks = np.arange(len(seconds_with)) % run.period == 0 if run.period else np.zeros(len(seconds_with), bool)
+    ratios = seconds_with[~looks] / plain_seconds[~looks] - 1
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-    step = float(np.median(theirs))
-    look = float(np.median(ours[looks] - theirs[looks] * (1 + median))) / step if looks.any() else 0.0
-    found = median + look / run.spread
+    step = float(np.median(plain_seconds))
+    look = float(np.median(seconds_with[looks] - plain_seconds[looks] * (1 + median))) / step if looks.any() else 0.0
+    overhead_share = median + look / run.spread
     return {
-        "median": round(found, 4),
+        "median": round(overhead_share, 4),
         "quartiles": [round(low + look / run.spread, 4), round(high + look / run.spread, 4)],
         "look": round(look, 3),
-        "steps": len(ours),
+        "steps": len(seconds_with),
         "limit": None if run.limit is None else round(run.limit, 4),
-        "within": None if run.limit is None else found <= run.limit,
+        "within": None if run.limit is None else overhead_share <= run.limit,
     }
 
 

@@ -62,12 +62,12 @@ def main() -> int:
         settings: dict[str, dict[str, Any]] = {"full, another seed": {}}
         settings |= {f"a sample of {rows:,}": {"score_sample": rows} for rows in options.samples}
         settings |= {f"{share:.0%} of the tokens": {"score_budget": int(share * tokens)} for share in options.budgets}
-        for name, given in settings.items():
-            other = proxy.model_copy(update=given)
-            scores, read_tokens, seconds = _scored(examples, other, Path(cache), seed=0 if given else 1)
-            found = {**_compared(examples, full, scores), "tokens": read_tokens, "seconds": seconds}
-            record["results"][name] = found
-            print(json.dumps({name: found}), flush=True)
+        for name, fields in settings.items():
+            other_proxy = proxy.model_copy(update=fields)
+            scores, read_tokens, seconds = _scored(examples, other_proxy, Path(cache), seed=0 if fields else 1)
+            result = {**_compared(examples, full, scores), "tokens": read_tokens, "seconds": seconds}
+            record["results"][name] = result
+            print(json.dumps({name: result}), flush=True)
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
     return 0
@@ -95,9 +95,9 @@ def _compared(examples: Examples, full: Scores, scores: Scores) -> dict[str, Any
     assert scores.trajectory is not None
     difference = (full.trajectory - scores.trajectory)[valid].astype(np.float64)
     same = splits[0].hard == splits[1].hard
-    found = agreement(*splits)
+    agreement_facts = agreement(*splits)
     return {
-        "jaccard": _rounded(found["jaccard"]),
+        "jaccard": _rounded(agreement_facts["jaccard"]),
         "same_side": _rounded(float(same[valid].mean())),
         "spearman": _rounded(rank_correlation(full.difficulty[valid], scores.difficulty[valid])),
         "rmse": _rounded(float(np.sqrt((difference**2).mean()))),

@@ -123,10 +123,10 @@ def _read(table: pa.Table) -> Loaded:
     return read(table, columns=f"{roles},source=source,id=id")
 
 
-def _models(each: Set, place: Path) -> tuple[Path, Path]:
+def _models(dataset: Set, place: Path) -> tuple[Path, Path]:
     """The proxy before it is trained, with a tokenizer of all rows; and the reference, trained on the rows beside."""
     if not (place / "proxy").is_dir():
-        both = _read(pa.concat_tables([each.judged, each.beside])).examples
+        both = _read(pa.concat_tables([dataset.judged, dataset.beside])).examples
         tokenizer = scratch_tokenizer(both, 0)
 
         with publishing(place / "proxy") as folder:
@@ -134,8 +134,8 @@ def _models(each: Set, place: Path) -> tuple[Path, Path]:
             tokenizer.save_pretrained(folder)
     if not (place / "reference").is_dir():
         model, tokenizer = load_model(str(place / "proxy")), _tokenizer(place / "proxy")
-        tokens = tokenize(_read(each.beside).examples, tokenizer, template="plain", max_length=512)
-        steps = round(3 * len(each.beside) / 32)
+        tokens = tokenize(_read(dataset.beside).examples, tokenizer, template="plain", max_length=512)
+        steps = round(3 * len(dataset.beside) / 32)
         for _ in train(model, tokens, TrainConfig(steps=steps, learning_rate=1e-3), checkpoint_steps=[steps]):
             pass
 
@@ -182,16 +182,16 @@ def _signals(reference: Path, target: pa.Table) -> dict[str, tuple[Any, float]]:
     }
 
 
-def _judge(each: Set, place: Path) -> dict[str, Any]:
+def _judge(dataset: Set, place: Path) -> dict[str, Any]:
     """Every signal on the rows of a set."""
-    proxy, reference = _models(each, place)
-    examples = _read(each.judged).examples
-    levels = np.array([int(level) for level in each.judged["level"].to_pylist()])
-    sources = np.array(each.judged["source"].to_pylist(), object)
+    proxy, reference = _models(dataset, place)
+    examples = _read(dataset.judged).examples
+    levels = np.array([int(level) for level in dataset.judged["level"].to_pylist()])
+    sources = np.array(dataset.judged["source"].to_pylist(), object)
     highest = str(max(levels))
-    told = each.beside.filter(pa.array([str(level) == highest for level in each.beside["level"].to_pylist()])).slice(
-        0, 64
-    )
+    hard_rows = dataset.beside.filter(
+        pa.array([str(level) == highest for level in dataset.beside["level"].to_pylist()])
+    ).slice(0, 64)
     settings = Proxy(
         model=str(proxy), steps=300, checkpoints=CHECKPOINTS, horizon=900, learning_rate=1e-3, template="plain"
     )
@@ -201,13 +201,13 @@ def _judge(each: Set, place: Path) -> dict[str, Any]:
     shared = time.process_time() - began
     lengths = np.array([len(text) for text in examples.texts("completion", 0, len(examples))])
     rows, difficulties = [], {}
-    for name, (scorer, passes) in _signals(reference, _as_given(told)).items():
+    for name, (scorer, passes) in _signals(reference, _as_given(hard_rows)).items():
         began = time.process_time()
         scores = as_scores(scorer.score(examples, run), len(examples))
         seconds = time.process_time() - began
         valid, difficulty = scores.valid, scores.difficulty
         difficulties[name] = np.where(valid, difficulty, -np.inf)
-        hard = levels >= each.hard_from
+        hard = levels >= dataset.hard_from
         groups = [valid & (sources == source) for source in sorted(set(sources))]
         inside = [auc(difficulty[group], hard[group]) for group in groups if 0 < hard[group].mean() < 1]
         rows.append(
@@ -221,7 +221,7 @@ def _judge(each: Set, place: Path) -> dict[str, Any]:
                 "seconds": round(seconds, 2),
             }
         )
-        print(f"{each.name}: {name} {rows[-1]['auc']:.2f} in {seconds:.0f} s", file=sys.stderr, flush=True)
+        print(f"{dataset.name}: {name} {rows[-1]['auc']:.2f} in {seconds:.0f} s", file=sys.stderr, flush=True)
     return {
         "rows": len(examples),
         "levels": {int(level): int((levels == level).sum()) for level in np.unique(levels)},

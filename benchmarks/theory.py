@@ -224,8 +224,8 @@ def reduced(eigenvalues: Array, context: int) -> dict[str, Any]:
 
     rows = []
     for start, fraction, whole in CASES:
-        found = [round(of(start, fraction, rho, whole), 6) for rho in TABLE_RHOS]
-        rows.append({"start": start, "fraction": fraction, "whole": whole, "entropy": found})
+        times_by_rho = [round(of(start, fraction, rho, whole), 6) for rho in TABLE_RHOS]
+        rows.append({"start": start, "fraction": fraction, "whole": whole, "entropy": times_by_rho})
     grid = [
         {"start": start, "fraction": fraction, "change": of(start, fraction, 0.05) - of(start, fraction, 0.0)}
         for start in (0.1, 0.2, 0.3, 0.5)
@@ -264,8 +264,8 @@ def sam_checks(eigenvalues: Array, context: int) -> dict[str, Any]:
 def full_model(eigenvalues: Array, context: int, seeds: int) -> dict[str, Any]:
     """Learning times of the full model from random weights, and from one head of size 0.2 per eigenvector."""
     times = simulate(eigenvalues, context, random_starts(range(seeds), HEADS, len(eigenvalues)), RHOS)
-    found = entropy(times)
-    change = found - found[:, :1]
+    entropies = entropy(times)
+    change = entropies - entropies[:, :1]
     summary = []
     for k, rho in enumerate(RHOS[1:], 1):
         known = change[~np.isnan(change[:, k]), k]
@@ -288,7 +288,7 @@ def full_model(eigenvalues: Array, context: int, seeds: int) -> dict[str, Any]:
     return {
         "settings": {"heads": HEADS, "init": INIT, "step": STEP, "seeds": seeds, "most_steps": MOST_STEPS},
         "rhos": RHOS,
-        "entropy": _plain(found),
+        "entropy": _plain(entropies),
         "unlearned": int(np.isnan(times).any(-1).sum()),
         "summary": summary,
         "one_head_each": {

@@ -104,7 +104,7 @@ def reduced_lever(eigenvalues: Array, context: int, start: float = 0.2, fraction
     cubic = moments(eigenvalues, context) * eigenvalues
     late = np.arange(len(eigenvalues)) >= len(eigenvalues) / 2
     parts = np.stack([~late, late])  # (2, D)
-    found = [
+    results = [
         _reduced(
             "spectrum",
             (parts * eigenvalues**2, parts * cubic),
@@ -122,8 +122,8 @@ def reduced_lever(eigenvalues: Array, context: int, start: float = 0.2, fraction
         def loss(A: Array, kind: Kind = kind) -> Array:
             return kind.test_loss(A, context)
 
-        found.append(_reduced(kind.name, growth, kind.shares, kind.late, loss, (start, fraction)))
-    return found
+        results.append(_reduced(kind.name, growth, kind.shares, kind.late, loss, (start, fraction)))
+    return results
 
 
 def _reduced(
@@ -308,10 +308,10 @@ def full_lever(
     All arms of a seed have the same sequences and start weights. Equal steps: the original arm's last learning time,
     and half of it.
     """
-    found = []
+    results = []
     for kind in kinds(eigenvalues):
-        found.append(_of_kind(kind, context, seeds, heads, init, step, most_steps))
-    return found
+        results.append(_of_kind(kind, context, seeds, heads, init, step, most_steps))
+    return results
 
 
 def _of_kind(

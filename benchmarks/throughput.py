@@ -122,20 +122,20 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
 def _compare(times: dict[str, list[dict[str, float]]], results: dict[str, Any], tokens: int) -> dict[str, Any]:
     """Medians of every entry, and how many times faster than the float32 loop."""
     medians = {
-        name: {clock: statistics.median(each[clock] for each in found) for clock in ("wall", "cpu")}
-        for name, found in times.items()
+        name: {clock: statistics.median(each[clock] for each in clock_times) for clock in ("wall", "cpu")}
+        for name, clock_times in times.items()
     }
     base = medians["loop float32"]
     return {
         name: {
             "tokens_per_second": tokens / medians[name]["wall"],
-            "wall_seconds": [each["wall"] for each in found],
-            "cpu_seconds": [each["cpu"] for each in found],
+            "wall_seconds": [each["wall"] for each in clock_times],
+            "cpu_seconds": [each["cpu"] for each in clock_times],
             "ratio_wall": base["wall"] / medians[name]["wall"],
             "ratio_cpu": base["cpu"] / medians[name]["cpu"],
             "largest_difference": float(np.abs(results[name] - results["loop float32"]).max()),
         }
-        for name, found in times.items()
+        for name, clock_times in times.items()
     }
 
 

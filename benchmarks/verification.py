@@ -80,12 +80,12 @@ def rate(
     work: Callable[[], object], count: int, repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
     """Checks per second of each repeat."""
-    found = []
+    rates = []
     for _ in range(repeats):
         start = clock()
         work()
-        found.append(round(count / (clock() - start), 1))
-    return found
+        rates.append(round(count / (clock() - start), 1))
+    return rates
 
 
 def plain(gsm8k: list[Row], repeats: int) -> dict[str, Any]:
@@ -155,11 +155,11 @@ def bare_loop(pairs: list[Pair]) -> list[bool]:
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     from math_verify import parse, verify
 
-    found = []
+    verdicts = []
     for candidate, answer in pairs:
         gold, target = (parse(f"${text}$", parsing_timeout=None) for text in (answer, candidate))
-        found.append(verify(gold, target, timeout_seconds=None))
-    return found
+        verdicts.append(verify(gold, target, timeout_seconds=None))
+    return verdicts
 
 
 def hang() -> dict[str, Any]:

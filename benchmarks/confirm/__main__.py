@@ -100,15 +100,17 @@ def blocks_of(study: str, records: Path) -> dict[str, pa.Table]:
 
 def report(records: Path) -> dict[str, Any]:
     """Every study as far as it ran, p adjusted for all three (one that has not run counts as 1), and the flakes."""
-    found = {name: outcome.judged(blocks) for name in CONFIRMATORY[:2] if (blocks := blocks_of(name, records))}
+    judgments = {name: outcome.judged(blocks) for name in CONFIRMATORY[:2] if (blocks := blocks_of(name, records))}
     if blocks := blocks_of("pretrained", records):
-        found["pretrained"] = of_forecasts({name: (read_facts(table), table) for name, table in blocks.items()})
-    p = [found[name]["p"] if name in found and found[name]["p"] is not None else 1.0 for name in CONFIRMATORY]
+        judgments["pretrained"] = of_forecasts({name: (read_facts(table), table) for name, table in blocks.items()})
+    p = [
+        judgments[name]["p"] if name in judgments and judgments[name]["p"] is not None else 1.0 for name in CONFIRMATORY
+    ]
     for name, adjusted in zip(CONFIRMATORY, holm(p), strict=True):
-        if name in found:
-            found[name]["p_holm"] = adjusted
-    told = flakes.rates(blocks) if (blocks := blocks_of("flakes", records)) else None
-    return {"studies": found, "flakes": told}
+        if name in judgments:
+            judgments[name]["p_holm"] = adjusted
+    flake_rates = flakes.rates(blocks) if (blocks := blocks_of("flakes", records)) else None
+    return {"studies": judgments, "flakes": flake_rates}
 
 
 def of_forecasts(blocks: Mapping[str, tuple[Mapping[str, Any], pa.Table]]) -> dict[str, Any]:
@@ -120,7 +122,10 @@ def of_forecasts(blocks: Mapping[str, tuple[Mapping[str, Any], pa.Table]]) -> di
         setting = facts["setting"]["name"]
         settings.setdefault(setting, {})[name] = table
         forecast[setting] = bool(facts["forecast"]["yes"])
-    table_of, four = {}, {f"{said}, {came}": 0 for said in ("yes", "no") for came in ("helped", "did not help")}
+    table_of, four = (
+        {},
+        {f"{forecast_word}, {came}": 0 for forecast_word in ("yes", "no") for came in ("helped", "did not help")},
+    )
     for setting, tables in settings.items():
         rows = outcome.judged(tables)["comparisons"]
         chief = [
@@ -129,8 +134,10 @@ def of_forecasts(blocks: Mapping[str, tuple[Mapping[str, Any], pa.Table]]) -> di
         helped = all(row["difference"] < 0 for row in chief if row["against"] != outcome.BALANCED)
         table_of[setting] = {"forecast": forecast[setting], "helped": helped, "comparisons": chief}
         four[f"{'yes' if forecast[setting] else 'no'}, {'helped' if helped else 'did not help'}"] += 1
-    told = {name: table for setting in settings if forecast[setting] for name, table in settings[setting].items()}
-    judged = outcome.judged(told) if told else {"p": None, "success": None}
+    forecast_tables = {
+        name: table for setting in settings if forecast[setting] for name, table in settings[setting].items()
+    }
+    judged = outcome.judged(forecast_tables) if forecast_tables else {"p": None, "success": None}
     return {**judged, "settings": table_of, "forecast_and_outcome": four}
 
 

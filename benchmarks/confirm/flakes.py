@@ -31,8 +31,8 @@ def rates(blocks: Mapping[str, pa.Table]) -> dict[str, Any]:
         column = np.array(table["seed"].to_pylist())
         for first, second in zip(seeds[::2], seeds[1::2], strict=False):
             means = arm_means(table.filter(pa.array(np.isin(column, (first, second)))))
-            for name, (key, other, sign) in CRITERIA.items():
-                margins[name].append(sign * (means[TREATED][key] - means[other][key]))
+            for name, (key, second_key, sign) in CRITERIA.items():
+                margins[name].append(sign * (means[TREATED][key] - means[second_key][key]))
     table_of = np.array(list(margins.values()))  # (criteria, pairs)
     failed = table_of.min(axis=0) <= 0  # equal nats, which the test lets pass, are counted too
     return {

@@ -23,7 +23,7 @@ NOT_WORSE = 0.03
 def arm_means(block: pa.Table) -> dict[str, dict[tuple[str, str], float]]:
     """arm -> (set, measure) -> mean over the seeds of a block; a measure that was not taken is NaN."""
     frame = block.to_pandas()
-    found: dict[str, dict[tuple[str, str], float]] = {}
+    means: dict[str, dict[tuple[str, str], float]] = {}
     for arm, rows in frame.groupby("arm"):
         by_seed = [
             {
@@ -33,19 +33,19 @@ def arm_means(block: pa.Table) -> dict[str, dict[tuple[str, str], float]]:
             for _, of_seed in rows.groupby("seed")
             for sets in [list(of_seed.groupby("set"))]
         ]
-        found[str(arm)] = {key: float(np.mean([each[key] for each in by_seed])) for key in by_seed[0]}
-    return found
+        means[str(arm)] = {key: float(np.mean([each[key] for each in by_seed])) for key in by_seed[0]}
+    return means
 
 
-def paired(arm: Sequence[float], other: Sequence[float], more: bool = False) -> dict[str, float | int | None]:
+def paired(arm: Sequence[float], baseline: Sequence[float], more: bool = False) -> dict[str, float | int | None]:
     """Mean difference over blocks with its 95 % interval (Student), relative to the mean of `other`, and p.
 
     more: whether more is better; then `better_in` counts blocks with a difference above zero.
     """
-    differences = np.array(arm, float) - np.array(other, float)  # (b,)
+    differences = np.array(arm, float) - np.array(baseline, float)  # (b,)
     n, mean = len(differences), float(differences.mean())
     better = int(((differences > 0) if more else (differences < 0)).sum())
-    base = float(np.mean(other))
+    base = float(np.mean(baseline))
     result: dict[str, float | int | None] = {"blocks": n, "base": base, "difference": mean, "relative": mean / base}
     if n < 2:
         return {**result, "low": None, "high": None, "p": None, "better_in": better}
@@ -63,12 +63,12 @@ def judged(blocks: Mapping[str, pa.Table]) -> dict[str, Any]:
     rows = []
     for where, measure in MEASURES:
         for arm in arms:
-            for other in (BASELINE, CONTROL, BALANCED):
-                wanted = arm != other and other in arms and (other == BASELINE or arm == TREATED)
+            for compared_arm in (BASELINE, CONTROL, BALANCED):
+                wanted = arm != compared_arm and compared_arm in arms and (compared_arm == BASELINE or arm == TREATED)
                 if wanted:
-                    pair = [[each[name][where, measure] for each in means.values()] for name in (arm, other)]
+                    pair = [[each[name][where, measure] for each in means.values()] for name in (arm, compared_arm)]
                     if np.isfinite(pair).all():
-                        about = {"arm": arm, "against": other, "set": where, "measure": measure}
+                        about = {"arm": arm, "against": compared_arm, "set": where, "measure": measure}
                         rows.append({**about, **paired(*pair, more=measure == "right")})
     return {"blocks": list(blocks), "comparisons": rows, **_success(rows)}
 

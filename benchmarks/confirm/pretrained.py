@@ -135,8 +135,8 @@ class Pretrained:
             loaded.examples, load_tokenizer(str(self.model)), template="plain", max_length=recipe.max_length
         )
         order = np.random.default_rng(derive_seed(PILOT, "confirm", "folds")).permutation(len(tokens))
-        seen, asked = np.split(order, [3 * len(order) // 4])
-        asked = asked[tokens.valid[asked]]
+        seen, measured_rows = np.split(order, [3 * len(order) // 4])
+        measured_rows = measured_rows[tokens.valid[measured_rows]]
         steps = round(candidate.epochs * candidate.rows / recipe.batch_size)
         share = float(split.hard.mean())
         m_hard, m_easy = of_copied(share, TIMES)
@@ -145,9 +145,9 @@ class Pretrained:
         config = self._tuning().model_copy(update={"steps": last, "horizon": last}).train_config(len(seen))
         model, losses = load_model(str(self.model)), []
         for _ in train(model, tokens.take(seen), config, checkpoint_steps=grid):
-            losses.append(score_losses(model, tokens.take(asked)))  # (m,)
-        found, hard = np.stack(losses, axis=1), split.hard[asked]  # (m, K)
-        curves = {"hard": found[hard].mean(axis=0).tolist(), "easy": found[~hard].mean(axis=0).tolist()}
+            losses.append(score_losses(model, tokens.take(measured_rows)))  # (m,)
+        loss_curves, hard = np.stack(losses, axis=1), split.hard[measured_rows]  # (m, K)
+        curves = {"hard": loss_curves[hard].mean(axis=0).tolist(), "easy": loss_curves[~hard].mean(axis=0).tolist()}
 
         def mixed(of_hard: float, of_easy: float) -> float:
             parts = (

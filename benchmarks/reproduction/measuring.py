@@ -85,10 +85,10 @@ class EvaluatedSet:
         greedy = Sampling(temperature=0, max_tokens=most)
         requests = [Request(f"{question}\n", greedy, 0) for question in self.table["question"].to_pylist()]
         order = np.argsort(-self.tokens.lengths, kind="stable").tolist()  # rows of a batch then end together
-        found = sample(
+        completions = sample(
             model, self.tokenizer, [requests[i] for i in order], template="plain", batch_size=_SAMPLED_AT_ONCE
         )
-        return [completion for _, completion in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
+        return [completion for _, completion in sorted(zip(order, completions, strict=True), key=lambda pair: pair[0])]
 
     def _graded(self, texts: list[str]) -> dict[str, Any]:
         pairs = list(zip(texts, self.table["final_answer"].to_pylist(), strict=True))

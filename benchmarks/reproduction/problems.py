@@ -37,13 +37,13 @@ def _sum(rng: np.random.Generator, level: int) -> tuple[str, list[int], int]:
 
 def _chain(rng: np.random.Generator, level: int) -> tuple[str, list[int], int]:
     value = int(rng.integers(1, 10))
-    said, steps = [str(value)], []
+    text, steps = [str(value)], []
     for _ in range(level + 1):
         operation, number = str(rng.choice(["+", "-", "*"])), int(rng.integers(2, 10))
-        said.append(f"{operation}{number}")
+        text.append(f"{operation}{number}")
         value = {"+": value + number, "-": value - number, "*": value * number}[operation] % 10
         steps.append(value)
-    return f"chain {' '.join(said)}", steps, value
+    return f"chain {' '.join(text)}", steps, value
 
 
 def _reversal(rng: np.random.Generator, level: int) -> tuple[str, list[int], int]:

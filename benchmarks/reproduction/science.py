@@ -33,11 +33,11 @@ def science(path: Path, n: int, part: str, seed: int) -> pa.Table:
     order = rng.permutation(len(rows)).tolist()
     if part == "balanced":
         sources = sorted({row["source"] for row in rows})
-        each = [[i for i in order if rows[i]["source"] == source][: n // len(sources)] for source in sources]
-        order = [i for members in each for i in members]
+        rows_by_source = [[i for i in order if rows[i]["source"] == source][: n // len(sources)] for source in sources]
+        order = [i for members in rows_by_source for i in members]
     names = ("id", "question", "answer", "final_answer", "source", "level")
-    found = [_row(rows[i]) for i in order[:n]]
-    return pa.table({name: [row[k] for row in found] for k, name in enumerate(names)})
+    chosen_rows = [_row(rows[i]) for i in order[:n]]
+    return pa.table({name: [row[k] for row in chosen_rows] for k, name in enumerate(names)})
 
 
 def _row(row: dict[str, str]) -> tuple[str, str, str, str, str, str]:

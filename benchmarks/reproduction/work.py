@@ -75,8 +75,8 @@ def _one(job: Job, out: Path, science_file: Path | None) -> bool:
     from benchmarks.reproduction.preparation import prepare
     from benchmarks.reproduction.runs import run_job
 
-    with _locked(out / "locks" / job.folder) as ours:
-        if not ours or finished(job, out):
+    with _locked(out / "locks" / job.folder) as is_locked:
+        if not is_locked or finished(job, out):
             return False
         with _locked(out / "locks" / f"models-{job.seed}") as free:
             if not free:

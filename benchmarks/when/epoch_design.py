@@ -19,11 +19,11 @@ def _settings(
     family: str, rows: int, batch: int, budgets: Sequence[float], shares: Sequence[float], noises: Sequence[float]
 ) -> list[Setting]:
     """Clean settings first. budgets: in epochs."""
-    found = []
+    settings = []
     known: tuple[Knows, ...] = ("nothing", "frequent")
     for (i, noise), (j, knows), (k, share) in itertools.product(enumerate(noises), enumerate(known), enumerate(shares)):
         small = (i + j + k) % 2 == 0
-        found.append(
+        settings.append(
             Setting(
                 family,
                 knows,
@@ -38,7 +38,7 @@ def _settings(
                 proxy="small" if small else "same",
             )
         )
-    return found
+    return settings
 
 
 ARITHMETIC_SETTINGS = _settings("arithmetic", 1_280, 16, (0.5, 1, 2), (0.05, 0.1, 0.4), (0, 0.1))

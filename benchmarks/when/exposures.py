@@ -64,13 +64,13 @@ def reproduction(records: Path) -> list[Foretold]:
     cost of repetition is linear in what Kish's effective rows lack, fitted to random x2, x3, x5 and x10.
     """
     runs = {name: _runs(records / f"reproduction-{name}-cpu.json".replace("cpu-cpu", "cpu")) for name in _RECORDS}
-    found = []
+    predictions = []
     for name, arms in _RECORDS.items():
         for arm in arms:
-            told = [_foretell(runs, name, arm, seed) for seed in sorted(s for a, s in runs[name] if a == arm)]
-            exposures, predicted, observed = np.mean(told, axis=0).tolist()
-            found.append(Foretold(f"reproduction-{name}", arm, exposures, predicted, observed, len(told)))
-    return found
+            seed_values = [_foretell(runs, name, arm, seed) for seed in sorted(s for a, s in runs[name] if a == arm)]
+            exposures, predicted, observed = np.mean(seed_values, axis=0).tolist()
+            predictions.append(Foretold(f"reproduction-{name}", arm, exposures, predicted, observed, len(seed_values)))
+    return predictions
 
 
 def _foretell(runs: Mapping[str, Any], name: str, arm: str, seed: int) -> tuple[float, float, float]:
@@ -135,13 +135,18 @@ def map_arm(blocks: Sequence[Mapping[str, Any]], arm: str, budget: float) -> For
     having = [block for block in blocks if {arm, BASELINE} <= block["arms"].keys()]
     if len(having) < 2:
         return None
-    told = []
+    block_values = []
     for block in having:
         others = [other for other in having if other is not block]
-        told.append(_map_change(block, others, arm, budget))
-    exposures, predicted, observed = np.mean(told, axis=0).tolist()
+        block_values.append(_map_change(block, others, arm, budget))
+    exposures, predicted, observed = np.mean(block_values, axis=0).tolist()
     return Foretold(
-        f"{block['setting']['family']} {block['name']} {budget:g}", arm, exposures, predicted, observed, len(told)
+        f"{block['setting']['family']} {block['name']} {budget:g}",
+        arm,
+        exposures,
+        predicted,
+        observed,
+        len(block_values),
     )
 
 
@@ -200,13 +205,15 @@ def _log_loss(block: Mapping[str, Any], group: str, step: float) -> float:
 FORETOLD_ARMS = ("hard x2", "hard x3", "hard x5", "easy x3", "late x3")
 
 
-def summary(found: Sequence[Foretold], least: float = 0.005) -> dict[str, float]:
+def summary(predictions: Sequence[Foretold], least: float = 0.005) -> dict[str, float]:
     """Agreement of predicted and observed changes: Pearson's r, sign right where at least `least` is predicted, and by
     how much sizes are overstated (slope of predicted on observed through zero)."""
-    predicted, observed = (np.array([getattr(each, name) for each in found]) for name in ("predicted", "observed"))
+    predicted, observed = (
+        np.array([getattr(each, name) for each in predictions]) for name in ("predicted", "observed")
+    )
     large = np.abs(predicted) >= least
     return {
-        "arms": len(found),
+        "arms": len(predictions),
         "r": float(np.corrcoef(predicted, observed)[0, 1]),
         "arms_with_a_prediction": int(large.sum()),
         "sign_right": float((np.sign(predicted[large]) == np.sign(observed[large])).mean()),
@@ -219,11 +226,11 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, epilog=_DETAILS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--records", type=Path, default=Path("benchmarks/results"))
-    found = reproduction(parser.parse_args(arguments).records)
-    for each in found:
-        told = (each.exposures, each.predicted, each.observed)
-        print(f"{each.where:<24} {each.arm:<20} {'  '.join(f'{x:+7.2%}' for x in told)}  {each.seeds} seeds")
-    print(summary(found))
+    predictions = reproduction(parser.parse_args(arguments).records)
+    for each in predictions:
+        numbers = (each.exposures, each.predicted, each.observed)
+        print(f"{each.where:<24} {each.arm:<20} {'  '.join(f'{x:+7.2%}' for x in numbers)}  {each.seeds} seeds")
+    print(summary(predictions))
     return 0
 
 

@@ -15,10 +15,10 @@ from benchmarks.when.word_problems import WordProblems
 
 def families(data: Path = DATA, proxy_model: Path | None = None) -> dict[str, Family]:
     """data: folder of the files that some of them read. proxy_model: of a family more, whose proxy it is."""
-    found: list[Family] = [Symbols(), Text(), Arithmetic(), Gym(data), WordProblems(data)]
+    all_families: list[Family] = [Symbols(), Text(), Arithmetic(), Gym(data), WordProblems(data)]
     if proxy_model is not None:
-        found.append(WordProblems(data, proxy_model))
-    return {family.name: family for family in found}
+        all_families.append(WordProblems(data, proxy_model))
+    return {family.name: family for family in all_families}
 
 
 FAMILIES = families()

@@ -107,13 +107,15 @@ def units_of(blocks: Sequence[dict[str, Any]]) -> list[Unit]:
         setting = seeds[0]["setting"]
         for budget in setting["budgets"]:
             nats, exact = (change(seeds, ARM, budget, f"{of} mixture") for of in ("nats", "exact"))
-            told = [each for each in seeds if each["curves"]["hard"] and each["curves"]["easy"]]
-            if nats is None or exact is None or nats.relative is None or not told:
+            with_curves = [each for each in seeds if each["curves"]["hard"] and each["curves"]["easy"]]
+            if nats is None or exact is None or nats.relative is None or not with_curves:
                 continue
-            asked = [each["reducible"]["wrong_share"] for each in seeds if each.get("reducible")]
-            wrong = [1.0 if share is None else share for share in asked]
+            wrong_shares = [each["reducible"]["wrong_share"] for each in seeds if each.get("reducible")]
+            wrong = [1.0 if share is None else share for share in wrong_shares]
             steps = max(1, round(budget * setting["unit"]))
-            foretold = {clock: float(np.mean([_foretold(each, steps * clock) for each in told])) for clock in CLOCKS}
+            foretold = {
+                clock: float(np.mean([_foretold(each, steps * clock) for each in with_curves])) for clock in CLOCKS
+            }
             units.append(
                 Unit(
                     family,
@@ -203,7 +205,7 @@ def judgment_of(
 
 def cautions_of(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of each setting of CAUTIONS: hard share, seeds, and by budget the changes of nats and of exact answers."""
-    found: dict[str, Any] = {"arm": CAUTION_ARM, "times": CAUTION_TIMES}
+    cautions: dict[str, Any] = {"arm": CAUTION_ARM, "times": CAUTION_TIMES}
     by_name = {name: seeds for (family, name), seeds in by_setting(blocks).items() if family == CHOICE_FAMILY}
     for label, name in CAUTIONS.items():
         seeds = by_name.get(name, [])
@@ -215,8 +217,8 @@ def cautions_of(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if changes:
             share = float(np.mean([each["hard_share"] for each in seeds]))
             noise = seeds[0]["setting"]["noise"]
-            found[label] = {"hard_share": round(share, 4), "wrong": noise, "seeds": len(seeds), "changes": changes}
-    return found
+            cautions[label] = {"hard_share": round(share, 4), "wrong": noise, "seeds": len(seeds), "changes": changes}
+    return cautions
 
 
 def helps(unit: Unit, outcome: str) -> bool:
@@ -241,8 +243,8 @@ def _sign(units: Sequence[Unit], rule: Callable[[Unit], bool], outcome: str) -> 
 
 
 def _precision(units: Sequence[Unit], rule: Callable[[Unit], bool], outcome: str) -> float:
-    said = [helps(unit, outcome) for unit in units if rule(unit)]
-    return float(np.mean(said)) if said else math.nan
+    yes_outcomes = [helps(unit, outcome) for unit in units if rule(unit)]
+    return float(np.mean(yes_outcomes)) if yes_outcomes else math.nan
 
 
 def _recall(units: Sequence[Unit], rule: Callable[[Unit], bool], outcome: str) -> float:

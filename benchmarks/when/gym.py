@@ -27,8 +27,8 @@ class Gym:
 
     def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
         shares = split_shares(FREQUENT, RARE, setting.share)
-        found = material_of(setting, seed, self._rows("train"), self._rows("test"), RARE, shares, _TEST_ROWS)
-        return LanguageTask(setting, seed, found, self.training, cache)
+        material = material_of(setting, seed, self._rows("train"), self._rows("test"), RARE, shares, _TEST_ROWS)
+        return LanguageTask(setting, seed, material, self.training, cache)
 
     @property
     def training(self) -> Training:

@@ -131,13 +131,13 @@ class LanguageTask:
 
     def proxy_losses(self, train: pa.Table, measured: pa.Table, at: Sequence[int], seed: int) -> Losses:
         tokenizer = load_tokenizer(str(self._places["proxy"]))
-        rows, asked = (_tokens(table, tokenizer, self.training.max_length) for table in (train, measured))
+        rows, measured_tokens = (_tokens(table, tokenizer, self.training.max_length) for table in (train, measured))
         model = load_model(str(self._places["proxy"]))
-        found = []
+        loss_columns = []
         order = drawn([Phase(max(at), np.ones(len(rows), np.int64))], self.setting.batch_size, seed)
         for _ in _trained(model, rows.take(order), self.setting.batch_size, self.training.proxy_rate, at):
-            found.append(score_losses(model, asked, precision="float32", compile=False))  # (m,)
-        return np.stack(found, axis=1)
+            loss_columns.append(score_losses(model, measured_tokens, precision="float32", compile=False))  # (m,)
+        return np.stack(loss_columns, axis=1)
 
     # -- the target -------------------------------------------------------------------------------------------------
 

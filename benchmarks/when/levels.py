@@ -74,10 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
         if place.is_file():
             continue
         try:
-            found = one(each, options)
+            record_of_set = one(each, options)
         except InputError as error:
             parser.error(str(error))
-        publish_file(place, json.dumps({"set": each, "proxy": name, "command": command, **found}) + "\n")
+        publish_file(place, json.dumps({"set": each, "proxy": name, "command": command, **record_of_set}) + "\n")
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((options.out / "sets").glob("*.json"))]
     text = page(results)
     print(text)
@@ -133,7 +133,7 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
         answer = reducible_rows(gains(held_out.rows, held_out.null, held_out.halves), split.hard, seed=options.seed)
         reducible, rule = answer.reducible & valid, answer.to_json()
     seed = derive_seed(options.seed, "when", "levels", "bootstrap")
-    found = correlations(scores.difficulty, levels, lengths, sources, valid, reducible, seed)
+    record = correlations(scores.difficulty, levels, lengths, sources, valid, reducible, seed)
     shares = {f"{level}": _short(split.hard[valid & (levels == level)].mean()) for level in np.unique(levels[valid])}
     return {
         "rows": int(valid.sum()),
@@ -143,7 +143,7 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "hard_share": _short(split.hard[valid].mean()),
         "hard_share_by_level": shares,
         "rows_by_level": {f"{level}": int((levels[valid] == level).sum()) for level in np.unique(levels[valid])},
-        "correlations": found,
+        "correlations": record,
         "with_length": _short(within(scores.difficulty[valid], lengths[valid], sources[valid].astype(str))),
         "reducible": rule,
         "cpu_seconds": round(time.process_time() - began, 1),
@@ -169,7 +169,7 @@ def correlations(
     }
     if reducible is not None:
         kinds["reducible"] = (reducible, difficulty, numbers)
-    found = {}
+    result = {}
     for name, (rows, values, groups) in kinds.items():
         places = np.flatnonzero(rows)
 
@@ -178,8 +178,8 @@ def correlations(
 
         low, high = _interval(measured, places, seed)
         value = measured(places) if len(places) else np.nan
-        found[name] = {"rho": _short(value), "low": _short(low), "high": _short(high), "rows": len(places)}
-    return found
+        result[name] = {"rho": _short(value), "low": _short(low), "high": _short(high), "rows": len(places)}
+    return result
 
 
 def within(values: Any, levels: Any, groups: Any) -> float:
@@ -203,12 +203,12 @@ def _ranks(values: Any) -> Float64Array:
 
 def _strata(lengths: IntArray, sources: IntArray) -> IntArray:
     """(n,) which decile of completion tokens a row is in, among those of its source; as many rows in each."""
-    found = np.zeros(len(lengths), np.int64)
+    strata = np.zeros(len(lengths), np.int64)
     for source in np.unique(sources):
         rows = np.flatnonzero(sources == source)
         order = rows[np.argsort(lengths[rows], kind="stable")]
-        found[order] = np.arange(len(rows)) * min(STRATA, max(1, len(rows) // STRATA)) // len(rows)
-    return found
+        strata[order] = np.arange(len(rows)) * min(STRATA, max(1, len(rows) // STRATA)) // len(rows)
+    return strata
 
 
 def _interval(measured: Callable[[IntArray], float], places: IntArray, seed: int) -> tuple[float, float]:
@@ -240,12 +240,13 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _cell(correlation: Mapping[str, Any] | None) -> str:
+    if correlation is None:
         return "not run"
-    if found["rho"] is None or found["low"] is None:
-        return f"too few rows ({found['rows']})"
-    return f"{found['rho']:+.2f} ({found['low']:+.2f} .. {found['high']:+.2f}), {found['rows']} rows"
+    if correlation["rho"] is None or correlation["low"] is None:
+        return f"too few rows ({correlation['rows']})"
+    interval = f"{correlation['low']:+.2f} .. {correlation['high']:+.2f}"
+    return f"{correlation['rho']:+.2f} ({interval}), {correlation['rows']} rows"
 
 
 def _short(value: Any) -> float | None:

@@ -52,11 +52,11 @@ def values(run: Mapping[str, Any], step: int, mixture: Mapping[str, float]) -> d
     weights = np.array([mixture[group] for group in groups])
     nats = np.array([run["nats"][group][place] for group in groups])
     exact = np.array([run["right"][group][place] / run["questions"][group] for group in groups])
-    found = {}
+    values_by_outcome = {}
     for name, each in (("nats", nats), ("exact", exact)):
-        found[f"{name} mixture"] = float(each @ weights / weights.sum())
-        found[f"{name} balanced"] = float(each.mean())
-    return found
+        values_by_outcome[f"{name} mixture"] = float(each @ weights / weights.sum())
+        values_by_outcome[f"{name} balanced"] = float(each.mean())
+    return values_by_outcome
 
 
 def steps_of(setting: Mapping[str, Any], budget: float) -> int:
@@ -96,7 +96,7 @@ def interval(differences: Any, level: float = 0.95) -> tuple[float, float]:
 
 def by_setting(blocks: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(family, name of the setting) -> its blocks, by seed."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    blocks_by_setting: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for block in blocks:
-        found.setdefault((block["setting"]["family"], block["name"]), []).append(block)
-    return {key: sorted(each, key=lambda block: block["seed"]) for key, each in found.items()}
+        blocks_by_setting.setdefault((block["setting"]["family"], block["name"]), []).append(block)
+    return {key: sorted(each, key=lambda block: block["seed"]) for key, each in blocks_by_setting.items()}

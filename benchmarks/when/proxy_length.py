@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     except InputError as error:
         parser.error(str(error))
-    found, left = [], 0
+    cell_records, left = [], 0
     for family, setting, seed in wanted:
         place = options.out / "cells" / f"{setting.family}-{setting.name}-{seed}.json"
         if not place.is_file():
@@ -80,10 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             cell = one(family, setting, seed, options.out / "cache")
             publish_file(place, json.dumps(cell) + "\n")
-        found.append(json.loads(place.read_text(encoding="utf-8")))
-    if found:
-        given = sys.argv[1:] if arguments is None else arguments
-        _write(found, options, shlex.join(["python", "-m", "benchmarks.when.proxy_length", *given]))
+        cell_records.append(json.loads(place.read_text(encoding="utf-8")))
+    if cell_records:
+        given_arguments = sys.argv[1:] if arguments is None else arguments
+        _write(cell_records, options, shlex.join(["python", "-m", "benchmarks.when.proxy_length", *given_arguments]))
     if left:
         print(f"{left} cells are left; the same command goes on", file=sys.stderr)
     return 3 if left else 0
@@ -143,15 +143,15 @@ def points_of(losses: FloatArray, steps: Sequence[int], held_out: BoolArray, rar
         outside = KMeans().assign(features[~held_out], hard.astype(np.int32), features[held_out]) == 1
         easy = losses[held_out][~outside]
         truth = rare[~held_out]
-        found = float(truth[hard].mean()) if hard.any() else 0.0
+        precision = float(truth[hard].mean()) if hard.any() else 0.0
         recall = float(hard[truth].mean())
         points.append(
             {
                 "step": int(step),
                 "hard_share": _short(hard.mean()),
-                "precision": _short(found),
+                "precision": _short(precision),
                 "recall": _short(recall),
-                "f1": _short(2 * found * recall / (found + recall)) if found + recall else 0.0,
+                "f1": _short(2 * precision * recall / (precision + recall)) if precision + recall else 0.0,
                 "jaccard": None if before is None else _short(jaccard(hard, before)),
                 "easy_loss": _short(easy[:, place].mean()) if len(easy) else None,
                 "fell": _short(1 - easy[:, place].mean() / easy[:, place - 1].mean()) if place and len(easy) else None,
@@ -223,11 +223,11 @@ RULES: dict[str, Callable[[Sequence[Point]], int]] = {
 # -- what is written --------------------------------------------------------------------------------------------------
 
 
-def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summary(cell_records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Per family, and of all: for every rule mean F1 where it stops, its loss against the best, and the length."""
     rows = []
-    for name in [*dict.fromkeys(cell["family"] for cell in found), "all"]:
-        chosen = [cell for cell in found if name in (cell["family"], "all")]
+    for name in [*dict.fromkeys(cell["family"] for cell in cell_records), "all"]:
+        chosen = [cell for cell in cell_records if name in (cell["family"], "all")]
         for rule in RULES:
             stops = [cell["stops"][rule] for cell in chosen]
             lost = [cell["best_f1"] - stop["f1"] for cell, stop in zip(chosen, stops, strict=True)]
@@ -246,7 +246,7 @@ def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def page(found: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]]) -> str:
+def page(cell_records: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: rules by family, and the points of every cell, seeds averaged."""
     lines = [
         "# Length of the proxy",
@@ -271,8 +271,8 @@ def page(found: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]])
         "| family, cell | step | hard share | precision | recall | Jaccard | easy loss |",
         "|---|---|---|---|---|---|---|",
     ]
-    for family, name in dict.fromkeys((cell["family"], cell["name"]) for cell in found):
-        seeds = [cell["points"] for cell in found if (cell["family"], cell["name"]) == (family, name)]
+    for family, name in dict.fromkeys((cell["family"], cell["name"]) for cell in cell_records):
+        seeds = [cell["points"] for cell in cell_records if (cell["family"], cell["name"]) == (family, name)]
         for at in zip(*seeds, strict=True):
             values = [_mean(at, key) for key in ("hard_share", "precision", "recall", "jaccard", "easy_loss")]
             lines.append(f"| {family}, {name} | {at[0]['step']} | {' | '.join(values)} |")
@@ -284,7 +284,7 @@ def _mean(points: Sequence[Point], key: str) -> str:
     return f"{np.mean(values):.2f}" if values else ""
 
 
-def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(cell_records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One panel per cell: hard share, precision, recall and agreement against the length."""
     import matplotlib
 
@@ -292,14 +292,14 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams["svg.hashsalt"] = "proxy length"
-    names = list(dict.fromkeys((cell["family"], cell["name"]) for cell in found))
+    names = list(dict.fromkeys((cell["family"], cell["name"]) for cell in cell_records))
     rows = -(-len(names) // 3)
     figure, axes = plt.subplots(rows, 3, figsize=(12, 2.7 * rows), squeeze=False, layout="constrained", sharey=True)
     keys = {"hard_share": "hard share", "precision": "precision", "recall": "recall", "jaccard": "agreement"}
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     for axis, (family, name) in zip(axes.flat, names, strict=False):
-        seeds = [cell for cell in found if (cell["family"], cell["name"]) == (family, name)]
+        seeds = [cell for cell in cell_records if (cell["family"], cell["name"]) == (family, name)]
         for key, color in zip(keys, ("#888888", "#4477aa", "#66ccee", "#cc6677"), strict=True):
             for number, cell in enumerate(seeds):
                 points = [point for point in cell["points"] if point[key] is not None]
@@ -315,17 +315,17 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def _write(found: list[dict[str, Any]], options: argparse.Namespace, command: str) -> None:
-    rules = summary(found)
-    text = page(found, rules)
+def _write(cell_records: list[dict[str, Any]], options: argparse.Namespace, command: str) -> None:
+    rules = summary(cell_records)
+    text = page(cell_records, rules)
     print(text)
     if options.record:
-        record = {"command": command, "rules": rules, "cells": found, **made_with()}
+        record = {"command": command, "rules": rules, "cells": cell_records, **made_with()}
         publish_file(options.record, json.dumps(record, indent=1) + "\n")
     if options.page:
         publish_file(options.page, text)
     if options.figure:
-        draw(found, options.figure)
+        draw(cell_records, options.figure)
 
 
 def _short(value: Any) -> float:

@@ -44,15 +44,15 @@ def settings(names: Sequence[str] | None = None) -> list[Setting]:
 
     names: of the families, None = all; no other one's data is looked for.
     """
-    found = []
+    chosen = []
     for name in FAMILIES if names is None else names:
         of_family = FAMILIES[name].settings()
         knows = ("nothing", "frequent") if name == "symbols" else ("frequent",)
         for known in knows:
             base = next(each for each in of_family if each.knows == known and each.share == 0.1)
             base = replace(base, rows=ROWS[name], unlearnable=0.0, proxy="small" if name == "symbols" else "same")
-            found += [replace(base, noise=noise) for noise in NOISES]
-    return found
+            chosen += [replace(base, noise=noise) for noise in NOISES]
+    return chosen
 
 
 def run(setting: Setting, seed: int, cache: Path) -> dict[str, Any]:
@@ -66,11 +66,11 @@ def run(setting: Setting, seed: int, cache: Path) -> dict[str, Any]:
     texts = ["\n".join(row) for row in zip(*parts, strict=True)]
     assert split.tokens is not None
     gained = task_gains(task, split.tokens, like_rows(texts, rows["id"].to_pylist())[0], seed)
-    found = reducible_rows(gained, split.hard, seed=seed)
+    reducible = reducible_rows(gained, split.hard, seed=seed)
     wrong, hard = np.array(task.rows["fault"].to_pylist()) != "", split.hard
 
     def above(rows: np.ndarray) -> float | None:
-        return round(float(found.reducible[rows].mean()), 4) if rows.any() else None
+        return round(float(reducible.reducible[rows].mean()), 4) if rows.any() else None
 
     rare = np.array(task.rows["rare"].to_pylist())
     return {
@@ -92,7 +92,7 @@ def run(setting: Setting, seed: int, cache: Path) -> dict[str, Any]:
             "easy, right": above(~hard & ~wrong),
             "rare, right": above(rare & ~wrong),
         },
-        **_rounded(found.to_json()),
+        **_rounded(reducible.to_json()),
         "seconds": round(time.process_time() - began, 1),
     }
 
@@ -105,9 +105,9 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def key_of(each: dict[str, Any]) -> tuple[Any, ...]:
+def key_of(run_record: dict[str, Any]) -> tuple[Any, ...]:
     """What a run is known by in the record."""
-    return tuple(each[name] for name in ("family", "knows", "noise", "training_rows", "seed"))
+    return tuple(run_record[name] for name in ("family", "knows", "noise", "training_rows", "seed"))
 
 
 def page(runs: list[dict[str, Any]]) -> str:
@@ -154,16 +154,16 @@ def page(runs: list[dict[str, Any]]) -> str:
 
 
 def _summary(name: str, runs: list[dict[str, Any]]) -> str:
-    told = [each for each in runs if each["interval"] is not None]
-    errors = np.array([each["wrong_share"] - each["true_wrong_share"] for each in told])
-    within = sum(each["interval"][0] <= each["true_wrong_share"] <= each["interval"][1] for each in told)
+    decided = [each for each in runs if each["interval"] is not None]
+    errors = np.array([each["wrong_share"] - each["true_wrong_share"] for each in decided])
+    within = sum(each["interval"][0] <= each["true_wrong_share"] <= each["interval"][1] for each in decided)
     # None where there are no such rows.
     right, wrong = (
         [run["above_cut"][kind] for run in runs if run["above_cut"][kind] is not None]
         for kind in ("hard, right", "hard, wrong")
     )
-    cells = [name, str(len(runs)), str(len(told)), str(int((np.abs(errors) <= _ERROR).sum())), str(within)]
-    cells.append(f"{errors.mean():+.2f}" if len(told) else "")
+    cells = [name, str(len(runs)), str(len(decided)), str(int((np.abs(errors) <= _ERROR).sum())), str(within)]
+    cells.append(f"{errors.mean():+.2f}" if len(decided) else "")
     cells.append(f"{np.mean(right):.2f}, {np.mean(wrong):.2f}" if right and wrong else "")
     return f"| {' | '.join(cells)} |"
 

@@ -46,10 +46,10 @@ def task_gains(task: Task, lengths: npt.NDArray[Any], groups: IntArray, seed: in
     wrong = np.full((len(null), len(at)), np.nan, np.float32)
     for half in (0, 1):
         measured, nulls = halves.measured_by(half)
-        asked = pa.concat_tables([rows.take(pa.array(measured)), null.take(pa.array(nulls))])
+        measured_table = pa.concat_tables([rows.take(pa.array(measured)), null.take(pa.array(nulls))])
         train = rows.take(pa.array(halves.trained_on(half)))
-        found = task.proxy_losses(train, asked, at, derive_seed(seed, "when", "half", half))  # (m, K)
-        losses[measured], wrong[nulls] = found[: len(measured)], found[len(measured) :]
+        half_losses = task.proxy_losses(train, measured_table, at, derive_seed(seed, "when", "half", half))  # (m, K)
+        losses[measured], wrong[nulls] = half_losses[: len(measured)], half_losses[len(measured) :]
     return gains(losses, wrong, halves, at.index(task.proxy_steps))
 
 

@@ -208,10 +208,10 @@ def curves(task: Task, setting: Setting, split: Split, seed: int) -> dict[str, A
     measured, train = (task.rows.take(pa.array(rows)) for rows in (out, inside))
     losses = task.proxy_losses(train, measured, at, derive_seed(seed, "when", "curves"))  # (m, G)
     hard = split.hard[out]
-    found = {"steps": at, "hard_rows": int(hard.sum()), "easy_rows": int((~hard).sum())}
+    record = {"steps": at, "hard_rows": int(hard.sum()), "easy_rows": int((~hard).sum())}
     for name, rows in (("hard", hard), ("easy", ~hard)):
-        found[name] = [_short(x) for x in losses[rows].mean(0)] if rows.any() else None
-    return found
+        record[name] = [_short(x) for x in losses[rows].mean(0)] if rows.any() else None
+    return record
 
 
 def _record(name: str, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:

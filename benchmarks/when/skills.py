@@ -56,8 +56,8 @@ def drawn(mixture: Mapping[str, float], count: int, length: int, seed: int, part
         generator = np.random.default_rng(derive_seed(seed, "when", "skill", skill))
         substitution = generator.permutation(len(SYMBOLS))  # (8,)
         generator = np.random.default_rng(derive_seed(seed, "when", "rows", part, skill))
-        asked = generator.integers(0, len(SYMBOLS), (number, length))
-        rows += [_row(skill, ask, answer) for ask, answer in zip(asked, substitution[asked], strict=True)]
+        questions = generator.integers(0, len(SYMBOLS), (number, length))
+        rows += [_row(skill, ask, answer) for ask, answer in zip(questions, substitution[questions], strict=True)]
     return _table(rows)
 
 
@@ -67,9 +67,9 @@ def _unlearnable(count: int, length: int, seed: int) -> pa.Table:
     return _table([_row(UNLEARNABLE, ask, answer, "unlearnable") for ask, answer in texts])
 
 
-def _row(skill: str, asked: np.ndarray, answer: np.ndarray, fault: str = "") -> tuple[str, str, str, str, bool, str]:
-    said, told = (" ".join(SYMBOLS[i] for i in each) for each in (asked, answer))
-    return f"{skill} : {said}", told, skill, skill, skill in RARE, fault
+def _row(skill: str, question: np.ndarray, answer: np.ndarray, fault: str = "") -> tuple[str, str, str, str, bool, str]:
+    question_text, answer_text = (" ".join(SYMBOLS[i] for i in each) for each in (question, answer))
+    return f"{skill} : {question_text}", answer_text, skill, skill, skill in RARE, fault
 
 
 def _table(rows: list[tuple[str, str, str, str, bool, str]]) -> pa.Table:

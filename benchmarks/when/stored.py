@@ -65,16 +65,16 @@ def material_of(
     order = np.random.default_rng(derive_seed(seed, "when", "rows")).permutation(len(chosen))
     rows = [chosen[i] | {"rare": chosen[i]["group"] in rare, "fault": ""} for i in order]
     known = [row for row in train if row["group"] in shares and row["group"] not in rare and known_part(row)]
-    asked: Rows = []
+    question_rows: Rows = []
     for group in shares:
         pool = [row for row in test if row["group"] == group]
         places = np.random.default_rng(derive_seed(0, "when", "test", group)).permutation(len(pool))[:test_rows]
-        asked += [dict(pool[i]) for i in places]
+        question_rows += [dict(pool[i]) for i in places]
     names = ("id", "question", "answer", "source", "group")
     return Material(
         with_faults(table(rows, (*names, "rare", "fault")), setting.noise, seed),
         dict(shares),
-        table(asked, names),
+        table(question_rows, names),
         table(known, names),
     )
 

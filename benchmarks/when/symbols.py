@@ -77,33 +77,33 @@ class SymbolsTask:
 
     def proxy_losses(self, train: pa.Table, measured: pa.Table, at: Sequence[int], seed: int) -> Losses:
         inputs, targets = encoded(train)
-        asked, wanted = encoded(measured)
-        wanted_steps, found = set(at), []
+        questions, answers = encoded(measured)
+        wanted_steps, loss_columns = set(at), []
 
         def look(models: _Networks, step: int) -> None:
             if step in wanted_steps:
-                found.append(_losses(models, asked, wanted)[0].mean(1).numpy())  # (m,)
+                loss_columns.append(_losses(models, questions, answers)[0].mean(1).numpy())  # (m,)
 
         whole = [Phase(max(at), np.ones(len(train), np.int64))]
         models = _Networks([self.start[self.setting.proxy]])
         models.fit(inputs, targets, [whole], self.setting.batch_size, seed, look)
-        return np.stack(found, axis=1)
+        return np.stack(loss_columns, axis=1)
 
     def train(self, runs: Mapping[str, Run]) -> Iterator[tuple[str, list[Outcome]]]:
         """All runs at once, which costs little more than one."""
-        found: dict[str, list[Outcome]] = {name: [] for name in runs}
+        outcomes: dict[str, list[Outcome]] = {name: [] for name in runs}
 
         def look(models: _Networks, step: int) -> None:
             for place, (name, run) in enumerate(runs.items()):
                 if step in run.at:
-                    found[name].append(Outcome(step, self._tallies(models, place)))
+                    outcomes[name].append(Outcome(step, self._tallies(models, place)))
 
         seed = derive_seed(self.seed, "when", "order")
         models = _Networks([self.start["target"]] * len(runs))
         models.fit(
             self.inputs, self.targets, [run.phases for run in runs.values()], self.setting.batch_size, seed, look
         )
-        yield from found.items()
+        yield from outcomes.items()
 
     def _tallies(self, models: _Networks, place: int) -> dict[str, Tally]:
         inputs, targets = self.test
@@ -133,11 +133,11 @@ class SymbolsTask:
 
 def encoded(rows: pa.Table) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, kinds + 8 LENGTH) one-hot inputs, and (n, LENGTH) symbols wanted."""
-    kinds, asked = zip(*(question.split(" : ") for question in rows["question"].to_pylist()), strict=True)
+    kinds, questions = zip(*(question.split(" : ") for question in rows["question"].to_pylist()), strict=True)
     inputs = torch.zeros(len(rows), len(_KINDS) + LENGTH * len(SYMBOLS))
     every = torch.arange(len(rows))
     inputs[every, torch.tensor([_KINDS.index(kind) for kind in kinds])] = 1
-    for place, column in enumerate(_symbols(list(asked)).T):
+    for place, column in enumerate(_symbols(list(questions)).T):
         inputs[every, len(_KINDS) + place * len(SYMBOLS) + column] = 1
     return inputs, _symbols(rows["answer"].to_pylist())
 

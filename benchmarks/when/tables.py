@@ -65,8 +65,8 @@ def _short(settings: Settings) -> Iterator[str]:
         for seeds in chosen.values():
             setting = seeds[0]["setting"]
             for budget in setting["budgets"]:
-                found = [change(seeds, arm, budget, PRIMARY) for arm in arms]
-                base = next((each for each in found if each is not None), None)
+                changes = [change(seeds, arm, budget, PRIMARY) for arm in arms]
+                base = next((each for each in changes if each is not None), None)
                 if base is None:
                     continue
                 hard = sum(each["hard_share"] for each in seeds) / len(seeds)
@@ -74,7 +74,7 @@ def _short(settings: Settings) -> Iterator[str]:
                 cells += [_fault(setting)] if faulty else []
                 cells += [f"{hard:.0%}", _budget(setting, budget), str(base.seeds), f"{base.base:.3g}"]
                 exact = change(seeds, "hard x3", budget, "exact mixture")
-                yield _line([*cells, *map(_relative, found), _points(exact)])
+                yield _line([*cells, *map(_relative, changes), _points(exact)])
 
 
 def _full(family: str, settings: Settings) -> Iterator[str]:
@@ -87,25 +87,25 @@ def _full(family: str, settings: Settings) -> Iterator[str]:
         yield _line(["---"] * (3 + len(OUTCOMES)))
         for budget in setting["budgets"]:
             for arm in ARMS:
-                found = [change(seeds, arm, budget, outcome) for outcome in OUTCOMES]
-                if arm == BASELINE or found[0] is None:
+                changes = [change(seeds, arm, budget, outcome) for outcome in OUTCOMES]
+                if arm == BASELINE or changes[0] is None:
                     continue
-                cells = [_both(each, outcome) for each, outcome in zip(found, OUTCOMES, strict=True)]
-                yield _line([_budget(setting, budget), arm, str(found[0].seeds), *cells])
+                cells = [_both(each, outcome) for each, outcome in zip(changes, OUTCOMES, strict=True)]
+                yield _line([_budget(setting, budget), arm, str(changes[0].seeds), *cells])
 
 
 def _foretold(settings: Settings) -> Iterator[str]:
     """Predicted against observed, in short."""
-    found = list(foretold(settings))
-    if not found:
+    predictions = list(foretold(settings))
+    if not predictions:
         return
     yield "\n## What exposures foretell\n"
     yield "Nats on the mixture, from the original arm's curves of other seeds; every cell in `exposures.md`.\n"
     yield _line(["family", "arm", *_SUMMARY])
     yield _line(["---"] * (2 + len(_SUMMARY)))
-    for family in dict.fromkeys(each.where.split()[0] for each in found):
+    for family in dict.fromkeys(each.where.split()[0] for each in predictions):
         for arm in FORETOLD_ARMS:
-            own = [each for each in found if each.arm == arm and each.where.split()[0] == family]
+            own = [each for each in predictions if each.arm == arm and each.where.split()[0] == family]
             if len(own) >= 3:
                 yield _line([family, arm, *_agreement(own)])
 
@@ -114,34 +114,39 @@ def _exposures(settings: Settings, reproduction_records: Path) -> Iterator[str]:
     yield "# What exposures foretell: change of nats against the original arm, %\n"
     yield "exposures: from m_g alone; predicted: with the cost of repetition; `benchmarks/when/exposures.py`.\n"
     if (reproduction_records / "reproduction-limits-cpu.json").is_file():
-        found = reproduction(reproduction_records)
+        predictions = reproduction(reproduction_records)
         yield "\n## The arithmetic reproduction, balanced set\n"
         yield _line(["arms", *_SUMMARY])
         yield _line(["---"] * (1 + len(_SUMMARY)))
-        yield _line(["all", *_agreement(found)])
-        yield _line(["without random", *_agreement([each for each in found if "random" not in each.arm])])
+        yield _line(["all", *_agreement(predictions)])
+        yield _line(["without random", *_agreement([each for each in predictions if "random" not in each.arm])])
         yield ""
-        yield from _cells(found)
-    found = list(foretold(settings))
-    if found:
+        yield from _cells(predictions)
+    predictions = list(foretold(settings))
+    if predictions:
         yield "\n## The map, training mixture, clean settings\n"
-        yield from _cells(found)
+        yield from _cells(predictions)
 
 
-def _cells(found: Sequence[Foretold]) -> Iterator[str]:
+def _cells(predictions: Sequence[Foretold]) -> Iterator[str]:
     yield _line(["record or setting, budget", "arm", "exposures", "predicted", "observed", "seeds"])
     yield _line(["---"] * 6)
-    for each in found:
-        numbers = [f"{100 * x:+.1f}" for x in (each.exposures, each.predicted, each.observed)]
-        yield _line([each.where, each.arm, *numbers, str(each.seeds)])
+    for prediction in predictions:
+        numbers = [f"{100 * x:+.1f}" for x in (prediction.exposures, prediction.predicted, prediction.observed)]
+        yield _line([prediction.where, prediction.arm, *numbers, str(prediction.seeds)])
 
 
 _SUMMARY = ("cells", "r", "sign right where 0.5 % or more is foretold", "predicted / observed")
 
 
-def _agreement(found: Sequence[Foretold]) -> list[str]:
-    told = summary(found)
-    return [str(len(found)), f"{told['r']:.2f}", f"{told['sign_right']:.0%}", f"{told['overstated']:.2f}"]
+def _agreement(predictions: Sequence[Foretold]) -> list[str]:
+    agreement = summary(predictions)
+    return [
+        str(len(predictions)),
+        f"{agreement['r']:.2f}",
+        f"{agreement['sign_right']:.0%}",
+        f"{agreement['overstated']:.2f}",
+    ]
 
 
 def foretold(settings: Settings) -> Iterator[Foretold]:
@@ -151,9 +156,9 @@ def foretold(settings: Settings) -> Iterator[Foretold]:
             continue
         for budget in seeds[0]["setting"]["budgets"]:
             for arm in FORETOLD_ARMS:
-                found = map_arm(seeds, arm, budget)
-                if found is not None:
-                    yield found
+                prediction = map_arm(seeds, arm, budget)
+                if prediction is not None:
+                    yield prediction
 
 
 def _faulty(seeds: Sequence[dict[str, Any]]) -> bool:
@@ -171,26 +176,26 @@ def _budget(setting: Mapping[str, Any], budget: float) -> str:
     return f"{budget:g} {unit}"
 
 
-def _relative(each: Change | None) -> str:
-    if each is None or each.relative is None:
+def _relative(effect: Change | None) -> str:
+    if effect is None or effect.relative is None:
         return ""
-    bounds = "" if each.seeds < LEAST_SEEDS else f" [{100 * each.low:+.0f}, {100 * each.high:+.0f}]"
-    return f"{100 * each.relative:+.1f}{bounds}"
+    bounds = "" if effect.seeds < LEAST_SEEDS else f" [{100 * effect.low:+.0f}, {100 * effect.high:+.0f}]"
+    return f"{100 * effect.relative:+.1f}{bounds}"
 
 
-def _points(each: Change | None) -> str:
-    if each is None:
+def _points(effect: Change | None) -> str:
+    if effect is None:
         return ""
-    bounds = "" if each.seeds < LEAST_SEEDS else f" [±{100 * each.half:.1f}]"
-    return f"{100 * each.absolute:+.1f}{bounds} of {100 * each.base:.0f} %"
+    bounds = "" if effect.seeds < LEAST_SEEDS else f" [±{100 * effect.half:.1f}]"
+    return f"{100 * effect.absolute:+.1f}{bounds} of {100 * effect.base:.0f} %"
 
 
-def _both(each: Change | None, outcome: str) -> str:
-    if each is None:
+def _both(effect: Change | None, outcome: str) -> str:
+    if effect is None:
         return ""
     if outcome.startswith("nats"):
-        return f"{each.base:.3g}, {_relative(each)} %"
-    return _points(each)
+        return f"{effect.base:.3g}, {_relative(effect)} %"
+    return _points(effect)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -36,8 +36,8 @@ class WordProblems:
         rows = self._rows()
         train, test = ([row for row in rows if row["asked"] is wanted] for wanted in (False, True))
         shares = split_shares(FREQUENT, RARE, setting.share)
-        found = material_of(setting, seed, train, test, RARE, shares, _TEST_ROWS)
-        return LanguageTask(setting, seed, found, self.training, cache, self.proxy_model)
+        material = material_of(setting, seed, train, test, RARE, shares, _TEST_ROWS)
+        return LanguageTask(setting, seed, material, self.training, cache, self.proxy_model)
 
     @property
     def training(self) -> Training:
@@ -63,6 +63,8 @@ class WordProblems:
         rows = []
         for place, row in enumerate([row for name in FILES for row in stored_rows(self.data, name)]):
             source = "simuleq" if row["source"] in ("alg514", "draw") else row["source"]
-            asked = not known_part(row) and place % _HELD_OUT == 0 if source == "asdiv" else row["split"] != "train"
-            rows.append(row | {"source": source, "group": source, "asked": asked})
+            is_question = (
+                not known_part(row) and place % _HELD_OUT == 0 if source == "asdiv" else row["split"] != "train"
+            )
+            rows.append(row | {"source": source, "group": source, "asked": is_question})
         return rows

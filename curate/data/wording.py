@@ -41,10 +41,10 @@ def alternatives(names: Sequence[str], word: str = "or") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """ " (did you mean 'x'?)" for the valid name closest to `name`, or "" if none is close."""
     lowered = {candidate.casefold(): candidate for candidate in names}
-    matches = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
+    matches = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=0.5)
     return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 

@@ -136,13 +136,11 @@ def predictions(curves: HeldOutCurves, *, seed: int = 0, resamples: int = RESAMP
     return tuple(results)
 
 
-def falls(
-    curves: HeldOutCurves, hard: bool, *, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[float, float, float]:
+def falls(curves: HeldOutCurves, hard: bool) -> tuple[float, float, float]:
     """Fall of the mean loss of hard rows (or the others) over the last e-fold of steps, with its 95 % interval."""
     columns = last_e_fold(curves.steps)
     steps = curves.steps[columns]
-    resampled = fall_per_e_fold(steps, curves.resampled(resamples, seed)[0 if hard else 1][:, columns])
+    resampled = fall_per_e_fold(steps, curves.resampled(RESAMPLES, 0)[0 if hard else 1][:, columns])
     low, high = np.quantile(resampled, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)).tolist()
     return float(fall_per_e_fold(steps, curves.mean(hard)[columns])), low, high
 

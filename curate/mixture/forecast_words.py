@@ -54,18 +54,13 @@ def missing(scores: Scores | None, fitted: int, hard: int, unmeasured: int, orde
         yield "Counts are of whole passes: a run that stops earlier has seen the copies and less of the second part."
 
 
-def cautions(
-    hard_share: float,
-    suspects: float | None,
-    wrong_share: float | None = None,
-    measured: Mapping[str, Any] | None = None,
-) -> Iterator[RunWarning]:
+def cautions(hard_share: float, suspects: float | None, wrong_share: float | None = None) -> Iterator[RunWarning]:
     """Warnings from measured results of fine-tuning on similar data that speak against copies.
 
     suspects: share of the hard rows whose loss stays high. wrong_share: estimated share of wrong hard rows, which takes
-    precedence over `suspects`. measured: `Judgment.cautions`; None = the committed ones.
+    precedence over `suspects`.
     """
-    measured = judgment().cautions if measured is None else measured
+    measured = judgment().cautions
     large, small, wrong = (measured.get(name) for name in ("large", "small", "wrong"))
     changed_by = f"hard rows shown {times(measured.get('times', 0))} changed the loss by"
     if hard_share >= LARGE_HARD_SHARE and large and small:

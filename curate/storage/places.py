@@ -166,10 +166,10 @@ def _check_names(path: Path) -> None:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
-def _visible_start(path: Path, limit: int = 120) -> str:
+def _visible_start(path: Path) -> str:
     """The path, or the start of one that is too long for a message."""
     text = str(path)
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    return text if len(text) <= 120 else f"{text[:120]}..."
 
 
 def _write_failure(place: Path) -> OSError | None:

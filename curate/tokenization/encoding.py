@@ -46,16 +46,8 @@ def tokenize(
     refuse: called with the index of each row that the template cannot render and the reason; such a row has no tokens.
     None = raise InputError.
     """
-    parts = token_parts(
-        examples,
-        tokenizer,
-        template=template,
-        max_length=max_length,
-        supervise=supervise,
-        advance=advance,
-        refuse=refuse,
-    )
-    return Tokens.concatenate(list(parts))
+    rows = layouts(examples, template, tokenizer, supervise)
+    return Tokens.concatenate(list(_encode(rows, len(examples), tokenizer, max_length, advance, refuse)))
 
 
 def token_parts(

@@ -152,8 +152,9 @@ def _addition(out: Path, name: str, counts: IntArray) -> Addition:
     return Addition(name=name, data=str(place))
 
 
-def results(place: Path, runs: Sequence[str], against: Sequence[str] = ("random", "easy")) -> dict[str, Any]:
+def results(place: Path, runs: Sequence[str]) -> dict[str, Any]:
     """results, hard_against and verdict of the runs of a validation in the folder `place`."""
+    against = ("random", "easy")
     folders = [place / "runs" / name for name in runs]
     arms = {name.split("-steps-")[0] for name in runs}
     rows = {name: _rows(compare(folders, name, sets=SETS).record) for name in (BASELINE, *against) if name in arms}

@@ -1,5 +1,8 @@
 """Extraction, comparison and grading of final answers of math problems; anything that cannot be parsed is undecided."""
 
+import warnings
+from typing import Any
+
 from curate.verify.extraction import ExtractedAnswer, extract, reference_answer
 from curate.verify.grading import grade, grade_many, same_answer
 from curate.verify.sandbox import run_program
@@ -18,3 +21,10 @@ __all__ = [
     "run_program",
     "same_answer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Found":  # the name in earlier releases
+        warnings.warn("curate.verify.Found is called ExtractedAnswer now; rename it", FutureWarning, stacklevel=2)
+        return ExtractedAnswer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

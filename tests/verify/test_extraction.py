@@ -274,3 +274,8 @@ def test_long_runs_are_read_in_no_time(part: str) -> None:
         start = time.process_time()
         extract(head + part * (100_000 // len(part)) + "x")
         assert time.process_time() - start < 0.5
+
+
+def test_the_earlier_name_of_an_extracted_answer_warns() -> None:
+    with pytest.warns(FutureWarning, match="ExtractedAnswer"):
+        assert verify.Found is verify.ExtractedAnswer
