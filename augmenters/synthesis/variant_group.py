@@ -139,11 +139,8 @@ class VariantGroup:
                 variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
 
     def _proposals(self) -> Asked:
-        return [
-            (variant.request, Ticket(variant.number, "proposal"))
-            for variant in self.variants
-            if variant.request is not None
-        ]
+        requests = ((variant.number, variant.request) for variant in self.variants)
+        return [(request, Ticket(number, "proposal")) for number, request in requests if request is not None]
 
     def _judge_proposals(self) -> Asked:
         seen: set[str] = set()

@@ -23,6 +23,9 @@ from curate.training.reweighting import NO_ROWS, TrainingRows
 from curate.training.step import TrainingStep
 
 
+# `train` is a generator of checkpoints: the caller evaluates or saves a checkpoint in the body of its loop. Every
+# optimizer step draws its rows from (seed, epoch) and its randomness from (seed, step, rank), so the only state of a
+# run is weights and optimizer moments: any step can be replayed, and an evaluation cannot change what follows.
 def train(
     model: Any,
     tokens: Tokens,
@@ -37,10 +40,6 @@ def train(
     log: Callable[[StepRecord], None] | None = None,
 ) -> Iterator[Checkpoint]:
     """Train `model` in place on the valid rows of `tokens`, pausing at each of `checkpoint_steps` (0: before).
-
-    `train` is a generator of checkpoints: the caller evaluates or saves a checkpoint in the body of its loop. Every
-    optimizer step draws its rows from (seed, epoch) and its randomness from (seed, step, rank), so the only state of a
-    run is weights and optimizer moments: any step can be replayed, and an evaluation cannot change what follows.
 
     A checkpoint is valid in the caller's loop body: the model is in eval mode; afterwards modes, requires_grad, cudnn
     flags and all random states are restored, and the weights must be as before, else InputError. Exhausting the
