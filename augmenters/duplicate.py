@@ -91,7 +91,7 @@ class Duplicate(Component):
         if self.cap is not None:
             most = int(self.cap * int(plan.counts.sum())) // self.times
             if len(rows) > most:
-                rows = np.sort(generator.choice(rows, most, replace=False))
+                rows = np.sort(generator.choice(rows, most, replace=False))  # (most,)
         if self.of != "hard":
             rng = np.random.default_rng(derive_seed(seed, "control", self.draw))
             rows = stand_ins(self.of, rows, split, plan.planned & split.allowed(self.only), rng)

@@ -370,7 +370,7 @@ def _timed_rate(device: Any) -> float | None:
 
     try:
         dtype = resolve_precision("auto", device)
-        a = torch.randn(1024, 1024, device=device, dtype=dtype)
+        a = torch.randn(1024, 1024, device=device, dtype=dtype)  # (1024, 1024)
         (a @ a).sum().item()
         repeats, started = 3 if device.type == "cpu" else 8, time.perf_counter()  # of 0.05 s on one core
         for _ in range(repeats):

@@ -119,7 +119,7 @@ class Product(_Combination, Component):
         examples, run = standalone(examples, run)
         parts, valid = self._parts(examples, run)
         if self.of == "ranks":
-            factors = np.stack([_ranks(part, valid) / max(valid.sum(), 1) for part in parts], axis=1)
+            factors = np.stack([_ranks(part, valid) / max(valid.sum(), 1) for part in parts], axis=1)  # (n, k)
         else:
             for scorer, part in zip(self.scorers, parts, strict=True):
                 negative = valid & (part.difficulty < 0)

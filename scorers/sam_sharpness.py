@@ -102,7 +102,7 @@ def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
     key = f"eps {scorer!r}"
     if key not in checkpoint.memo:
         tokens = checkpoint.all_tokens
-        rows = np.flatnonzero(tokens.valid)
+        rows = np.flatnonzero(tokens.valid)  # (valid rows,)
         if len(rows) > scorer.rows:
             generator = np.random.default_rng(derive_seed(checkpoint.seed, "ascent", checkpoint.step))
             rows = np.sort(generator.choice(rows, scorer.rows, replace=False))

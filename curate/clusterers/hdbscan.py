@@ -53,7 +53,7 @@ class HDBSCAN(Component):
         rows = np.arange(n)  # (sampled rows,)
         if n > self.max_rows:
             rng = np.random.default_rng(self.random_state or 0)
-            rows = np.sort(rng.choice(n, self.max_rows, replace=False))
+            rows = np.sort(rng.choice(n, self.max_rows, replace=False))  # (max_rows,)
         size = self.min_cluster_size
         share = size if isinstance(size, float) else size / n
         smallest = max(5, round(share * len(rows)))

@@ -78,7 +78,7 @@ def shared_messages(first: pa.Array, second: pa.Array) -> IntArray:
         starts.append(np.cumsum(sizes) - sizes)
     most = np.maximum(np.minimum(*lengths) - 1, 0)  # (n,) upper bound
     shared = np.zeros(len(first), np.int64)  # (n,)
-    rows = np.flatnonzero(most > 0)  # rows that agree up to `depth`
+    rows = np.flatnonzero(most > 0)  # (at most n,) rows that agree up to `depth`
     depth = 0
     while len(rows):
         same = codes[0][starts[0][rows] + depth] == codes[1][starts[1][rows] + depth]

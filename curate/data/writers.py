@@ -173,7 +173,7 @@ def hand_back(loaded: Loaded, index: Index, extra: Extra, new_rows: pa.Table | N
     DatasetDict: the split that was read is replaced, the others are the same objects. A list of dicts or a dict of
     lists: the same with the original values. Files and hub ids: a Dataset.
     """
-    index = np.asarray(index, np.int64)
+    index = np.asarray(index, np.int64)  # (m,)
     extra = extra.slice(0, extra.num_rows)
     if loaded.kind == "pandas":
         return _as_frame(loaded, index, extra, new_rows)

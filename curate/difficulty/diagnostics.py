@@ -270,7 +270,7 @@ def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None)
     MIN_NOISE_ROWS rows. Medians describe good rows only while noise is the minority; and to a proxy that has not
     learned to relate the answer to the question, wrong answers are as easy as right ones, so that none stands out.
     """
-    valid = np.ones(len(trajectory), bool) if valid is None else valid
+    valid = np.ones(len(trajectory), bool) if valid is None else valid  # (n,)
     suspects = np.zeros(len(trajectory), bool)  # (n,)
     losses = trajectory if valid.all() else trajectory[valid]
     if losses.shape[1] < 2 or len(losses) < MIN_NOISE_ROWS:

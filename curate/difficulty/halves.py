@@ -167,11 +167,11 @@ def _dealt(heads: IntArray, counts: IntArray, strata: IntArray, hashes: npt.NDAr
     heads: (g,) representatives. counts: (g,) rows. strata: (n,). hashes: (g,) break ties.
     """
     half = np.zeros(len(heads), np.int8)  # (g,)
-    rows = np.zeros(2, np.int64)  # in each half, over all strata, for ties
+    rows = np.zeros(2, np.int64)  # (2,) in each half, over all strata, for ties
     for stratum in np.unique(strata[heads]):
         members = np.flatnonzero(strata[heads] == stratum)
         members = members[np.lexsort((hashes[members], -counts[members]))]
-        in_stratum = np.zeros(2, np.int64)
+        in_stratum = np.zeros(2, np.int64)  # (2,) rows in each half
         for group in members.tolist():
             if in_stratum[0] != in_stratum[1]:
                 side = int(in_stratum[1] < in_stratum[0])
@@ -212,7 +212,7 @@ def _donors(null: IntArray, strata: IntArray, hashes: npt.NDArray[np.uint64], co
     donor = np.full(len(null), -1, np.int64)  # (m,)
     for code in (strata, strata // _MOST_STRATA):
         for stratum in np.unique(code[null]):
-            members = np.flatnonzero(code[null] == stratum)
+            members = np.flatnonzero(code[null] == stratum)  # (null rows of the stratum,)
             members = members[np.argsort(hashes[members], kind="stable")]
             for place in np.flatnonzero(donor[members] < 0).tolist():
                 completion = completions[null[members[place]]]

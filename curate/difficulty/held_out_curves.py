@@ -30,8 +30,8 @@ def quarter(ids: Sequence[str], groups: npt.ArrayLike, hard: npt.ArrayLike) -> B
     order = ordered_by_hash(ids, "quarter")
     is_hard, group = np.asarray(hard, bool), np.unique(np.asarray(groups), return_inverse=True)[1]
     heads = order[np.sort(np.unique(group[order], return_index=True)[1])]  # (g,) in the order of their hashes
-    sizes = np.bincount(group)[group[heads]]
-    chosen = np.zeros(len(sizes), np.bool_)  # by number of the group
+    sizes = np.bincount(group)[group[heads]]  # (g,) rows of each group
+    chosen = np.zeros(len(sizes), np.bool_)  # (g,) by number of the group
     for kind in (True, False):
         of_kind = is_hard[heads] == kind
         room = int(sizes[of_kind].sum()) // HELD_OUT

@@ -146,7 +146,7 @@ def read_scores(path: Path | str) -> Scores:
     else:
         features = trajectory if trajectory is not None else difficulty[:, None]
     if not valid.all():
-        features = np.where(valid[:, None], features, 0)
+        features = np.where(valid[:, None], features, 0)  # (n, f)
     features = features.astype(np.float32, copy=False)  # no copy if it is the trajectory
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])

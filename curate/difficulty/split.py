@@ -58,7 +58,7 @@ def make_split(
     """
     _check_arguments(scores, ids, hard)
     scores = join_scores(scores, scores.ids if ids is None else ids)
-    rows = np.flatnonzero(scores.valid)
+    rows = np.flatnonzero(scores.valid)  # (valid rows,)
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
     _check_features(features, rows, scores.ids)
     labels = None if sources is None else shared_labels(source_labels(sources, len(scores)))
@@ -66,7 +66,7 @@ def make_split(
     clustering = cluster_rows(seeded(clusterer_used, seed), features, labels_within)
     difficulty = scores.difficulty[rows].astype(np.float64)
     numbers, is_hard = _rank(clustering.labels, clustering.groups, difficulty, hard)
-    cluster = np.full(len(scores), INVALID, np.int32)
+    cluster = np.full(len(scores), INVALID, np.int32)  # (n,)
     cluster[rows] = numbers
     mask = np.zeros(len(scores), bool)  # (n,)
     mask[rows] = is_hard | clustering.all_hard[clustering.groups]
@@ -166,7 +166,7 @@ def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:
     """Scores that a user passed, for the rows `ids`: Scores joined by id, or an array (n,) of difficulties in order."""
     if isinstance(scores, Scores):
         return join_scores(scores, ids)
-    array = np.asarray(scores)
+    array = np.asarray(scores)  # (n,)
     n = len(ids)
     if array.shape != (n,) or not np.issubdtype(array.dtype, np.number):
         raise InputError(
@@ -194,7 +194,7 @@ def _rank(
     sums = np.bincount(labels[clustered], weights=difficulty[clustered], minlength=count)
     present = np.flatnonzero(sizes)  # (c,) labels in use
     means = sums[present] / sizes[present]  # (c,)
-    group = np.zeros(count, np.int32)
+    group = np.zeros(count, np.int32)  # (labels,)
     group[labels[clustered]] = groups[clustered]
     group = group[present]  # (c,) group of each label
     order = np.lexsort((present, means, group))  # (c,)

@@ -257,7 +257,7 @@ def _hard_too_large(diagnostics: Diagnostics, split: Split, counts: npt.NDArray[
     after = float(of_hard.sum() / counts.sum(dtype=np.int64))
     if after <= MAX_HARD_AFTER:
         return None
-    copies = np.unique(of_hard) - 1
+    copies = np.unique(of_hard) - 1  # (distinct numbers,)
     if len(copies) > 1:
         extra = f"{int((of_hard - 1).sum()):,} extra copies in all"
     else:

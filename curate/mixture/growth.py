@@ -104,7 +104,7 @@ def _examples(directory: Path, record: dict[str, Any], ids: pa.Array) -> Example
     try:
         result = read(directory, allow_curated=True, **options).examples
         originals = pc.and_(pc.equal(result.table["origin"], "original"), pc.equal(result.table["copy"], 0))
-        rows = np.flatnonzero(originals.to_numpy(zero_copy_only=False))
+        rows = np.flatnonzero(originals.to_numpy(zero_copy_only=False))  # (originals,) positions in the result
         result_ids = result.table["example_id"].take(pa.array(rows)).cast(ids.type).combine_chunks()
         places = pc.index_in(ids, value_set=result_ids)
         if not places.null_count:

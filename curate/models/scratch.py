@@ -60,7 +60,7 @@ def scratch_tokenizer(examples: Examples, seed: int) -> Any:
 def _sample_texts(examples: Examples, seed: int) -> Iterator[list[str]]:
     import numpy as np
 
-    rows = np.arange(len(examples))
+    rows = np.arange(len(examples))  # (rows,)
     if len(rows) > _SCRATCH_TEXT_ROWS:
         generator = np.random.default_rng(derive_seed(seed, "tokenizer"))
         rows = np.sort(generator.choice(rows, _SCRATCH_TEXT_ROWS, replace=False))

@@ -150,7 +150,7 @@ def _fused(
         index = torch.arange(int(sequence_starts[-1]), device=query.device)  # (all rows with their prefixes,)
         row = torch.searchsorted(sequence_starts, index.to(torch.int32), right=True) - 1
         inside = index - sequence_starts[row]
-        index = torch.where(inside < prefix, inside, inside + boundaries[row] - prefix)
+        index = torch.where(inside < prefix, inside, inside + boundaries[row] - prefix)  # (same,) packed places
         own = (inside >= prefix) | (row == 0)
     else:
         sequence_starts, index, own = boundaries, None, None

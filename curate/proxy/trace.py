@@ -94,7 +94,7 @@ class Trace:
         self._check_finite(losses, valid, "loss", precision)
         self._check_finite(features, valid, what, remedy)
         if not valid.all():
-            features = np.where(valid[:, None], features, 0)
+            features = np.where(valid[:, None], features, 0)  # (n, f)
         features = features.astype(np.float32, copy=False)
         mean = features.mean(axis=1) if difficulty is None else difficulty
         return Scores(

@@ -122,7 +122,7 @@ def _read_rows(tables: Path) -> Rows | None:
     del ids_of
     split = _Columns(tables / "split.parquet", _column_names(tables / "split.parquet"), None)
     difficulty = _floats(split["difficulty"])
-    valid = np.isfinite(difficulty)
+    valid = np.isfinite(difficulty)  # (n,)
     source: Counts | None = None
     names: tuple[str, ...] = ()
     if split.knows("source"):

@@ -29,7 +29,7 @@ def run_difference(first: Path, second: Path) -> dict[str, Any]:
     first_run, second_run = read_finished(first), read_finished(second)
     a, b = _rows(first_run), _rows(second_run)
     places = pc.index_in(a.ids, value_set=b.ids)
-    rows_a = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+    rows_a = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))  # (common rows,)
     rows_b = places.drop_null().to_numpy().astype(np.int64)
     common = len(rows_a)
     scored = a.valid[rows_a] & b.valid[rows_b]
@@ -37,7 +37,7 @@ def run_difference(first: Path, second: Path) -> dict[str, Any]:
     hard_a, hard_b = a.hard[rows_a], b.hard[rows_b]
     hard_in_both, hard_in_either = int((hard_a & hard_b).sum()), int((hard_a | hard_b).sum())
     ranks_a, ranks_b = _ranks(a.difficulty[rows_a]), _ranks(b.difficulty[rows_b])
-    apart = np.abs(ranks_a - ranks_b)
+    apart = np.abs(ranks_a - ranks_b)  # (common scored rows,)
     return {
         "first": str(first),
         "second": str(second),
@@ -85,7 +85,7 @@ def _correlation(first: Any, second: Any) -> float | None:
 def _changed(
     a: Rows, b: Rows, rows_a: Any, rows_b: Any, mask: Any, apart: Any, first: Finished, second: Finished
 ) -> list[dict[str, Any]]:
-    rows = np.flatnonzero(mask)
+    rows = np.flatnonzero(mask)  # (marked rows,)
     rows = rows[np.argsort(-apart[rows], kind="stable")[:_LISTED]]
     ids = a.ids.take(pa.array(rows_a[rows])).to_pylist()
     difficulties = zip(a.difficulty[rows_a[rows]].tolist(), b.difficulty[rows_b[rows]].tolist(), strict=True)

@@ -82,20 +82,20 @@ def sources(finished: Finished) -> tuple[list[SourceRow], int] | str:
         return "The rows name no source; give the column with --columns source=NAME to compare sources."
     n = len(rows.source_names) + 1
     names = (*rows.source_names, "(no source given)")
-    code = np.where(rows.source < 0, n - 1, rows.source)
+    code = np.where(rows.source < 0, n - 1, rows.source)  # (rows,) number of the source
     before, scored, hard = (np.bincount(code[mask], minlength=n) for mask in (code >= 0, rows.valid, rows.hard))
     tokens = None if rows.tokens is None else np.bincount(code, rows.tokens, minlength=n)
     after = tokens_after = weighted = None
     if output is not None:
         child = np.where(output.parent < 0, -1, code[output.parent])
-        after = np.bincount(child[child >= 0], minlength=n)
+        after = np.bincount(child[child >= 0], minlength=n)  # (n,)
         if output.weight is not None:
-            weighted = np.bincount(child[child >= 0], output.weight[child >= 0], minlength=n)
+            weighted = np.bincount(child[child >= 0], output.weight[child >= 0], minlength=n)  # (n,)
         copied = output.parent[output.copied]
         if rows.tokens is not None:
             # Tokens of synthetic rows are not counted, so the sum is not known for sources that have any.
             whole = np.bincount(code[copied], minlength=n) == after
-            tokens_after = np.where(whole, np.bincount(code[copied], rows.tokens[copied], minlength=n), np.nan)
+            tokens_after = np.where(whole, np.bincount(code[copied], rows.tokens[copied], minlength=n), np.nan)  # (n,)
 
     def entry(values: npt.NDArray[Any] | None, i: int) -> int | None:
         return None if values is None or np.isnan(values[i]) else int(values[i])

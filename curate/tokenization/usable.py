@@ -101,7 +101,7 @@ def without_refused(loaded: Loaded, refused: Mapping[int, str]) -> Loaded:
     """The rows that the template renders; the others are recorded as rejected."""
     if not refused:
         return loaded
-    accepted = np.setdiff1d(np.arange(len(loaded.examples)), list(refused))
+    accepted = np.setdiff1d(np.arange(len(loaded.examples)), list(refused))  # (accepted rows,)
     records = refused_records(refused, loaded.examples, loaded.rows)
     return replace(
         loaded,

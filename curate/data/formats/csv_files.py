@@ -170,7 +170,7 @@ def _quotes_are_paired(content: np.ndarray, delimiter: int) -> bool:
     quote, last, count = ord('"'), len(content) - 1, 0
     ends = np.array([delimiter, ord("\n"), ord("\r"), quote], np.uint8)
     for low in range(0, len(content), _LEAST_BLOCK):
-        quotes = np.flatnonzero(content[low : low + _LEAST_BLOCK] == quote) + low
+        quotes = np.flatnonzero(content[low : low + _LEAST_BLOCK] == quote) + low  # (quotes of the block,) positions
         opening, closing = quotes[count % 2 :: 2], quotes[1 - count % 2 :: 2]
         before = np.isin(content[np.maximum(opening - 1, 0)], ends) | (opening == 0)
         after = np.isin(content[np.minimum(closing + 1, last)], ends) | (closing == last)

@@ -273,14 +273,14 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
         # (q,) positions, as those of brackets and line breaks below
         quotes = _unescaped(data, np.flatnonzero(block == _QUOTE) + low)
         folded = block | 32  # the brackets of lists become those of objects
-        marks = np.flatnonzero((folded == 123) | (folded == 125)) + low
+        marks = np.flatnonzero((folded == 123) | (folded == 125)) + low  # (braces of the block,) positions
         marks = marks[(np.searchsorted(quotes, marks) + in_string) % 2 == 0]
         opens = data[marks] & 2 == 2
         levels = np.concatenate([[level], level + np.cumsum(np.where(opens, 1, -1))])  # (marks + 1,)
         if levels.max() > most_levels:
             raise TooDeep(int(marks[np.argmax(levels[1:] > most_levels)]))
         if plain:
-            newlines = np.flatnonzero(block == _NEWLINE) + low
+            newlines = np.flatnonzero(block == _NEWLINE) + low  # (lines of the block,) positions
             first = marks[opens & (levels[1:] == 1)]
             rows += len(first)
             plain = (
@@ -330,7 +330,7 @@ def _begin_with_null(data: Bytes, places: _Places) -> bool:
 def _unescaped(data: Bytes, quotes: _Places) -> _Places:
     """The quotes that no backslash escapes: those with an even number of backslashes before them."""
     escaped = np.zeros(len(quotes), np.bool_)  # (q,)
-    open_quotes = np.arange(len(quotes))  # quotes whose run of backslashes has not ended yet
+    open_quotes = np.arange(len(quotes))  # (at most q,) quotes whose run of backslashes has not ended yet
     for length in range(1, 17):
         open_quotes = open_quotes[(quotes[open_quotes] >= length) & (data[quotes[open_quotes] - length] == _BACKSLASH)]
         if not len(open_quotes):
