@@ -151,8 +151,13 @@ def _candidates(
     fits = {candidate: _fit(schema, candidate, explicit) for candidate in (SHAPES if shape is None else (shape,))}
     if fits.get("instruction") and "prompt" not in explicit:
         # Beside an instruction with the same answer, a prompt is its wording for a model, at times with the answer.
-        asked, told = (fits.get(candidate) or {} for candidate in ("prompt_completion", "instruction"))
-        if asked.get("completion") == told["output"] and _plain_name(told["output"]) != "completion":
+        with_prompt, with_instruction = (
+            fits.get(candidate) or {} for candidate in ("prompt_completion", "instruction")
+        )
+        if (
+            with_prompt.get("completion") == with_instruction["output"]
+            and _plain_name(with_instruction["output"]) != "completion"
+        ):
             del fits["prompt_completion"]
     yield from ((candidate, matched) for candidate, matched in fits.items() if matched is not None)
     if shape in (None, "messages"):

@@ -1,8 +1,4 @@
-"""Find the last number of a text if it stands alone, and the text gives no other, nor denies it.
-
-3 does not stand alone in 2/3x, 3 + 5, !3, 3 dozen, 3..., (3, 5), "sqrt 3", "no 3" and LaTeX; "2 for A and 3 for B" and
-"Tom has 2, Ann has 3" give two answers; "if she has 3" and "3. Wait, no" give none.
-"""
+"""Find the last number of a text, if it stands alone and the text neither denies it nor gives another."""
 
 from __future__ import annotations
 
@@ -159,7 +155,11 @@ def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def last_number(text: str) -> str | None:
-    """The last number of `text`, or None if there is none or it is part of something larger."""
+    """The last number of `text`, or None if there is none or it is part of something larger.
+
+    3 does not stand alone in 2/3x, 3 + 5, !3, 3 dozen, 3..., (3, 5), "sqrt 3", "no 3" and LaTeX; "2 for A and 3 for B"
+    and "Tom has 2, Ann has 3" give two answers; "if she has 3" and "3. Wait, no" give none.
+    """
     last = last_match(_LAST_NUMBER, text)
     return last[0].strip() if last is not None and _stands_alone(text, last) else None
 
