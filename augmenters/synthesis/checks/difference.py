@@ -90,6 +90,7 @@ def difference(problem: str, parent: str) -> float:
 
 
 def _masked(text: str) -> list[str]:
+    """The words of a text, with 0 for numbers and Name for words that may be names."""
     words = []
     for match in _WORD.finditer(text):
         word = match[0]

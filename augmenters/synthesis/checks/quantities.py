@@ -189,6 +189,7 @@ def _longest(tokens: list[Token], *, suffix: bool) -> tuple[Fraction, list[Opera
 
 
 def _evaluated(tokens: list[Token]) -> tuple[Fraction, list[Operand]]:
+    """The value of a formula and its operands, by recursive descent. Raises _Unreadable."""
     place, operands = 0, []
 
     def peek() -> str:
@@ -197,7 +198,7 @@ def _evaluated(tokens: list[Token]) -> tuple[Fraction, list[Operand]]:
     def total() -> Fraction:
         nonlocal place
         value = product()
-        while peek() in ("+", "-") and peek():
+        while peek() in ("+", "-"):
             sign, place = peek(), place + 1
             right = product()
             value = value + right if sign == "+" else value - right
@@ -206,7 +207,7 @@ def _evaluated(tokens: list[Token]) -> tuple[Fraction, list[Operand]]:
     def product() -> Fraction:
         nonlocal place
         value = atom()
-        while peek() in ("*", "/") and peek():
+        while peek() in ("*", "/"):
             sign, place = peek(), place + 1
             right = atom()
             if sign == "/" and not right:
