@@ -126,7 +126,10 @@ def read_grown(
     if read_options["columns"] is None and read_options["shape"] is None:
         read_options |= reading_of(record)
     with progress.stage("read"):
-        parts = [read(source, seed=pipeline.seed, **read_options) for source in data]
+        try:
+            parts = [read(source, seed=pipeline.seed, **read_options) for source in data]
+        except InputError as error:
+            raise InputError(f"rows are read like those of {directory}: {error}") from error
         loaded = parts[0]
         if len(parts) > 1:
             table = joined([part.examples.table for part in parts], [Path(part.description) for part in parts])
@@ -152,6 +155,11 @@ def grown(
     """Score the rows that the finished run in `directory` does not have."""
     kept = kept_run(directory, pipeline.clusterer)
     known = kept.knows(loaded.examples.ids)
+    if changed := kept.changed(loaded.examples):
+        raise InputError(
+            f"{len(changed):,} rows have an id that {directory} scored with other content, the first {changed[0]!r}; "
+            "give changed rows new ids, or take all rows as new ones with --columns id="
+        )
     measured = None
     if not known.all():
         new = loaded.examples.take(np.flatnonzero(~known))

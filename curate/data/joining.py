@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate.data.column_types import converted, is_any_list
-from curate.data.json_values import is_json
+from curate.data.json_as_text import as_json, may_be_json
+from curate.data.json_values import JSON, holds_json, is_json
 from curate.data.wording import first_line, type_name
 from curate.errors import InputError
 
@@ -42,7 +43,8 @@ def _widened(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
     for k, field in enumerate(table.schema):
         kind = types[field.name]
         if field.type != kind:
-            chunks = [converted(chunk, kind) for chunk in table.column(k).chunks]
+            convert = as_json if holds_json(kind) and not holds_json(field.type) else converted
+            chunks = [convert(chunk, kind) for chunk in table.column(k).chunks]
             table = table.set_column(k, field.with_type(kind), pa.chunked_array(chunks, kind))
     return table
 
@@ -57,7 +59,7 @@ def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     if any(map(pa.types.is_dictionary, kinds)):
         return common_type(*(kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds))
     if any(map(is_json, kinds)):
-        return None
+        return next((JSON for kind in kinds if may_be_json(kind)), None)
     if any(isinstance(kind, pa.BaseExtensionType) for kind in kinds):
         return common_type(*(getattr(kind, "storage_type", kind) for kind in kinds))
     if all(map(pa.types.is_map, kinds)):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.column_types import is_any_list
 from curate.data.columns import is_text, may_hold_conversations
 from curate.data.json_columns import with_json_as
 from curate.data.json_text import dumps, value_of
@@ -53,6 +55,29 @@ def _without_feature(metadata: dict[bytes, bytes] | None, name: str) -> dict[byt
     except (ValueError, TypeError, KeyError):
         return metadata
     return {**(metadata or {}), _FEATURES: json.dumps(info).encode()}
+
+
+def may_be_json(kind: pa.DataType) -> bool:
+    """Whether values of a type are objects or lists that can be written as JSON."""
+    return (pa.types.is_struct(kind) or is_any_list(kind)) and _is_written(kind)
+
+
+def as_json(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Convert an array to a type that has JSON where its own has objects or lists, see `may_be_json`."""
+    if array.type == kind:
+        return array
+    if is_json(kind):
+        return pa.ExtensionArray.from_storage(JSON, pa.array(json_texts(array), pa.string()))
+    missing = array.is_null()
+    if pa.types.is_struct(kind):
+        children = [as_json(array.field(member.name), member.type) for member in kind]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=missing)
+    if not holds_json(kind):
+        return array.cast(kind)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    make, width = (pa.LargeListArray, pa.int64()) if pa.types.is_large_list(kind) else (pa.ListArray, pa.int32())
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), width)
+    return make.from_arrays(offsets, as_json(pc.list_flatten(array), kind.value_type), kind, mask=missing)
 
 
 def _is_written(kind: pa.DataType) -> bool:

@@ -62,7 +62,7 @@ class RowStore:
     def take(self, index: IntArray) -> pa.Table:
         """The rows at `index` (m,) int64, as one table of several chunks; large results are memory-mapped."""
         tables = spilled(self._released(np.asarray(index, np.int64)))
-        return pa.concat_tables(tables) if tables else self.schema.empty_table()
+        return pa.concat_tables(tables) if tables else empty_table(self.schema)
 
     def _released(self, index: IntArray) -> Iterator[pa.Table]:
         for part in self.slices(index):
@@ -141,3 +141,8 @@ def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[
         inverse = np.argsort(np.concatenate(places))
         yield in_types(pa.concat_tables(pieces).combine_chunks().take(pa.array(inverse)), store.schema)
         release()
+
+
+def empty_table(schema: pa.Schema) -> pa.Table:
+    """A table without rows, also of extension types, for which `pyarrow.Schema.empty_table` fails."""
+    return pa.Table.from_arrays([pa.chunked_array([], field.type) for field in schema], schema=schema)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from curate.data.json_as_text import as_text, json_columns
 from curate.data.readers import Loaded
-from curate.data.row_store import in_order, row_store, rows_of
+from curate.data.row_store import empty_table, in_order, row_store, rows_of
 from curate.data.wording import type_name
 from curate.engine.protocol import Engine, Item, WorkerContext
 from curate.errors import InputError
@@ -136,7 +136,7 @@ def written_tables(loaded: Loaded, new_rows: pa.Table | None = None) -> list[pa.
 def assemble(tables: Sequence[pa.Table], index: Index, extra: Extra) -> pa.Table:
     """The output as one table: rows `index` (m,) of the concatenated tables, with m rows of extra columns appended."""
     parts = list(_slices(tables, index, extra))
-    return pa.concat_tables(parts) if parts else _output_schema(tables[0].schema, extra.schema).empty_table()
+    return pa.concat_tables(parts) if parts else empty_table(_output_schema(tables[0].schema, extra.schema))
 
 
 def write_parquet_shards(

@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.clusterers.per_source import is_per_source
-from curate.data.examples import Examples
+from curate.data.examples import Examples, content_ids
+from curate.data.json_as_text import as_json
+from curate.data.json_values import holds_json
 from curate.data.readers import read
 from curate.difficulty.score_files import read_scores
 from curate.difficulty.scores import COUNTS, Scores, Split
@@ -45,6 +47,21 @@ class KeptRun:
     def knows(self, ids: Any) -> BoolArray:
         """(m,) whether each of these ids is one of the n rows."""
         return pc.is_in(ids, value_set=self.split.ids.cast(ids.type)).to_numpy(zero_copy_only=False)
+
+    def changed(self, examples: Examples) -> list[str]:
+        """Ids of the given rows that the run scored with other content; none where ids are hashes of the content."""
+        if "id" not in examples.columns:
+            return []
+        here = examples.take(np.flatnonzero(self.knows(examples.ids)))
+        rows = pc.index_in(here.ids, value_set=self.split.ids.cast(here.ids.type)).to_numpy()
+        both = [_digests(each) for each in (here, self.examples.take(rows))]
+        return [name for name, new, old in zip(here.ids.to_pylist(), *both, strict=True) if new != old]
+
+
+def _digests(examples: Examples) -> list[str]:
+    """(n,) hashes of what is read of each row."""
+    ids = content_ids(examples.readable, examples.shape, examples.columns)
+    return [text[:32] for text in ids.to_pylist()]  # without the numbers of repeats
 
 
 @dataclass(frozen=True)
@@ -193,7 +210,15 @@ def _aligned(new: Examples, examples: Examples) -> Examples:
     columns = []
     for field in schema:
         column = new.table[field.name]
+        if holds_json(column.type) and not holds_json(field.type):
+            raise InputError(
+                f"column {field.name!r} of the new rows is JSON, since its objects have other keys than those of the "
+                "run, whose checkpoints do not fit; put the files in one folder and run it anew"
+            )
         try:
+            if holds_json(field.type) and not holds_json(column.type):
+                chunks = [as_json(chunk, field.type) for chunk in column.chunks]
+                column = pa.chunked_array(chunks, field.type)
             columns.append(column if column.type == field.type else column.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return new

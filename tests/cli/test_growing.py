@@ -145,3 +145,29 @@ def test_rows_of_every_kind_are_known_again(kind: str, tmp_path: Path, capsys: p
     words = ["run", str(tmp_path / "moved.jsonl"), new, "--reuse", kept, "--out", str(tmp_path / "both")]
     told = _told(capsys, words)
     assert (told["known"], told["new"], told["changed_sides"]) == (20, 7, 0)
+
+
+def _ids_and_calls(k: int, called: bool) -> dict:
+    row = _kinds(k)
+    return {"id": str(k), "messages": row["tools" if called else "ids and a taken name"]["messages"]}
+
+
+def test_rows_that_changed_under_their_ids_or_are_plainer_than_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("scorer: {use: Length}\nclusterer: {use: KMeans}\n")
+    old = _write(tmp_path / "old.jsonl", [_ids_and_calls(k, k % 2 == 0) for k in range(20)])
+    kept = str(tmp_path / "kept")
+    assert main(["run", old, "--recipe", str(tmp_path / "recipe.yaml"), "--out", kept]) == 0
+    words = ["--like", kept, "--out", str(tmp_path / "s.parquet")]
+    changed = _write(tmp_path / "changed.jsonl", [{**_ids_and_calls(9, True), "id": "1"}, _ids_and_calls(2, True)])
+    error = _told(capsys, ["score", changed, *words], 2)["error"]
+    assert "1 rows have an id" in error
+    assert "the first '1'; give changed rows new ids" in error
+    told = _told(capsys, ["score", changed, *words, "--columns", "id="])
+    assert (told["known"], told["new"]) == (0, 2)
+    plain = _write(tmp_path / "plain.jsonl", [_ids_and_calls(k, False) for k in range(20, 24)])
+    told = _told(capsys, ["score", plain, "--like", kept, "--out", str(tmp_path / "plain.parquet")])
+    assert (told["known"], told["new"], told["valid"]) == (0, 4, 4)
+    told = _told(capsys, ["run", old, plain, "--reuse", kept, "--out", str(tmp_path / "both")])
+    assert (told["known"], told["new"]) == (20, 4)

@@ -27,6 +27,9 @@ from curate.errors import InputError
         (pa.uint64(), pa.int64(), None),
         (pa.struct([("a", pa.int8())]), pa.struct([("b", pa.int8())]), None),
         (pa.string(), pa.int8(), None),
+        (pa.list_(pa.struct([("a", pa.int8())])), pa.list_(pa.json_()), pa.large_list(pa.json_())),
+        (pa.struct([("a", pa.timestamp("ms"))]), pa.json_(), None),
+        (pa.string(), pa.json_(), None),
     ],
 )
 def test_types_join_only_where_no_value_changes(

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.data.json_as_text import as_text, json_columns, json_texts, with_conversations_opened
+from curate.data.json_as_text import as_json, as_text, json_columns, json_texts, with_conversations_opened
 from curate.data.json_values import JSON, column_of
 from curate.data.readers import read
 from curate.data.writers import hand_back, write_parquet_shards, written_tables
@@ -132,3 +132,13 @@ def test_conversations_of_a_fixed_number_of_messages_are_read_and_keep_their_typ
     )
     assert loaded.as_came["messages"].type == table.schema.field("messages").type
     assert loaded.examples.table.schema.field("pair").type == table.schema.field("pair").type
+
+
+def test_objects_become_json_beside_json() -> None:
+    rows = [[{"a": 1, "b": None}, {"a": 2, "b": "x"}], None, []]
+    array = pa.array([[], *rows]).slice(1)
+    kind = pa.large_list(JSON)
+    found = as_json(array, kind)
+    found.validate(full=True)
+    assert found.type == kind
+    assert json_texts(found) == ['[{"a": 1, "b": null}, {"a": 2, "b": "x"}]', None, "[]"]

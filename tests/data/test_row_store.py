@@ -29,6 +29,11 @@ def test_take_equals_indexing_whatever_the_chunks(seed: int, small_slices: None)
     assert taken.to_pylist() == plain(table_of(90), index)
 
 
+def test_no_rows_have_the_types_too() -> None:
+    table = pa.table({"x": pa.array(["1"], pa.json_()), "y": ["1"]})
+    assert row_store([table]).take(np.zeros(0, np.int64)).equals(table.slice(0, 0))
+
+
 @pytest.mark.parametrize("position", [-1, 5])
 def test_positions_outside_are_an_error(position: int) -> None:
     with pytest.raises(InputError, match=r"must lie in 0\.\.4"):
