@@ -138,7 +138,11 @@ class Examples(Presented):
     def column(self, role: str) -> pa.ChunkedArray:
         """(n,) cells of a role, in the input's type. Raises InputError if no column has that role."""
         if role not in self.columns:
-            raise InputError(f"no column has the role {role!r}; name one with --columns {role}=COLUMN")
+            had = next((other for other, name in self.columns.items() if name == role), None)
+            known = (
+                f"the column {role!r} has the role {had!r}" if had else f"the roles here are {', '.join(self.columns)}"
+            )
+            raise InputError(f"no column has the role {role!r} ({known}); name one with --columns {role}=COLUMN")
         name = self.columns[role]
         if self.made is not None and name in self.made.column_names:
             return self.made[name]

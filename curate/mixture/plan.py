@@ -117,6 +117,7 @@ class Plan(Tabular):
         return self.counts > 0
 
     def with_counts(self, counts: npt.NDArray[Any]) -> Plan:
+        """The plan with other numbers of occurrences, (n,) of all rows; use `leave_out` to leave rows out."""
         return replace(self, counts=counts.astype(np.int32))
 
     def leave_out(self, rows: BoolArray, reason: str) -> Plan:

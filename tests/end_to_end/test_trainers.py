@@ -18,7 +18,9 @@ from curate import Pipeline
 from curate.clusterers import KMeans
 from curate.data.examples import Examples
 from curate.data.readers import read
+from curate.finetuning.finetune import finetune
 from curate.models.scratch import scratch_tokenizer
+from tests.fixtures.finetuning import settings
 
 pytestmark = pytest.mark.slow
 
@@ -166,3 +168,23 @@ def test_trl_sft_trainer(table: Any, options: dict[str, Any], tmp_path: Path) ->
         assert (supervised > 0).all()
         assert (supervised < batch["attention_mask"].sum(1)).all()  # the prompt is not learned
         _assert_steps(trainer, model)
+
+
+def test_trl_goes_on_from_a_chat_model_made_from_scratch(tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl", reason="TRL is not installed")
+    pytest.importorskip("accelerate", reason="TRL needs accelerate")
+    finetune(_conversations(), settings("scratch", learning_rate=None, steps=2), tmp_path / "run")
+    folder = str(tmp_path / "run" / "model")
+    dataset = _curated(_conversations(), tmp_path)
+    with _others_may_warn():
+        trainer = trl.SFTTrainer(
+            model=folder,  # weights, tokenizer and chat template are those of the run
+            args=_arguments(trl.SFTConfig, tmp_path, max_length=64, bf16=False, assistant_only_loss=True),
+            train_dataset=dataset,
+        )
+        tokenizer = trainer.processing_class
+        batch = next(iter(trainer.get_train_dataloader()))
+        learned = tokenizer.decode(batch["labels"][0][batch["labels"][0] != -100])
+        assert learned.startswith("It is ")
+        assert learned.endswith(f".{tokenizer.eos_token}")
+        _assert_steps(trainer, trainer.model)
