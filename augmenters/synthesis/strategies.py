@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib import resources
 from typing import Literal, get_args
@@ -45,6 +45,12 @@ def shown(strategy: Strategy, problem: str, solution: str) -> dict[str, str] | N
         return {"program": program} if program else None
     texts = {"problem": problem, "solution": solution}
     return {place: texts[place] for place in PLACES[strategy]}
+
+
+def shown_contexts(strategy: Strategy, problem: str, solutions: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The solutions that a strategy can show, each with the values of its placeholders."""
+    values = [(solution, shown(strategy, problem, solution)) for solution in solutions]
+    return [(solution, places) for solution, places in values if places is not None]
 
 
 def _held(solution: str) -> list[Equation]:

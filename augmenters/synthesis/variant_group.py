@@ -19,7 +19,7 @@ from augmenters.synthesis.checks.registry import (
     task_faults,
 )
 from augmenters.synthesis.prompts import chat, has_control_characters, parse_problem, problem_fault
-from augmenters.synthesis.strategies import shown
+from augmenters.synthesis.strategies import shown_contexts
 from augmenters.synthesis.variants import KEPT, SampledSolution, SourceRow, SynthesisSettings, Variant
 from curate.generators.requests import Completion, Request
 from curate.seeds import derive_seed
@@ -76,10 +76,9 @@ class VariantGroup:
         """The first requests, each with the ticket to return with its completion."""
         if not self.settings.solves_parents:
             return self._proposals()
-        given = self.settings.context == "given"
-        if given and shown(self.settings.strategy, self.source.problem, self.source.solution) is None:
-            self._write([])  # nothing could be written, whatever the parent's solutions are
-            return []
+        strategy, source = self.settings.strategy, self.source
+        if self.settings.context == "given" and not shown_contexts(strategy, source.problem, [source.solution]):
+            return self._reject_all(NOTHING_TO_SHOW)  # whatever the parent's solutions are
         return self._solutions(self.source.problem, -1, "parent", range(self.settings.band.samples))
 
     def receive(self, ticket: Ticket, request: Request, completion: Completion) -> Asked:
@@ -102,9 +101,7 @@ class VariantGroup:
     def _judge_parent(self) -> Asked:
         self.parent = self._graded(-1)
         if (refusal := self._refusal(-1)) is not None:
-            for variant in self.variants:
-                variant.reject("request refused", refusal)
-            return []
+            return self._reject_all("request refused", refusal)
         right = [solution.completion.text for solution in self.parent if solution.verdict == Verdict.right]
         fault = None
         if self.settings.parents is not None:
@@ -116,27 +113,28 @@ class VariantGroup:
             contexts = [text.strip() for text in right if not has_control_characters(text)]
         fault = fault or (None if contexts else NO_RIGHT_SOLUTION)
         if fault is not None:
-            for variant in self.variants:
-                variant.reject(fault, f"{len(right)} of {len(self.parent)} right")
-            return []
+            return self._reject_all(fault, f"{len(right)} of {len(self.parent)} right")
         self._write(contexts)
         return self._proposals()
+
+    def _reject_all(self, reason: str, detail: str | None = None) -> Asked:
+        for variant in self.variants:
+            variant.reject(reason, detail)
+        return []
 
     # -- proposals -------------------------------------------------------------------------------------------------
 
     def _write(self, contexts: list[str]) -> None:
         """Set the request of each variant, which is shown one of the solutions in turn."""
         settings = self.settings
+        usable = shown_contexts(settings.strategy, self.source.problem, contexts)
+        if not usable:
+            self._reject_all(NOTHING_TO_SHOW)
         seed = derive_seed(self.seed, "variation", self.source.example_id)
-        places = [(context, shown(settings.strategy, self.source.problem, context)) for context in contexts]
-        usable = [(context, texts) for context, texts in places if texts is not None]
-        for variant in self.variants:
-            if not usable:
-                variant.reject(NOTHING_TO_SHOW)
-            else:
-                variant.context, texts = usable[variant.number % len(usable)]
-                prompt = chat(settings.variation_prompt, {**texts, "tools": self.source.tools})
-                variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
+        for variant in self.variants if usable else ():
+            variant.context, texts = usable[variant.number % len(usable)]
+            prompt = chat(settings.variation_prompt, {**texts, "tools": self.source.tools})
+            variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
 
     def _proposals(self) -> Asked:
         requests = ((variant.number, variant.request) for variant in self.variants)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.devices.distributed import world_size
@@ -56,7 +57,6 @@ def default_token_budget(device: torch.device) -> int:
 def numerics(precision: Precision, device: torch.device) -> dict[str, Any]:
     """Device, precision, threads and versions under which a proxy is trained and measured, as JSON."""
     import torch
-    import transformers
 
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
@@ -67,5 +67,5 @@ def numerics(precision: Precision, device: torch.device) -> dict[str, Any]:
         "compiler": shutil.which("g++") is not None,
         "world": world_size(),
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": version("transformers"),  # without its import, which a run of stored losses does not need
     }

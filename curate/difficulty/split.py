@@ -121,7 +121,7 @@ def _check_features(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> Non
     """Raise InputError for no valid rows, or features that are not finite. features: (m, f) of the rows (m,)."""
     if len(rows) == 0:
         raise InputError(
-            "no row is valid, so there is nothing to cluster; check what the scorer returned, the completions and max_length"
+            "no row is valid, so there is nothing to cluster; check the scores, the completions and max_length"
         )
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
