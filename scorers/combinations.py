@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from curate.component import Component, call_hook, fingerprint
 from curate.data.examples import Examples
-from curate.difficulty.ranks import average_ranks
 from curate.difficulty.scores import COUNTS, Scores, as_scores
 from curate.errors import InputError
 from curate.proxy.measures import Measure
@@ -136,8 +135,10 @@ class Product(_Combination, Component):
 
 def _ranks(part: Scores, valid: BoolArray) -> Float64Array:
     """(n,) rank of each valid row among the valid ones, from 1; 1 for the others."""
+    from scipy.stats import rankdata
+
     ranks = np.ones(len(valid))
-    ranks[valid] = average_ranks(part.difficulty[valid])
+    ranks[valid] = rankdata(part.difficulty[valid])
     return ranks
 
 

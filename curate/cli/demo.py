@@ -16,7 +16,6 @@ from curate.cli.steps import new_progress
 from curate.comparison.text import interval, relative, signed, value
 from curate.console.printing import say, show
 from curate.curated import Curated
-from curate.difficulty.ranks import average_ranks
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.storage.atomic import make_folder, publish_file
@@ -152,9 +151,11 @@ def _against_levels(problems: pa.Table, curated: Curated) -> dict[str, Any]:
 
 def _agreement(picked: BoolArray, score: Any, truth: BoolArray) -> dict[str, float]:
     """precision and recall of the selected rows; auc: chance that a random hard row scores above a random easy one."""
+    from scipy.stats import rankdata
+
     right, positive = int((picked & truth).sum()), int(truth.sum())
     pairs = positive * (len(truth) - positive)
-    auc = float(average_ranks(score)[truth].sum() - positive * (positive + 1) / 2) / max(pairs, 1)
+    auc = float(rankdata(score)[truth].sum() - positive * (positive + 1) / 2) / max(pairs, 1)
     numbers = {"precision": right / max(int(picked.sum()), 1), "recall": right / max(positive, 1), "auc": auc}
     return {name: round(number, 4) for name, number in numbers.items()}
 

@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers.features import source_codes
-from curate.difficulty.ranks import average_ranks
 from curate.difficulty.reducible_report import reducible_record
 from curate.difficulty.scores import Scores, Split
-from curate.difficulty.silhouettes import mean_silhouette
 from curate.difficulty.split import HardPolicy, agreement, join_scores, make_split, mean_agreement
 from curate.errors import InputError, RunWarning
 from curate.seeds import derive_seed
@@ -152,6 +150,8 @@ def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple
 
     Only rows that were clustered together are compared; None if no sample has two clusters.
     """
+    from sklearn.metrics import silhouette_score
+
     rng = np.random.default_rng(derive_seed(seed, "silhouette"))
     clustered = np.flatnonzero(split.cluster >= 0)
     sampled = np.zeros(len(split), bool)  # (n,)
@@ -161,7 +161,7 @@ def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple
         sample = rows[sampled[rows]]
         labels = split.cluster[sample]
         if 2 <= len(np.unique(labels)) < len(sample):
-            values.append(mean_silhouette(features[sample], labels))
+            values.append(float(silhouette_score(features[sample], labels)))
             weights.append(len(sample))
     if not values:
         return None, 0
@@ -199,11 +199,13 @@ def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
 
     Larger arrays are subsampled evenly to about `RANKED_ROWS`; the standard error is then 0.001.
     """
+    from scipy.stats import rankdata
+
     step = max(1, len(a) // RANKED_ROWS)
     a, b = a[::step], b[::step]
     if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
         return None
-    return float(np.corrcoef(average_ranks(a), average_ranks(b))[0, 1])
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | None:
