@@ -104,6 +104,7 @@ class Run:
                 trace = self._extended(self.trained_on, examples, measures_missing)
             if cached is not None:
                 trace.values.update(cached.values)
+                trace = replace(trace, facts=cached.facts | trace.facts)
             self._traces[key] = cached = trace
         return cached
 

@@ -30,6 +30,7 @@ from curate.tokenization.templates import renderer
 from curate.tokenization.tokens import Tokens
 from curate.types import Float64Array, FloatArray
 from curate.verify import Verdict
+from curate.verify.sandbox import sandbox_layers
 from scorers.row_graders import references_of, verifiable
 
 _BLOCK = 1024  # rows graded at a time while looking for the first that can be graded
@@ -131,6 +132,10 @@ class SampledAccuracy(Component):
         if self.grader is not None:
             return (self.grader,)
         return (JSON(), Tests()) if self.run_programs else (JSON(),)
+
+    def facts(self) -> dict[str, Any]:
+        """The layers of the sandbox around programs, if they are run; see `curate.protocols.Measure`."""
+        return {"sandbox": list(sandbox_layers())} if self.run_programs else {}
 
     def passes(self, rows: int, checkpoints: int) -> float:
         """See `curate.protocols.Measure`; assumes that samples are as long as the rows' own completions."""

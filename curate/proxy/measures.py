@@ -78,6 +78,7 @@ class Measure(Protocol):
         backward pass counts two, a generated completion one. rows: of the dataset, which share what is done once.
         Without it, one pass per checkpoint.
     check_proxy(proxy_training): raises InputError if it cannot be measured on this proxy; called before training.
+    facts() -> dict: what run.json says of how it was measured, beside the facts about the proxy.
     """
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:

@@ -147,6 +147,7 @@ def measure_checkpoints(
     tokenized.report_refused()
     counts = (rows.tokens, rows.prompt_cut, rows.completion_cut)
     facts = proxy_training.facts() | facts
+    facts |= {name: fact for measure in measures for name, fact in (call_hook(measure, "facts") or {}).items()}
     return Trace(examples.ids, schedule, values, rows.valid, *counts, proxy_training.key, facts)
 
 

@@ -21,6 +21,7 @@ from curate.proxy.proxy import Proxy
 from curate.proxy.trace import measure_checkpoints
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
+from curate.verify.sandbox import sandbox_layers
 from scorers import PreMemorizationAccuracy
 from scorers.pre_memorization import (
     SampledAccuracy,
@@ -243,6 +244,17 @@ def test_rows_without_an_answer_to_grade_by_are_invalid_and_counted(
     assert np.flatnonzero(~scores.valid).tolist() == [3, 5, 6, 7]
     assert np.isnan(scores.difficulty[[3, 5, 6, 7]]).all()
     assert "3 of 24 rows have no answer to grade by" in capsys.readouterr().err
+
+
+def test_the_record_names_the_sandbox_where_programs_may_run(tmp_path: Path) -> None:
+    examples, run = _sums(), Run(TWO_EPOCHS, tmp_path)
+    for permitted in (False, True):
+        PreMemorizationAccuracy(samples=1, max_tokens=2, run_programs=permitted).score(examples, run)
+        facts = run.facts(examples)
+        assert facts is not None
+        assert facts.get("sandbox") == (list(sandbox_layers()) if permitted else None)
+    run.trace(examples, [FEW])
+    assert run.facts(examples) == facts, "a further measure takes nothing from the record"
 
 
 @pytest.mark.parametrize(
