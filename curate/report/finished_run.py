@@ -293,22 +293,30 @@ def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | N
     names_read = ("source_id", "origin", *(["weight"] if weighted else []))
     if not files:
         return None
-    index, few = IdIndex.of(ids), len(ids) < 1 << 31
-    parents, codes, weights, number_of_origin = [], [], [], dict[str, int]()
+    index, total = IdIndex.of(ids), sum(_row_count(path) for path in files)
+    parent: npt.NDArray[Any] = np.empty(total, np.int32 if len(ids) < 1 << 31 else np.int64)  # (m,)
+    origin, weight = np.empty(total, np.int32), np.empty(total) if weighted else None  # (m,) each
+    number_of_origin: dict[str, int] = {}
+    low = 0
     for path in files:
         table = read_table(path, *names_read)
         assert table is not None
-        parents.append(index.places(id_array(table, "source_id")).astype(np.int32 if few else np.int64))
+        rows = slice(low, low + len(table))
+        parent[rows] = index.places(id_array(table, "source_id"))
         numbers, names_here = numbered(table["origin"])
-        codes_of_names = np.array(
-            [number_of_origin.setdefault(name, len(number_of_origin)) for name in names_here] + [-1], np.int32
-        )
-        codes.append(codes_of_names[numbers])
-        weights += [table["weight"].to_numpy()] if weighted else []
-    parent, origin, names = np.concatenate(parents), np.concatenate(codes), tuple(number_of_origin)
-    kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
-    weight = np.concatenate(weights) if weighted else None
-    return Output(parent, origin, names, np.isin(origin, kinds) & (parent >= 0), weight)
+        codes = [number_of_origin.setdefault(name, len(number_of_origin)) for name in names_here]
+        origin[rows] = np.array([*codes, -1], np.int32)[numbers]
+        if weight is not None:
+            weight[rows] = table["weight"].to_numpy()
+        low += len(table)
+    names = tuple(number_of_origin)
+    is_copy = np.array([*(name in ("original", "duplicate") for name in names), False])  # by origin, -1 is the last
+    return Output(parent, origin, names, is_copy[origin] & (parent >= 0), weight)
+
+
+def _row_count(path: Path) -> int:
+    with _readable(path):
+        return int(pq.read_metadata(arrow_path(path)).num_rows)
 
 
 def spread(order: IntArray, marked: _Mask | None, most: int) -> IntArray:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from curate.report.finished_run import NO_SPLIT, Finished, Rows
 
 _MOST_SOURCES = 60
+_ROWS_AT_ONCE = 1 << 20
 _ORIGINS = ("original", "duplicate", "synthetic", "replay")
 
 
@@ -87,15 +88,22 @@ def sources(finished: Finished) -> tuple[list[SourceRow], int] | str:
     tokens = None if rows.tokens is None else np.bincount(code, rows.tokens, minlength=n)
     after = tokens_after = weighted = None
     if output is not None:
-        child = np.where(output.parent < 0, -1, code[output.parent])
-        after = np.bincount(child[child >= 0], minlength=n)  # (n,)
-        if output.weight is not None:
-            weighted = np.bincount(child[child >= 0], output.weight[child >= 0], minlength=n)  # (n,)
-        copied = output.parent[output.copied]
-        if rows.tokens is not None:
+        after, of_copies = np.zeros(n, np.int64), np.zeros(n, np.int64)  # (n,) rows
+        weighted = None if output.weight is None else np.zeros(n)
+        copied_tokens = None if rows.tokens is None else np.zeros(n)
+        for low in range(0, len(output.parent), _ROWS_AT_ONCE):  # bincount makes copies of what it counts
+            block = slice(low, low + _ROWS_AT_ONCE)
+            parent, copied = output.parent[block], output.parent[block][output.copied[block]]
+            derived = parent >= 0
+            after += np.bincount(code[parent[derived]], minlength=n)
+            if weighted is not None and output.weight is not None:
+                weighted += np.bincount(code[parent[derived]], output.weight[block][derived], minlength=n)
+            if copied_tokens is not None and rows.tokens is not None:
+                of_copies += np.bincount(code[copied], minlength=n)
+                copied_tokens += np.bincount(code[copied], rows.tokens[copied], minlength=n)
+        if copied_tokens is not None:
             # Tokens of synthetic rows are not counted, so the sum is not known for sources that have any.
-            whole = np.bincount(code[copied], minlength=n) == after
-            tokens_after = np.where(whole, np.bincount(code[copied], rows.tokens[copied], minlength=n), np.nan)  # (n,)
+            tokens_after = np.where(of_copies == after, copied_tokens, np.nan)  # (n,)
 
     def entry(values: npt.NDArray[Any] | None, i: int) -> int | None:
         return None if values is None or np.isnan(values[i]) else int(values[i])
