@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     previous = signal.signal(signal.SIGTERM, _terminate)
+    _terminated.clear()
     _open_streams()
     try:
         parser, commands = _parser(words)
@@ -66,12 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ExternalError) as error:
         return _failed(error, 2 if isinstance(error, InputError) else 3, as_json)
     except _Terminated:
-        return _failed(InterruptedError("terminated; rerun the same command to resume"), 143, as_json)
+        return _failed(InterruptedError(_TERMINATED), 143, as_json)
     except KeyboardInterrupt:
         return _failed(InterruptedError("interrupted; rerun the same command to resume"), 130, as_json)
     except BrokenPipeError:
         return 0
     except Exception as error:  # last resort: any other exception is an internal error
+        if _terminated.is_set():
+            return _failed(InterruptedError(_TERMINATED), 143, as_json)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:  # also of stdout, which may be redirected to a file
             full = ExternalError(
                 f"the output cannot be written ({error.strerror}); make room and rerun the same command"
@@ -93,7 +97,13 @@ class _Terminated(BaseException):
     """SIGTERM arrived."""
 
 
+# Set by the signal: what its handler raises may arrive as another exception, such as pydantic's at building classes.
+_terminated = threading.Event()
+_TERMINATED = "terminated; rerun the same command to resume"
+
+
 def _terminate(_signal: int, _frame: Any) -> NoReturn:
+    _terminated.set()
     raise _Terminated
 
 

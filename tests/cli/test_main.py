@@ -296,6 +296,24 @@ def test_a_closed_pipe_is_no_fault(finished: Finished) -> None:
     assert done.stderr == "status 0\n"
 
 
+def test_a_signal_whose_exception_was_wrapped_ends_as_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pydantic does while classes are built, that is while a command is imported."""
+
+    def building(words: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise ValueError("Error building validator") from error
+
+    monkeypatch.setattr("curate.cli.main.check_text", building)
+    assert main(["list", "recipes"]) == 143
+    assert capsys.readouterr().err == "curate: terminated; rerun the same command to resume\n"
+    monkeypatch.undo()
+    assert main(["list", "recipes"]) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "status"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long), (signal.SIGINT, 130)]
