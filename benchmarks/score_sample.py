@@ -26,10 +26,12 @@ from curate.word_problems.table import generate
 from scorers import LossTrajectory
 
 _DETAILS = """\
-    python benchmarks/score_sample.py [--rows 100000] [--data FILE] [--proxy scratch] [--out FILE.json]
+    python benchmarks/score_sample.py [--rows 100000] [--data FILE] [--proxy scratch] [--cache DIR]
+        [--out FILE.json]
 
 Without --data the rows are generated word problems of four levels. Full scoring with another seed of the proxy stands
-beside the budgets: what two full scorings do not share, no sample can be expected to find.
+beside the budgets: what two full scorings do not share, no sample can be expected to find. With --cache the same
+command resumes, and no seconds are reported, since finished work takes none.
 """
 
 
@@ -44,6 +46,7 @@ def main() -> int:
     parser.add_argument("--budgets", type=float, nargs="*", default=[0.4, 0.6], help="shares of the tokens of all")
     parser.add_argument("--checkpoints", type=int, default=5)
     parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--cache", type=Path, help="folder to keep proxies and losses in, so that a rerun resumes")
     parser.add_argument("--out", type=Path, help="JSON file for the record")
     options = parser.parse_args()
     data = options.data or generate(n=options.rows, seed=0)
@@ -56,19 +59,25 @@ def main() -> int:
         "load_before": round(os.getloadavg()[0], 2),
         "results": {},
     }
-    with tempfile.TemporaryDirectory() as cache:
-        full, tokens, seconds = _scored(examples, proxy, Path(cache))
-        record |= {"tokens_of_full_scoring": tokens, "seconds_of_full_scoring": seconds}
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = options.cache or Path(temporary)
+        full, tokens, seconds = _scored(examples, proxy, cache)
+        record |= {"tokens_of_full_scoring": tokens, "seconds_of_full_scoring": None if options.cache else seconds}
         settings: dict[str, dict[str, Any]] = {"full, another seed": {}}
         settings |= {f"a sample of {rows:,}": {"score_sample": rows} for rows in options.samples}
         settings |= {f"{share:.0%} of the tokens": {"score_budget": int(share * tokens)} for share in options.budgets}
         for name, fields in settings.items():
             other_proxy = proxy.model_copy(update=fields)
-            scores, read_tokens, seconds = _scored(examples, other_proxy, Path(cache), seed=0 if fields else 1)
-            result = {**_compared(examples, full, scores), "tokens": read_tokens, "seconds": seconds}
+            scores, read_tokens, seconds = _scored(examples, other_proxy, cache, seed=0 if fields else 1)
+            result = {
+                **_compared(examples, full, scores),
+                "tokens": read_tokens,
+                "seconds": None if options.cache else seconds,
+            }
             record["results"][name] = result
             print(json.dumps({name: result}), flush=True)
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n")
     return 0
 
