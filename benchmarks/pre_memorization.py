@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from benchmarks.pre_memorization_summary import Array, Curves, FineTuning, draw, summary
 from benchmarks.reproduction.problems import problems
 from curate.seeds import derive_seed
-from scorers.pre_memorization import sampled_accuracy
+from scorers.sampled_accuracy import sampled_accuracy
 
 _DETAILS = """\
     python -m benchmarks.pre_memorization [--seed N] [--out FOLDER]

@@ -6,32 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import curate.proxy.trace as trace_module
 from curate.console.progress import Progress
-from curate.data.examples import Examples, hash_columns
+from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.evaluation.answers import graded, grading_version
-from curate.generators.chat import encode_prompt
-from curate.generators.decoding import sample
-from curate.generators.requests import Completion, Request, Sampling
-from curate.graders import JSON, Exact, Tests
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
-from curate.proxy.trace import measure_checkpoints
-from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.verify.sandbox import sandbox_layers
 from scorers import PreMemorizationAccuracy
-from scorers.pre_memorization import (
-    SampledAccuracy,
-    masked_accuracy,
-    pre_memorization_accuracy,
-    sampled_accuracy,
-)
-from scorers.row_graders import verifiable
-from tests.fixtures.models import tiny_model
-from tests.fixtures.tokenizers import byte_level
+from scorers.pre_memorization import masked_accuracy, pre_memorization_accuracy
+from scorers.sampled_accuracy import SampledAccuracy
+from tests.fixtures.graded_rows import TWO_EPOCHS, mixed_tasks, sums
 
 P = -2.3  # nll of 0.1003
 LOW, HIGH = 0.05, 0.5
@@ -80,152 +66,18 @@ def test_shapes_must_agree(shapes: tuple) -> None:
         pre_memorization_accuracy(np.zeros(shapes[0]), np.zeros(shapes[1]), P)
 
 
-# -- sampling ---------------------------------------------------------------------------------------------------------
-
-
-def _sums(n: int = 24, **columns: list) -> Examples:
-    """a + b for small a and b, the answer marked; the last row has no final answer, the one before it another one."""
-    pairs = [(k % 5, k // 5) for k in range(n)]
-    rows = {
-        "id": [f"row{k}" for k in range(n)],
-        "prompt": [f"{a} plus {b}" for a, b in pairs],
-        "completion": [f"#### {a + b}" for a, b in pairs],
-        "final_answer": [str(a + b) for a, b in pairs],
-    }
-    return read(pa.table({**rows, **columns})).examples
-
-
-TWO_EPOCHS = Proxy(model="scratch", steps="2 epochs", checkpoints=2, min_steps=1, batch_size=8, max_length=32)
-FEW = SampledAccuracy(samples=3, max_tokens=6, batch_size=8)
-
-
-def _measured(examples: Examples, cache: Path, proxy: Proxy = TWO_EPOCHS, measure: SampledAccuracy = FEW) -> np.ndarray:
-    return measure_checkpoints(examples, proxy, [measure], Run(proxy, cache)).of(measure)[:, :, 0]
-
-
-def test_a_row_is_sampled_alike_whatever_its_shard_and_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = TWO_EPOCHS.model_copy(update={"steps": "20 epochs", "learning_rate": 3e-3})  # learns some of the sums
-    whole = _measured(_sums(), tmp_path, proxy)
-    assert ((whole > 0) & (whole < 1)).any()  # draws that went otherwise would show
-    monkeypatch.setattr(trace_module, "SHARD_ROWS", 7)
-    in_parts = _measured(_sums(), tmp_path, proxy, FEW.model_copy(update={"batch_size": 5}))
-    assert np.array_equal(in_parts, whole)
-
-
-def test_samples_are_drawn_from_the_row_as_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The prompts' tokens are those before the first supervised one of the same rows, in every template."""
-    seen = {}
-
-    def spy(model, tokenizer, prompts, answers, seeds, **options):
-        seen["prompts"] = [encode_prompt(tokenizer, prompt, "plain") for prompt in prompts]
-        seen["stop"] = options["sampling"].stop
-        return np.zeros(len(prompts), np.float32)
-
-    monkeypatch.setattr("scorers.pre_memorization.sampled_accuracy", spy)
-    for template, stop in (("plain", ()), ("alpaca", ("### Instruction:",)), ("chat", ("### User:", "### System:"))):
-        proxy = TWO_EPOCHS.model_copy(update={"template": template, "max_length": 256})
-        _measured(_sums(), tmp_path, proxy)
-        tokens = ProxyTraining(_sums(), proxy, Run(proxy, tmp_path).context).tokenized.tokens
-        ids = [tokens.ids[tokens.offsets[k] : tokens.offsets[k + 1]] for k in range(len(tokens))]
-        first = [
-            int(np.argmax(tokens.supervised[tokens.offsets[k] : tokens.offsets[k + 1]])) for k in range(len(tokens))
-        ]
-        assert seen["prompts"] == [row[:end].tolist() for row, end in zip(ids, first, strict=True)]
-        assert seen["stop"] == stop
-
-
-def test_accuracy_is_the_share_of_right_draws(tmp_path: Path) -> None:
-    """Against one draw after the other, graded by hand, of a model whose answers are nearly random."""
-    tokenizer = byte_level()
-    model = tiny_model(vocab_size=len(tokenizer))
-    sampling = Sampling(temperature=1.5, max_tokens=3)
-    prompts, seeds = ["a", "bb", "ccc", ""], [5, 6, 7, 8]
-    texts = [
-        [sample(model, tokenizer, [Request(prompt, sampling, seed, k)])[0].text for k in range(4)]
-        for prompt, seed in zip(prompts[:3], seeds[:3], strict=True)
-    ]
-    answers = [texts[0][0], texts[1][2], "no such answer"]
-    found = sampled_accuracy(
-        model, tokenizer, prompts, [*answers, "x"], seeds, samples=4, sampling=sampling, batch_size=5
-    )
-    for k in range(3):
-        completions = sample(model, tokenizer, [Request(prompts[k], sampling, seeds[k], i) for i in range(4)])
-        assert found[k] == np.mean([each.verdict == "right" for each in graded(completions, [answers[k]] * 4)])
-    assert np.isnan(found[3])  # an empty prompt is refused, which is not a wrong answer
-
-
-CALL = '<tool_call>{"name": "book", "arguments": {"room": 3}}</tool_call>'
-DOUBLE = "def double(x):\n    return 2 * x"
-
-
-def _kinds() -> Examples:
-    """A sum, a tool call, a program with a test, one that fails it, and words."""
-    rows = {
-        "prompt": ["1 plus 1", "Book room 3.", "Write double(x).", "Write double(x) again.", "Say hello."],
-        "completion": ["#### 2", CALL, DOUBLE, DOUBLE.replace("2", "3"), "Hello."],
-        "tests": ["", "", "assert double(4) == 8", "assert double(4) == 8", ""],
-    }
-    return read(pa.table(rows)).examples
-
-
-def test_samples_are_graded_by_the_grader_of_their_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = _kinds().take(np.arange(3))
-    said = {
-        "sum": ["#### 2", "#### 3", "It is \\boxed{2}."],
-        "call": [
-            '<tool_call>{"arguments": {"room": 3.0}, "name": "book"}</tool_call>',
-            CALL.replace("3", "4"),
-            "Done.",
-        ],
-        "program": ["def double(x):\n    return x + x", DOUBLE, "def double(x):\n    return x"],
-    }
-
-    def answering(model, tokenizer, requests, **options):
-        return [Completion(said[request.prompt][request.index], "stop", 1, 1) for request in requests]
-
-    monkeypatch.setattr("scorers.pre_memorization.sample", answering)
-    found = verifiable(data, (JSON(), Tests()), answers=True)
-    accuracy = sampled_accuracy(
-        None,
-        None,
-        list(said),
-        [answer for _, answer in found],
-        [0, 0, 0],
-        samples=3,
-        sampling=Sampling(),
-        batch_size=8,
-        graders=[grader for grader, _ in found],
-        rows=data.table.to_pylist(),
-    )
-    assert accuracy.tolist() == pytest.approx([2 / 3, 1 / 3, 2 / 3])
-
-
-def test_the_key_of_final_answers_is_that_of_before() -> None:
-    sums = _sums()
-    before = f"{hash_columns([('final_answer', sums.column('final_answer'))])} {grading_version()}"
-    assert SampledAccuracy(run_programs=True).key_of(sums) == SampledAccuracy().key_of(sums) == before
-    kinds = _kinds()
-    plain, asked = SampledAccuracy().key_of(kinds), SampledAccuracy(run_programs=True).key_of(kinds)
-    assert len({plain, asked, SampledAccuracy(grader=Exact()).key_of(kinds)}) == 3
-    tests = kinds.table.set_column(2, "tests", pa.array(["", "", "assert double(5) == 10", "", ""]))
-    assert SampledAccuracy(run_programs=True).key_of(read(tests).examples) != asked
-
-
 def test_programs_are_not_run_unasked() -> None:
     with pytest.raises(ValueError, match="set run_programs"):
         PreMemorizationAccuracy(grader="tests")
 
 
 def test_tests_alone_ask_for_consent_before_anything_is_trained() -> None:
-    programs = _kinds().take(np.array([2, 3]))
+    programs = mixed_tasks().take(np.array([2, 3]))
     with pytest.raises(InputError, match="--run-programs"):
         PreMemorizationAccuracy().check_examples(programs)
     PreMemorizationAccuracy(run_programs=True).check_examples(programs)
     with pytest.raises(InputError, match="grader JSON finds right none"):
         PreMemorizationAccuracy(grader="json").check_examples(programs)
-
-
-# -- the scorer -------------------------------------------------------------------------------------------------------
 
 
 def test_rows_without_an_answer_to_grade_by_are_invalid_and_counted(
@@ -238,7 +90,7 @@ def test_rows_without_an_answer_to_grade_by_are_invalid_and_counted(
     completions[5], answers[5] = "it is 7", None
     answers[6] = "99"  # contradicts its completion
     completions[7] = ""
-    examples = _sums(completion=completions, final_answer=answers)
+    examples = sums(completion=completions, final_answer=answers)
     run = Run(TWO_EPOCHS, tmp_path, progress=Progress("lines"))
     scores = PreMemorizationAccuracy(samples=1, max_tokens=4).score(examples, run)
     assert np.flatnonzero(~scores.valid).tolist() == [3, 5, 6, 7]
@@ -247,13 +99,13 @@ def test_rows_without_an_answer_to_grade_by_are_invalid_and_counted(
 
 
 def test_the_record_names_the_sandbox_where_programs_may_run(tmp_path: Path) -> None:
-    examples, run = _sums(), Run(TWO_EPOCHS, tmp_path)
+    examples, run = sums(), Run(TWO_EPOCHS, tmp_path)
     for permitted in (False, True):
         PreMemorizationAccuracy(samples=1, max_tokens=2, run_programs=permitted).score(examples, run)
         facts = run.facts(examples)
         assert facts is not None
         assert facts.get("sandbox") == (list(sandbox_layers()) if permitted else None)
-    run.trace(examples, [FEW])
+    run.trace(examples, [SampledAccuracy(samples=3, max_tokens=6, batch_size=8)])
     assert run.facts(examples) == facts, "a further measure takes nothing from the record"
 
 
@@ -261,7 +113,7 @@ def test_the_record_names_the_sandbox_where_programs_may_run(tmp_path: Path) -> 
     ("examples", "says"),
     [
         (read(pa.table({"text": ["one two", "three"]})).examples, "have none; give the data as prompt and completion"),
-        (_sums(completion=["words"] * 24, final_answer=[None] * 24), "--columns final_answer=COLUMN"),
+        (sums(completion=["words"] * 24, final_answer=[None] * 24), "--columns final_answer=COLUMN"),
     ],
     ids=["text", "no answers"],
 )
@@ -303,12 +155,12 @@ def test_other_final_answers_are_other_values_and_another_threshold_samples_noth
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = PreMemorizationAccuracy(samples=1, max_tokens=4)
-    examples, unknown = _sums(), _sums(final_answer=["the moon"] * 12 + [None] * 12)
+    examples, unknown = sums(), sums(final_answer=["the moon"] * 12 + [None] * 12)
     run = Run(TWO_EPOCHS, tmp_path)
     assert scorer.score(examples, run).valid.all()
     for again in (run, Run(TWO_EPOCHS, tmp_path)):  # what is remembered, and what is on disk
         assert scorer.score(unknown, again).valid.tolist() == [False] * 12 + [True] * 12
-    monkeypatch.setattr("scorers.pre_memorization.sampled_accuracy", lambda *a, **k: pytest.fail("sampled again"))
+    monkeypatch.setattr("scorers.sampled_accuracy.sampled_accuracy", lambda *a, **k: pytest.fail("sampled again"))
     scorer.model_copy(update={"threshold": -1.0}).score(examples, Run(TWO_EPOCHS, tmp_path))
 
 
@@ -340,21 +192,3 @@ def test_what_is_solved_is_easy_and_what_is_recited_is_hard(tmp_path: Path) -> N
     assert scores.trajectory[96:, -1].max() < 0.1 < 1.0 < scores.trajectory[:96, -1].mean()
     assert scores.difficulty[:96].mean() < 0.5
     assert scores.difficulty[96:].mean() > 0.8
-
-
-@pytest.mark.parametrize(
-    ("family", "settings"),
-    [
-        ("Bert", {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}),
-        ("Mamba", {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 1, "time_step_rank": 2}),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_a_model_that_no_text_can_be_drawn_from_is_refused(family: str, settings: dict) -> None:
-    import transformers
-
-    tokenizer = byte_level()
-    config = getattr(transformers, f"{family}Config")(vocab_size=len(tokenizer), **settings)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    with pytest.raises(InputError, match=f"no text can be drawn from a {family}.*choose a causal language model"):
-        sampled_accuracy(model, tokenizer, ["a"], ["1"], [0], samples=1, sampling=Sampling(max_tokens=2), batch_size=1)
