@@ -134,10 +134,18 @@ class Pipeline(Component):
 
     @model_validator(mode="after")
     def _forecast_where_needed(self) -> Self:
-        if self.forecast is None and any(by_forecast(augmenter) for augmenter in self.augmenters):
+        decided = [place for place, augmenter in enumerate(self.augmenters) if by_forecast(augmenter)]
+        if self.forecast is None and decided:
             raise ValueError(
                 "Duplicate(times: auto) takes what is forecast for the fine-tuning that is planned; name that with "
                 "forecast: {steps: N, model: MODEL}, or --set forecast.steps=N --set forecast.model=MODEL"
+            )
+        copying = [place for place, augmenter in enumerate(self.augmenters) if _copies_hard(augmenter)]
+        if set(decided) & set(copying) and len(copying) > 1:
+            other = next(place for place in reversed(copying) if place != decided[0])
+            raise ValueError(
+                "Duplicate(times: auto) decides alone how often hard rows are shown, and augmenters."
+                f"{other} copies them too; leave that out, or give both a number"
             )
         return self
 
@@ -448,6 +456,11 @@ def _texts(value: Any) -> Iterator[str]:
 def by_forecast(augmenter: Any) -> bool:
     """Whether an augmenter takes its number of copies from the forecast: `times="auto"` and a method `with_copies`."""
     return getattr(augmenter, "times", None) == "auto" and callable(getattr(augmenter, "with_copies", None))
+
+
+def _copies_hard(augmenter: Any) -> bool:
+    """Whether an augmenter copies hard rows, and not those of a control in their place."""
+    return getattr(augmenter, "times", None) is not None and getattr(augmenter, "of", None) == "hard"
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:

@@ -21,6 +21,7 @@ from curate.curated import Curated
 from curate.difficulty.reducible import Gains
 from curate.difficulty.score_files import read_scores, write_scores
 from curate.mixture.plan import fold, identity
+from curate.proxy.budget import ForecastSettings
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 from tests.fixtures.pipelines import (
     TINY,
@@ -356,6 +357,9 @@ def test_all_rows_invalid_is_an_error() -> None:
         _with_known().run(_known(pa.nulls(10, pa.float32())))
 
 
+AUTO, PLANNED = Duplicate(times="auto"), ForecastSettings(steps=9)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -365,6 +369,9 @@ def test_all_rows_invalid_is_an_error() -> None:
         ({"augmenters": [KMeans()]}, "an augmenter has a method plan"),
         ({"hard": 0}, "hard"),
         ({"stability": 0}, "stability"),
+        ({"augmenters": (AUTO, Duplicate()), "forecast": PLANNED}, r"augmenters\.1 copies them too"),
+        ({"augmenters": (Duplicate(), AUTO), "forecast": PLANNED}, r"augmenters\.0 copies them too"),
+        ({"augmenters": (AUTO, AUTO), "forecast": PLANNED}, r"augmenters\.1 copies them too"),
     ],
 )
 def test_a_part_that_does_not_fit_is_refused_at_once(changes: dict[str, Any], says: str) -> None:

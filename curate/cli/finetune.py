@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -154,5 +155,5 @@ def _print(record: dict[str, Any], out: Path) -> None:
         f"{duration(training['seconds'])}, {count(training['tokens_per_second'])} tokens/s{of_peak}",
         f"weights  {visible(str(out / part))}",
         *(f"metrics  {visible(str(out / name))}" for name in TRACKERS if (out / name).is_dir()),
-        f"next     curate evaluate {visible(str(out))} --data DATA",
+        f"next     curate evaluate {visible(shlex.quote(str(out)))} --data DATA",
     )

@@ -9,6 +9,7 @@ from typing import Any
 from curate.cli.growing import grown, pipeline_of, read_grown
 from curate.cli.steps import add_data_arguments, is_first_rank, loaded_from, new_progress, pipeline_from, run_from
 from curate.console.printing import say
+from curate.data.named_rows import NAMED
 from curate.dataset_reference import READING, FileOptions
 from curate.difficulty.score_files import check_scores_file, write_scores
 from curate.errors import InputError
@@ -73,7 +74,7 @@ def _like(options: argparse.Namespace) -> dict[str, Any]:
 def _next_command(options: argparse.Namespace) -> str:
     """The `curate run` command that reads the same rows and uses these scores."""
     words = ["curate", "run", without_secrets(options.data) if is_url(options.data) else options.data]
-    for name in ("recipe", "proxy", "seed", *READING, *FileOptions.model_fields):
+    for name in ("recipe", "proxy", "seed", *READING, *FileOptions.model_fields, *NAMED):
         value = getattr(options, name)
         if value is not None and (name, value) != ("recipe", "quick"):
             words.append(f"--{name.replace('_', '-')}={value}")

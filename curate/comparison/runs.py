@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +72,8 @@ def read_runs(places: Sequence[Path | str], sets: Sequence[str] | None = None) -
                 raise InputError(f"{place}/run.json has no {key!r}; rewrite it with `curate finetune --fresh`")
         evaluations = read_evaluations(folder) if (folder / "evaluation").is_dir() else {}
         if not evaluations:
-            raise InputError(f"the run in {place} was not evaluated; run `curate evaluate {place} --data NAME=FILE`")
+            word = shlex.quote(str(place))
+            raise InputError(f"the run in {place} was not evaluated; run `curate evaluate {word} --data NAME=FILE`")
         runs.append(ArmRun(place, record, evaluations, read_metrics(folder / "metrics.jsonl")))
     _check_unique(runs)
     _check_models(runs)
@@ -127,7 +129,8 @@ def _common_sets(runs: Sequence[ArmRun], sets: Sequence[str] | None) -> tuple[li
                 available = ", ".join(one_line(evaluation) for evaluation in runs[0].evaluations)
                 raise InputError(
                     f"{lacking[name].place} was not evaluated on {one_line(name)!r}; run `curate evaluate "
-                    f"{lacking[name].place}` on that set, or name others ({runs[0].place} has {available})"
+                    f"{shlex.quote(str(lacking[name].place))}` on that set, or name others "
+                    f"({runs[0].place} has {available})"
                 )
     if sets is not None and not sets:
         raise InputError("sets is empty; name at least one evaluation set")

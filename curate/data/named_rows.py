@@ -13,6 +13,8 @@ from curate.data.readers import Loaded
 from curate.errors import InputError
 from curate.types import BoolArray
 
+NAMED = ("include", "exclude")  # arguments of `named_rows`, recorded beside those with which the data was read
+
 
 def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None = None) -> Loaded:
     """Keep the rows listed in `include` and drop those listed in `exclude`; dropped rows are recorded as rejected.
@@ -20,6 +22,10 @@ def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None
     The files hold one example id per line, as `curate view` saves them; the id of a copy (`id#1`) selects its row.
     Raises InputError for a file that cannot be read or lists none of the rows, and if no row is left.
     """
+    given = {
+        name: str(path.absolute()) for name, path in zip(NAMED, (include, exclude), strict=True) if path is not None
+    }
+    loaded = replace(loaded, arguments={**loaded.arguments, **given})
     keep = np.ones(len(loaded.examples), np.bool_)  # (n,)
     reason = np.full(len(keep), "", dtype=object)  # (n,)
     notes = list(loaded.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,5 +150,6 @@ def read_evaluations(directory: Path | str) -> dict[str, EvaluationResult]:
     place = directory / "evaluation" if (directory / "evaluation").is_dir() else directory
     folders = sorted(path.parent for path in place.glob("*/summary.json"))
     if not folders:
-        raise InputError(f"{directory} holds no evaluation; run `curate evaluate {directory} --data DATA` first")
+        word = shlex.quote(str(directory))
+        raise InputError(f"{directory} holds no evaluation; run `curate evaluate {word} --data DATA` first")
     return {path.name: read_result(path) for path in folders}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -227,9 +228,11 @@ def _refuse_run(folder: Path) -> None:
     if (folder / "config.json").is_file() or not folder.is_dir():
         return
     if (folder / "model" / "config.json").is_file():
-        raise InputError(f"{folder} is a run, not a model; its weights are --model {folder / 'model'}")
+        raise InputError(
+            f"{folder} is a run, not a model; its weights are --model {shlex.quote(str(folder / 'model'))}"
+        )
     if any((place / "adapter_config.json").is_file() for place in (folder, folder / "adapter")):
         raise InputError(
-            f"{folder} holds an adapter, not a whole model; add it to its base with `curate expo {folder} --alpha 0 "
-            "--out MODEL` and train that"
+            f"{folder} holds an adapter, not a whole model; add it to its base with "
+            f"`curate expo {shlex.quote(str(folder))} --alpha 0 --out MODEL` and train that"
         )

@@ -15,6 +15,7 @@ from curate.mixture.mixture import Order
 from curate.mixture.verdicts import PLACEHOLDERS, Verdict
 
 LARGE_HARD_SHARE = 0.4
+MOST_OF_COMMAND = 4000  # characters: a command works whole only
 _SHOWN_CLUSTERS = 6
 _SHOWN_TIMES = (2, 3, 5, 10)
 _NEXT = {
@@ -133,7 +134,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         )
         head = "" if number else "Will copies help? "
         result.append(f"{head}{one_line(verdict['verdict'])}{outcome}: {one_line(verdict['reason'], 600)}{precision}")
-        result.append(f"  {next_in_words(verdict['verdict'])}: {one_line(verdict['command'], 400)}")
+        result.append(f"  {next_in_words(verdict['verdict'])}: {one_line(verdict['command'], MOST_OF_COMMAND)}")
     result += [f"  {line}" for line in curves_in_words(record)]
     result.append(
         f"  {share(record['hard_share'])} of the scored rows are hard; effective rows "

@@ -15,14 +15,14 @@ from curate.context import Context
 from curate.data.examples import Examples
 from curate.difficulty.held_out_curves import HELD_OUT, HeldOutCurves, quarter
 from curate.difficulty.scores import Split
-from curate.errors import InputError
+from curate.errors import ExternalError, InputError
 from curate.gate.compared_text import compared_texts
 from curate.gate.gate import Gate
 from curate.models.loading import parameter_count
 from curate.proxy.held_out import like_rows
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import Proxy, Schedule, length_in_steps
-from curate.proxy.trace import measure_held_out, measured_held_out
+from curate.proxy.trace import knows_stop, measure_held_out, measured_held_out
 from curate.proxy.training import ProxyTraining
 from curate.training.config import DEFAULTS, BatchSize
 from curate.types import BoolArray, IntArray
@@ -30,7 +30,8 @@ from curate.types import BoolArray, IntArray
 CHECKPOINTS = 9  # from a sixteenth of the budget on, each sqrt 2 times the previous one
 MOST_ROWS = 4096  # maximum number of held-out rows that are measured
 MOST_UNASKED = 0.05  # share of the target's fine-tuning
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([MB])$", re.IGNORECASE)
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMBT])$", re.IGNORECASE)
+_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 class ForecastSettings(Component):
@@ -56,6 +57,13 @@ class ForecastSettings(Component):
         length_in_steps(value, 1.0)
         return value
 
+    @field_validator("model")
+    @classmethod
+    def _of_some_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            size_in(value)
+        return value
+
     def target_steps(self, rows: int) -> int:
         """Optimizer steps of the fine-tuning on `rows` rows."""
         return max(1, round(length_in_steps(self.steps, rows / self.batch_size)))
@@ -65,11 +73,23 @@ class ForecastSettings(Component):
         return max(1, round(self.target_steps(rows) * self.batch_size / proxy.batch_size))
 
 
+# Fields of a proxy that say how long it trains and which rows it measures; held-out curves have their own.
+_OF_LENGTH = frozenset(
+    ["steps", "checkpoints", "spacing", "stop_on", "horizon", "min_steps", "score_sample", "score_budget"]
+)
+
+
 class BudgetProxy(Proxy):
     """A proxy that is measured on a geometric grid up to `last_step`, at a nearly constant learning rate."""
 
     last_step: int = Field(ge=1)
     schedule_steps: int = Field(ge=1)
+
+    @classmethod
+    def of(cls, proxy: Proxy, last: int, horizon: int) -> BudgetProxy:
+        """Of a proxy's model and its training. All rows are used, for `last` steps however long the proxy trains."""
+        fields = {name: getattr(proxy, name) for name in Proxy.model_fields if name not in _OF_LENGTH}
+        return cls(**fields, last_step=last, schedule_steps=max(horizon, 3 * last))
 
     def schedule(self, rows: int) -> Schedule:
         """See `Proxy.schedule`."""
@@ -155,11 +175,10 @@ class Budget:
         self.context, self.split, self.rows, self.settings = context, split, rows, settings
         self.inside, self.outside = examples.take(inside), examples.take(rows)
         n = int(full_training.tokenized.rows.valid.sum())
-        last, schedule = settings.proxy_steps(own, n), own.schedule(n)
+        knows_stop(full_training)  # with steps: auto, where the proxy stopped is in the cache
+        schedule = full_training.schedule
         self.length = int(schedule.steps[-1])
-        parts = {name: getattr(own, name) for name in Proxy.model_fields}
-        horizon = max(schedule.horizon_steps, 3 * last)
-        self.proxy = BudgetProxy(**parts, last_step=last, schedule_steps=horizon)
+        self.proxy = BudgetProxy.of(own, settings.proxy_steps(own, n), schedule.horizon_steps)
         self.training = full_training
 
     def cost(self) -> Cost:
@@ -204,12 +223,26 @@ def cost_of(
 
 
 def size_of(model: str, training: Any) -> int:
-    """Number of parameters of a model by its name, or by a size such as 1.5B or 350M."""
-    match = _SIZE.match(model.strip())
-    if match:
-        return round(float(match[1]) * (1e9 if match[2].upper() == "B" else 1e6))
+    """Number of parameters of a model by its name, or by a size such as 1.5B or 350M. InputError if it is unknown."""
+    size = size_in(model)
+    if size is not None:
+        return size
     tokenizer = training.tokenizer if model == "scratch" else None
-    return parameter_count(model, None, tokenizer, trust_remote_code=training.proxy.trust_remote_code)
+    try:
+        return parameter_count(model, None, tokenizer, trust_remote_code=training.proxy.trust_remote_code)
+    except (InputError, ExternalError) as error:
+        raise type(error)(f"the size of the model to fine-tune: {error}; a size such as 1.5B will do") from error
+
+
+def size_in(model: str) -> int | None:
+    """Number of parameters that a size such as 1.5B or 350M states; None for the name of a model."""
+    match = _SIZE.match(model.strip())
+    if match is None:
+        return None
+    size = round(float(match[1]) * _UNITS[match[2].upper()])
+    if not size:
+        raise ValueError(f"{model!r} is a model without parameters; give a size such as 1.5B")
+    return size
 
 
 def check_cost(cost: Cost, accepted: bool, remedy: str) -> None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from curate.console import formatting
 from curate.difficulty import figures
-from curate.mixture.forecast_words import curves_in_words, needed_in_words, next_in_words, parts_of
+from curate.mixture.forecast_words import MOST_OF_COMMAND, curves_in_words, needed_in_words, next_in_words, parts_of
 from curate.report import sizes
 from curate.report.embedded_rows import MOST_BYTES, packed_rows
 from curate.report.finished_run import NO_SPLIT, Finished, look_up, mapping, read_finished
@@ -90,6 +90,7 @@ def _context(finished: Finished) -> dict[str, Any]:
         "most_reasons": MOST_REASONS,
         **_of_scored_rows(finished),
         "forecast": will_copies_help(run),
+        "most_of_command": MOST_OF_COMMAND,
         "sources": sizes.sources(finished),
         "length_correlation": look_up(run, "diagnostics", "length_correlation"),
         "quality": _quality(mapping(run, "diagnostics")),

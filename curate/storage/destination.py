@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,9 @@ class Destination:
             return read_finished(self.folder)
         content = self.place.join(RECORD).read()
         if content is None:
-            raise InputError(f"{self} holds no finished run (no {RECORD}); run `curate run DATA --out {self}`")
+            raise InputError(
+                f"{self} holds no finished run (no {RECORD}); run `curate run DATA --out {shlex.quote(str(self))}`"
+            )
         return parse_record(content, f"{self}/{RECORD}", "pass --fresh to rewrite the result")
 
     def _names(self) -> dict[str, int | None]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -100,11 +101,11 @@ def check_files(folder: Path, record: Mapping[str, Any], remedy: str, prefix: st
 
 def read_finished(directory: Path) -> dict[str, Any]:
     """run.json of a finished run. Raises InputError if there is none, or it is of another command."""
-    path = directory / "run.json"
+    path, word = directory / "run.json", shlex.quote(str(directory))
     if not path.is_file():
         if directory.exists() and not directory.is_dir():
-            raise InputError(f"{directory} is no folder of a run; `curate run {directory} --out DIR` makes one")
-        raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
+            raise InputError(f"{directory} is no folder of a run; `curate run {word} --out DIR` makes one")
+        raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {word}`")
     record = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
     if "inputs" not in record or "kind" in record:
         raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")

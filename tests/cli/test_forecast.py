@@ -1,14 +1,22 @@
 """`curate forecast`: cost first, asked for where it is much, written into the folder, clear where the input is gone."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from curate.cli.forecast import as_copied, as_validated
 from curate.cli.main import main
+from curate.finetuning.config import Finetuning
 from curate.mixture.judgment import judgment
+from curate.pipeline import Pipeline
+from curate.recipe import load_recipe
 from curate.storage.records import read_finished
+from curate.validation.config import Validation, copying
 from tests.fixtures.commands import TINY, Call, Finished, _rows, _write
 
 
@@ -53,12 +61,60 @@ def test_it_is_written_into_the_folder_and_shown_everywhere(folder: Path, finish
 
 def test_the_next_command_works_when_it_is_typed(folder: Path, finished: Finished, call: Call) -> None:
     found = call("forecast", folder, "--steps", "8", "--yes", "--cache", finished.cache, "--json").json
-    words = found["forecast"]["verdict"]["command"].split()
+    words = shlex.split(found["forecast"]["verdict"]["command"])
     assert words[:3] == ["curate", "validate", str(finished.data)]
     assert words[words.index("--recipe") + 1] == str(folder)
     planned = call("plan", finished.data, "--recipe", folder, "--cache", finished.cache)
     assert planned.status == 0
     assert "40 rows" in planned.out
+
+
+DUPLICATE = {"use": "Duplicate"}
+AUTO = [DUPLICATE | {"times": "auto"}, DUPLICATE | {"of": "easy"}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"copies": "weights", "order": "front"},
+        {"augmenters": []},
+        {"augmenters": [{"use": "Subset", "size": 0.5, "epochs": 2}]},
+        {"augmenters": [DUPLICATE | {"of": "random"}]},
+        {"augmenters": [{"use": "Subset", "size": 0.5}, DUPLICATE, DUPLICATE]},
+        {"augmenters": AUTO, "forecast": {"steps": 9}},
+    ],
+)
+def test_every_recipe_can_be_validated_and_copied_as_the_next_command_says(changes: dict[str, Any]) -> None:
+    recipe = load_recipe("quick") | changes
+    validated = Pipeline.from_recipe(recipe, settings=as_validated(recipe))
+    assert "hard" in Validation(pipeline=validated, finetuning=Finetuning(model="scratch")).named_arms()
+    copied = Pipeline.from_recipe(recipe, settings=as_copied(recipe, "3"))
+    assert [augmenter.times for augmenter in copying(copied)] == [3]
+
+
+def test_rows_left_out_by_their_ids_stay_out(tmp_path: Path, finished: Finished, call: Call) -> None:
+    ids = pq.read_table(finished.out / "tables" / "split.parquet")["example_id"].to_pylist()
+    left_out = tmp_path / "some ids.txt"
+    left_out.write_text("\n".join(ids[:4]))
+    where = ("--exclude", left_out, "--cache", finished.cache)
+    assert call("run", finished.data, "--out", tmp_path / "the rest", *TINY, *where).status == 0
+    asked = ("--steps", "8", "--model", "7B", "--cache", finished.cache, "--json")
+    found = call("forecast", tmp_path / "the rest", *asked)
+    assert found.status == 0
+    words = shlex.split(found.json["forecast"]["verdict"]["command"])
+    assert words[words.index("--exclude") + 1] == str(left_out)
+    assert words[words.index("--recipe") + 1] == str(tmp_path / "the rest")
+
+
+def test_scores_of_a_file_are_forecast_with_any_proxy(tmp_path: Path, finished: Finished, call: Call) -> None:
+    scores = finished.out / "tables" / "scores.parquet"
+    assert call("run", finished.data, "--out", tmp_path / "out", "--scores", scores).status == 0
+    asked = ("--steps", "8", "--model", "7B", "--proxy", "scratch", "--cache", finished.cache, "--json")
+    found = call("forecast", tmp_path / "out", *asked)
+    assert found.status == 0
+    words = shlex.split(found.json["forecast"]["verdict"]["command"])
+    assert words[words.index("--scores") + 1] == str(tmp_path / "out" / "tables" / "scores.parquet")
 
 
 def test_input_that_is_gone_or_changed_is_named(tmp_path: Path, finished: Finished, call: Call) -> None:

@@ -1,5 +1,6 @@
-"""American spelling in code, messages and docs, as in the libraries beside which the project is used."""
+"""American spelling in code, messages and docs, and commands in messages that work when they are typed."""
 
+import ast
 import re
 
 import pytest
@@ -61,3 +62,38 @@ def test_british_words_are_found(word: str) -> None:
 )
 def test_other_words_are_not(word: str) -> None:
     assert not _british(f"a {word} b")
+
+
+# -- commands in messages ---------------------------------------------------------------------------------------------
+
+PLACES = re.compile(r"\b(path|place|directory|folder|data|file|out|self)\b")
+
+
+def _commands(source: str) -> list[str]:
+    """What f-strings put into the commands that they show between backticks, as source text."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            before = ""
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue):
+                    inside = before.rpartition("`")
+                    if before.count("`") % 2 and inside[2].startswith("curate "):
+                        found.append(ast.unparse(part.value))
+                    before += "VALUE"
+                elif isinstance(part, ast.Constant):
+                    before += str(part.value)
+    return found
+
+
+def test_paths_in_commands_are_quoted() -> None:
+    unquoted = {}
+    for path in (path for folder in ("curate", "scorers", "augmenters") for path in (ROOT / folder).rglob("*.py")):
+        bare = [value for value in _commands(path.read_text(encoding="utf-8")) if PLACES.search(value)]
+        bare = [value for value in bare if "shlex" not in value]
+        unquoted |= {path.relative_to(ROOT).as_posix(): bare} if bare else {}
+    assert unquoted == {}
+
+
+def test_an_unquoted_path_is_found() -> None:
+    assert _commands('f"{path} is none; run `curate run {path} --out DIR` first, {path}"') == ["path"]

@@ -75,6 +75,22 @@ def test_the_share_is_that_of_the_operations(tmp_path: Path) -> None:
     assert cost_of(training, ForecastSettings(steps=12, batch_size=16, model="2M")).share > own / 2e6
     assert cost_of(training, ForecastSettings(steps=12, batch_size=16)).share is None
     assert (size_of("1.5B", training), size_of("350m", training), size_of("scratch", training)) == (1.5e9, 3.5e8, own)
+    with pytest.raises(ValueError, match="a size such as"):
+        ForecastSettings(steps=12, model="0B")
+
+
+def test_how_long_the_proxy_trains_and_what_it_measures_change_nothing_of_the_curves(tmp_path: Path) -> None:
+    examples, context = additions(80), Run(PROXY, tmp_path).context
+    changes: list[dict[str, object]] = [{}, {"steps": 5, "checkpoints": 2}, {"score_sample": 40}]
+    changes.append({"steps": "auto", "min_steps": 4})
+    kept = set()
+    for change in changes:
+        proxy = PROXY.model_copy(update=change | {"horizon": 12})
+        budget = Budget(examples, _split(examples), proxy, ForecastSettings(steps=12, batch_size=16), context)
+        kept.add(ProxyTraining(budget.inside, budget.proxy, context).key)
+        assert len(ProxyTraining(budget.inside, budget.proxy, context).training_tokens.ids) > 0
+        assert budget.proxy.score_sample is None
+    assert len(kept) == 1
 
 
 COST = Cost(100, 70_000_000, 1_000_000, 9, "M", 100, 0.04, False)
