@@ -30,8 +30,8 @@ class Duplicate(Component):
 
     times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000. "auto" = the forecast for the fine-tuning
         described by the pipeline's `forecast`: the smallest number whose lower bound of the predicted effect is a gain,
-        else none (`curate.mixture.verdicts`); no other may copy hard rows beside it. `forecast.times` in run.json is how often hard rows then occur. Such
-        forecasts have not been shown to be useful.
+        else none (`curate.mixture.verdicts`). `forecast.times` in run.json is how often hard rows then occur, so no
+        other augmenter may copy them beside it. Such forecasts have not been shown to be useful.
     cap: maximum number of extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows
         is copied. None = no cap.
     noise_guard: share of the hard rows, those of highest final loss, that get no copies. 0 = off, as in the paper.

@@ -84,8 +84,6 @@ def estimate(
     if not ready:
         proxied, ready, max_length = _proxy_stages(pipeline, loaded, run, notes)
         stages += proxied
-        if hours := sum(stage.seconds or 0 for stage in proxied) / 3600:
-            notes.append(_hours(hours, run))
         if pipeline.proxy.max_length == AUTO:
             notes.append(f"max_length auto: {max_length:,} tokens, at which 99 % of the rows are whole")
         if pipeline.stability > 1:
@@ -96,8 +94,12 @@ def estimate(
         stages.append(_Stage("score", pending))
         ready = False
     ready = _half_stages(pipeline, loaded, run, notes, scores, stages) and ready
+    seconds = pipeline.stability * sum(stage.seconds or 0 for stage in stages)
     if pipeline.forecast is not None:
         ready = _forecast_stage(pipeline, loaded, run, scores, stages, notes, ready=ready)
+        seconds += stages[-1].seconds or 0
+    if seconds:
+        notes.append(_hours(seconds / 3600, run))
     rows = None
     if ready:
         rows, planned = _planned(pipeline, loaded, run, scores, notes)
@@ -308,7 +310,7 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
 
 
 def _hours(hours: float, run: Run) -> str:
-    """Note on the hours of training and measuring."""
+    """Note on the hours of all training and measuring."""
     if run.engine is None:
         kind = "GPU" if run.torch_device().type == "cuda" else "CPU"
         return f"training and measuring: {hours:.2g} {kind} hours at the rate measured on this machine"

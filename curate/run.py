@@ -25,6 +25,7 @@ from curate.gate.gate import Gate, GateIndex
 from curate.proxy.held_out import HalfProxies
 from curate.proxy.measures import MeanLoss, Measure
 from curate.proxy.proxy import Proxy
+from curate.proxy.stopping import Stop
 from curate.proxy.trace import (
     Trace,
     cached_state,
@@ -210,10 +211,15 @@ class Run:
         names = ("rows_truncated", "prompts_cut", "completions_cut")
         return None if facts is None else Truncated(*(facts[name] for name in names))
 
-    def capped(self, examples: Examples) -> int | None:
-        """Steps after which a proxy with `steps: auto` stopped before its split had settled; None if it had settled."""
-        stop = (self.facts(examples) or {}).get("stop")
-        return int(stop["step"]) if stop and stop["capped"] else None
+    def capped(self, examples: Examples) -> tuple[int, str] | None:
+        """Steps after which a proxy with `steps: auto` stopped before its split had settled, and what still changed.
+
+        None if it had settled.
+        """
+        facts = dict((self.facts(examples) or {}).get("stop") or {})
+        facts.pop("on", None)
+        stop = Stop(**facts) if facts else None
+        return (stop.step, stop.changing) if stop is not None and stop.capped else None
 
     def _key(self, examples: Examples) -> str:
         trained_on = None if self.trained_on is None else self.trained_on.fingerprint()

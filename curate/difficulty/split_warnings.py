@@ -51,7 +51,7 @@ def diagnose(
     truncated: Truncated | None = None,
     others: Sequence[Split] = (),
     drops_irreducible: bool = False,
-    capped: int | None = None,
+    capped: tuple[int, str] | None = None,
 ) -> Diagnostics:
     """Statistics of `split`, which was made from `scores` (joined by id), and warnings about them.
 
@@ -64,7 +64,8 @@ def diagnose(
     uses_hard: whether hard rows matter to the plan; if not, the lack of hard rows is not a warning.
     truncated: numbers of truncated rows; None = not known.
     others: splits of the same rows under other proxy seeds.
-    capped: steps after which the proxy stopped because its schedule ended before the split had settled.
+    capped: steps after which the proxy stopped because its schedule ended before the split had settled, and what still
+        changed.
     drops_irreducible: whether the plan leaves out hard rows that are not reducible.
 
     Raises InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
@@ -73,7 +74,7 @@ def diagnose(
     warnings = _split_warnings(diagnostics, split, clusterer, counts, uses_hard, truncated)
     warnings += tuple(of_reducible(split.reducible, diagnostics.reducible, drops=drops_irreducible))
     if capped is not None:
-        warnings += (_not_settled(capped),)
+        warnings += (_not_settled(*capped),)
     return replace(diagnostics, warnings=warnings)
 
 
@@ -204,11 +205,10 @@ def _not_diverged(diagnostics: Diagnostics) -> RunWarning | None:
     )
 
 
-def _not_settled(steps: int) -> RunWarning:
+def _not_settled(steps: int, changing: str) -> RunWarning:
     return RunWarning(
         "not_settled",
-        f"The split had not settled when the proxy reached the end of its schedule ({steps:,} steps): the hard rows "
-        "still change from checkpoint to checkpoint.",
+        f"The split had not settled when the proxy reached the end of its schedule ({steps:,} steps): {changing}.",
         "Lengthen proxy.horizon, or look at the points of proxy.stop in run.json and choose proxy.steps yourself.",
     )
 

@@ -164,8 +164,13 @@ class Proxy(Component):
     @field_validator("steps", "horizon")
     @classmethod
     def _readable(cls, value: int | str, info: ValidationInfo) -> int | str:
-        if value != AUTO or info.field_name != "steps":
+        if info.field_name != "steps":
             length_in_steps(value, 1.0)
+        elif value != AUTO:
+            try:
+                length_in_steps(value, 1.0)
+            except ValueError as error:
+                raise ValueError(f"{error}; or auto, until the split has settled") from error
         return value
 
     @model_validator(mode="after")

@@ -37,6 +37,13 @@ class Stop:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def changing(self) -> str:
+        """What was still changing at the last point, in words."""
+        if _agree(self.points):
+            return "the loss of the easy rows still falls from checkpoint to checkpoint"
+        return "the hard rows still change from checkpoint to checkpoint"
+
 
 def first_place(checkpoints: int) -> int:
     """The first index of the grid at which training may stop: it takes K points to look back on, and three splits."""
@@ -98,10 +105,15 @@ def held_out_rows(ids: Sequence[str]) -> BoolArray:
 
 
 def _holds(points: Sequence[dict[str, Any]], stop_on: StopOn) -> bool:
-    if any(point["jaccard"] is None or point["jaccard"] < AGREE for point in points[-2:]):
+    if not _agree(points):
         return False
     fell = points[-1]["fell"]
     return stop_on == "agreement" or (fell is not None and fell < FELL)
+
+
+def _agree(points: Sequence[dict[str, Any]]) -> bool:
+    """Whether the hard rows of the last three points agree."""
+    return all(point["jaccard"] is not None and point["jaccard"] >= AGREE for point in points[-2:])
 
 
 def _jaccard(first: BoolArray, second: BoolArray) -> float:

@@ -168,6 +168,10 @@ def test_every_warning_says_what_to_do() -> None:
 def test_a_proxy_that_never_settled_is_reported_with_its_steps() -> None:
     scores = scored(curves(500)[0])
     split = make_split(scores, KMeans(), ids=scores.ids)
-    (warning,) = (each for each in diagnose(scores, split, capped=1200).warnings if each.code == "not_settled")
+    (warning,) = (
+        each
+        for each in diagnose(scores, split, capped=(1200, "rows still change")).warnings
+        if each.code == "not_settled"
+    )
     assert "(1,200 steps)" in warning.message
     assert "not_settled" not in codes(diagnose(scores, split))

@@ -10,7 +10,7 @@ import pytest
 from curate.errors import InputError
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import Proxy
-from curate.proxy.stopping import find_stop, first_place, geometric, hard_rows, held_out_rows
+from curate.proxy.stopping import Stop, find_stop, first_place, geometric, hard_rows, held_out_rows
 from curate.proxy.trace import cached_state, measure_checkpoints
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
@@ -59,6 +59,12 @@ def test_it_looks_back_on_as_many_points_as_there_are_checkpoints_and_says_so_wh
 def test_the_easy_rows_must_have_stopped_falling_where_they_count(easy: float, found: tuple[int, bool]) -> None:
     assert stop(losses_of(0, easy), "agreement and easy loss") == found
     assert stop(losses_of(0, easy)) == (3, False)
+
+
+def test_what_still_changes_at_the_end_is_named() -> None:
+    points = [{"jaccard": None, "fell": None}, *({"jaccard": jaccard, "fell": 0.1} for jaccard in (0.5, 0.9, 0.9))]
+    assert Stop(8, True, points[:3]).changing.startswith("the hard rows")
+    assert Stop(16, True, points).changing.startswith("the loss of the easy rows")
 
 
 def test_hard_rows_are_those_of_higher_last_loss_and_of_equal_losses_there_are_none() -> None:
