@@ -205,13 +205,18 @@ def _line(cells: Sequence[str]) -> str:
 # -- figure ------------------------------------------------------------------------------------------------------------
 
 
+_COLUMNS = 4  # panels side by side, which a page still shows legibly
+_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2)  # ticks of an axis whose ends depend on the records
+
+
 def draw(settings: Settings, path: Path) -> None:
     """Nats of an arm as a multiple of the original's, over the budget: a panel per family and what is known."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "when", "svg.fonttype": "none", "font.size": 9})
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
+    from matplotlib.lines import Line2D
 
     panels: dict[tuple[str, str], list[Sequence[dict[str, Any]]]] = {}
     for (family, _), seeds in settings.items():
@@ -219,27 +224,44 @@ def draw(settings: Settings, path: Path) -> None:
             panels.setdefault((family, seeds[0]["setting"]["knows"]), []).append(seeds)
     if not panels:
         return
-    width = 3.1 * len(panels)
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(max(width, 4), 3.4), sharey=True, squeeze=False)
     shares = sorted({seeds[0]["setting"]["share"] for each in panels.values() for seeds in each})
     colormap = pyplot.get_cmap("viridis")
     colors = {share: colormap(k / len(shares)) for k, share in enumerate(shares)}
-    for panel, ((family, knows), each) in zip(axes[0], panels.items(), strict=True):
+    styles = {"hard x3": "o-", "random x3": "x:"}
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (max(2.8 * columns, 4), 2.7 * rows + 0.6)
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for panel in axes.flat[len(panels) :]:
+        panel.set_visible(False)
+    for panel, ((family, knows), each) in zip(axes.flat, panels.items(), strict=False):
+        budgets: set[float] = set()
         for seeds in each:
             setting = seeds[0]["setting"]
-            for arm, style in (("hard x3", "o-"), ("random x3", "x:")):
+            budgets |= set(setting["budgets"])
+            for arm, style in styles.items():
                 points = [(b, change(seeds, arm, b, PRIMARY)) for b in setting["budgets"]]
                 known = [(b, c) for b, c in points if c is not None and c.relative is not None]
                 if known:
                     ratios = [1 + (c.relative or 0) for _, c in known]
-                    label = f"{arm}, share {setting['share']:g}" if panel is axes[0][-1] else None
-                    color = colors[setting["share"]]
-                    panel.plot([b for b, _ in known], ratios, style, color=color, label=label, markersize=4)
+                    panel.plot([b for b, _ in known], ratios, style, color=colors[setting["share"]], markersize=4)
         panel.axhline(1, color="0.7", linewidth=0.8)
-        panel.set(xscale="log", yscale="log", title=f"{family}, knows {knows}")
+        panel.set(xscale="log", yscale="log")
+        name = family.replace("_given", ", pretrained proxy").replace("_", " ")
+        panel.set_title(f"{name}\nknows {knows}", fontsize=9)
         panel.set_xlabel("budget / t_hard" if setting["unit_name"] == "t_hard" else "epochs")
+        panel.set_xticks(sorted(budgets), [f"{budget:g}" for budget in sorted(budgets)])
+        panel.set_xticks([], minor=True)
+        panel.yaxis.set_major_locator(ticker.FixedLocator(_RATIOS))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_locator(ticker.NullLocator())
         panel.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("nats, multiple of the original")
-    axes[0][-1].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
+    figure.supylabel("nats, multiple of the original", fontsize=9)
+    handles = [
+        Line2D([], [], color=color, marker=style[0], linestyle=style[1:], markersize=4, label=f"{arm}, share {share:g}")
+        for arm, style in styles.items()
+        for share, color in colors.items()
+    ]
+    figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=min(4, len(shares)))
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
