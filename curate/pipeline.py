@@ -286,9 +286,12 @@ class Pipeline(Component):
     def check_scores(self, scores: Scores) -> None:
         """Raise InputError if augmenters need reducible rows and the scores that the user passed have none."""
         if self.needs_reducible and scores.gains is None and scores.reducible is None:
+            place = next(k for k, augmenter in enumerate(self.augmenters) if call_hook(augmenter, "needs_reducible"))
+            wanted = "drop=irreducible" if getattr(self.augmenters[place], "only", None) is None else "only=reducible"
             raise InputError(
                 "the recipe needs reducible rows, but the scores do not include them; write them with `curate score` "
-                "and this recipe, add a column reducible (true or false), or leave out --scores"
+                f"and this recipe (--set augmenters.{place}.{wanted}), add a column reducible (true or false), or "
+                "leave out --scores"
             )
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
@@ -341,7 +344,7 @@ class Pipeline(Component):
                 hard=self.hard,
                 seed=self.seed,
                 counts=plan.counts,
-                uses_hard=not augmenters or self._uses_hard(augmenters, plan, split),
+                uses_hard=not augmenters or augmenters != self.augmenters or self._uses_hard(augmenters, plan, split),
                 truncated=None if scored else run.truncated(examples),
                 others=other_splits,
                 drops_irreducible=DROPPED in plan.reasons,

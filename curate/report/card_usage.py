@@ -10,6 +10,7 @@ USE_OF_WEIGHTS = """
 **A trainer that does not read the column counts all rows alike, and what was found out is lost.**
 
 - `curate finetune path/to/this/folder --reweighter GivenWeights --model ... --out ...`
+- `transformers.Trainer` and TRL: `curate.reweighters.trainers.reweight(trainer, GivenWeights())`.
 - A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
   number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
   stays.

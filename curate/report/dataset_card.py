@@ -33,7 +33,8 @@ def dataset_card(record: dict[str, Any], version: str) -> str:
     parts = record.get("parts")
     front = (record.get("recipe") or {}).get("order") == "front"
     use = (USE_OF_WEIGHTS_IN_FRONT if front else USE_OF_WEIGHTS) if weighted else use_of_parts(parts)
-    training = training_section(form_of(record)) if "form" in record else ""
+    reweighter = ("GivenWeights(until=0.5)" if front else "GivenWeights()") if weighted else None
+    training = training_section(form_of(record), parts=parts, weights=reweighter) if "form" in record else ""
     written = record.get("form", {}).get("written_as", "input")
     return f"""{_front_matter(counts["output"], version, parts, record["data"].get("card"))}
 # Curated dataset
@@ -111,6 +112,7 @@ def weighted_card(record: dict[str, Any], version: str) -> str:
     mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
     scaled = ", divided by the mean over all rows" if record["normalized"] else ""
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
+    reweighter = 'GivenWeights(averages="rows")' if record["averages"] == "rows" else "GivenWeights()"
     return f"""{_front_matter(counts["output"], version, carried=record["data"].get("card"))}
 # Dataset with weights
 
@@ -128,7 +130,7 @@ from datasets import load_dataset
 rows = load_dataset("path/to/this/folder", split="train")
 ```
 
-{training_section(form_of(record), curated=False)}
+{training_section(form_of(record), curated=False, weights=reweighter)}
 ## Columns
 
 The input's columns are untouched. These were added, `example_id` only where the input had none:

@@ -19,41 +19,52 @@ def form_of(record: Mapping[str, Any]) -> WrittenForm:
     )
 
 
-def training_section(form: WrittenForm, curated: bool = True) -> str:
-    """The card's section on training. curated: whether a command wrote it that makes copies and has other forms."""
-    trl, axolotl, entry = trl_snippet(form), axolotl_settings(form), llama_factory_entry(form)
-    parts = ["## Train on it", *([f"TRL:\n\n```python\n{trl}```"] if trl else [])]
+def training_section(
+    form: WrittenForm, curated: bool = True, *, parts: Mapping[str, int] | None = None, weights: str | None = None
+) -> str:
+    """The card's section on training.
+
+    curated: whether a command wrote it that makes copies and has other forms. parts: those of ordered rows, see
+    `curate.curated.Curated.parts`. weights: source of the reweighter for the column `weight`; None = no such column.
+    """
+    ordered = parts is not None
+    trl = trl_snippet(form, ordered=ordered, weights=weights)
+    axolotl, entry = axolotl_settings(form, ordered=ordered), llama_factory_entry(form)
+    sections = ["## Train on it", *([f"TRL:\n\n```python\n{trl}```"] if trl else [])]
     whole = form.kind == "sft" and "messages" in form.columns
     if trl and whole:
         unlearned = f" It takes no notice of `{form.weight}`{_LAST if curated else ''}." if form.weight else ""
-        parts.append(_WHOLE + unlearned)
+        sections.append(_WHOLE + unlearned)
     if axolotl:
-        parts.append(f"axolotl:\n\n```yaml\n{axolotl}```")
+        sections.append(f"axolotl:\n\n```yaml\n{axolotl}```")
     if entry:
         stage = {"sft": "sft", "preference": "dpo", "kto": "kto"}[form.kind]
         stage = "pt" if form.shape == "text" else stage
         lines = [f"stage: {stage}", f"dataset_dir: {FOLDER}", "dataset: curated"]
         # Without it LLaMA-Factory learns the answers in a history.
         lines += ["mask_history: true"] if stage == "sft" and "history" in form.columns else []
-        parts.append(
+        lines += ["num_train_epochs: 1.0", "disable_shuffling: true"] if ordered else []
+        sections.append(
             "LLaMA-Factory, by the `dataset_info.json` of this folder:\n\n```yaml\n" + "\n".join(lines) + "\n```"
         )
         if whole and form.weight:
-            parts.append(_MASKED.format(key=form.weight))
+            sections.append(_MASKED.format(key=form.weight))
         if whole and form.irregular:
-            parts.append(_SKIPPED.format(rows=form.irregular))
+            sections.append(_SKIPPED.format(rows=form.irregular))
     missing = [name for name, support in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not support]
     if missing:
         remedy = _IMAGES if form.unseen else _OTHERS if curated else ""
-        parts.append(f"{_listed(missing)} cannot read these columns as they are{remedy}.")
+        sections.append(f"{_listed(missing)} cannot read these columns as they are{remedy}.")
     if form.json:
         # As text, messages would be no messages any more.
         as_sharegpt = form.shape == "messages" and form.written_as == "input" and not form.unseen
         form_too = "--write-as sharegpt " if as_sharegpt else ""
-        parts.append(_JSON.format(options=f"{form_too}--nested text --fresh"))
-    if curated:
-        parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
-    return "\n\n".join(parts) + "\n"
+        sections.append(_JSON.format(options=f"{form_too}--nested text --fresh"))
+    if weights and (axolotl or entry or form.kind != "sft"):
+        sections.append(_UNWEIGHTED + (_COPIED if curated else "."))
+    if curated and not weights and (parts is None or "first" in parts):
+        sections.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
+    return "\n\n".join(sections) + "\n"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -75,6 +86,8 @@ _SKIPPED = (
     "LLaMA-Factory leaves out rows whose turns do not alternate between user and assistant, with a warning: {rows:,} "
     "of the first 1,000 rows."
 )
+_UNWEIGHTED = "Only SFTTrainer of these takes the column `weight`; to the others all rows are alike"
+_COPIED = ": `--set copies=rows --fresh` writes copies for them."
 _JSON = (
     "Columns of the type JSON take `datasets` 4.7 or newer, which LLaMA-Factory does not use yet; "
     "`{options}` writes text in their place."
@@ -84,8 +97,16 @@ _JSON = (
 # --- axolotl -----------------------------------------------------------------------------------------------------
 
 
-def axolotl_settings(form: WrittenForm) -> str:
-    """axolotl's dataset settings for the folder; "" if it does not support such columns."""
+def axolotl_settings(form: WrittenForm, *, ordered: bool = False) -> str:
+    """axolotl's settings for the folder; "" if it does not support such columns. ordered: whether the order matters."""
+    settings = _axolotl_settings(form)
+    return settings + _AXOLOTL_IN_ORDER if settings and ordered else settings
+
+
+_AXOLOTL_IN_ORDER = "shuffle_merged_datasets: false\ncurriculum_sampling: true  # in order\nnum_epochs: 1\n"
+
+
+def _axolotl_settings(form: WrittenForm) -> str:
     columns = form.columns
     if _leaves_out(form):
         return ""

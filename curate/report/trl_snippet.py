@@ -13,24 +13,33 @@ KNOWN = frozenset(["system", "developer", "user", "assistant", "tool"])
 _TRAINERS = {"sft": ("SFT", "SFTConfig"), "preference": ("DPO", "DPOConfig"), "kto": ("KTO", "KTOConfig")}
 
 
-def trl_snippet(form: WrittenForm) -> str:
-    """Python code that trains on the folder with TRL, with a placeholder MODEL; "" if no mapping is known."""
+def trl_snippet(form: WrittenForm, *, ordered: bool = False, weights: str | None = None) -> str:
+    """Python code that trains on the folder with TRL, with a placeholder MODEL; "" if no mapping is known.
+
+    ordered: whether the order of the rows matters. weights: source of the reweighter for the column `weight`, which
+    SFTTrainer takes.
+    """
     if not _is_mappable(form):
         return ""
     trainer, config = _TRAINERS[form.kind]
     body, columns = _mapping(form)
     imports = ["import json\n"] if "json." in body else []
+    weights = weights if form.kind == "sft" else None
     lines = [*imports, "from datasets import load_dataset", f"from trl import {config}, {trainer}Trainer", ""]
+    if weights:
+        lines += ["from curate.reweighters import GivenWeights", "from curate.reweighters.trainers import reweight", ""]
     lines.append(f'rows = load_dataset("{FOLDER}", split="train")')
     if body:
-        lines += ["", "", body.rstrip(), "", "", "rows = rows.map(to_trl, remove_columns=rows.column_names)"]
+        others = 'sorted({*rows.column_names} - {"weight"})' if weights else "rows.column_names"
+        lines += ["", "", body.rstrip(), "", "", f"rows = rows.map(to_trl, remove_columns={others})"]
     else:
-        lines.append(f"rows = rows.select_columns({json.dumps(list(columns))})")
+        lines.append(f"rows = rows.select_columns({json.dumps([*columns, *(['weight'] if weights else [])])})")
     field = form.columns.get("text")
     more = f', dataset_text_field="{field}"' if field not in (None, "text") else ""
-    lines.append(
-        f'trainer = {trainer}Trainer(model="MODEL", args={config}(output_dir="out"{more}), train_dataset=rows)'
-    )
+    more += ', num_train_epochs=1, train_sampling_strategy="sequential"' if ordered else ""
+    lines.append(f'args = {config}(output_dir="out"{more})')
+    lines.append(f'trainer = {trainer}Trainer(model="MODEL", args=args, train_dataset=rows)')
+    lines += [f"reweight(trainer, {weights})"] if weights else []
     lines.append("trainer.train()")
     return "\n".join(lines) + "\n"
 

@@ -24,7 +24,7 @@ from curate.mixture.control_rows import evened
 from curate.mixture.mixture import Mixture
 from curate.mixture.plan import Plan, fold, identity, realize
 from curate.mixture.screening import admission
-from curate.pipeline import Pipeline
+from curate.pipeline import Pipeline, by_forecast
 from curate.run import Run
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file, publishing
@@ -201,13 +201,15 @@ class Arms:
         if name == REDUCIBLE:
             _check_told(record)
         counts = record["counts"]
-        new = counts["output"] - counts["input"]
-        if new == 0 and name == "hard":
+        new = counts["output"] - counts["original"]
+        if not counts["duplicate"] and name == "hard":  # rows that a Subset leaves out are no matter
             curated = self._hard[0]
-            if curated.budget_forecast is not None and curated.budget_forecast.decision.times == 1:
+            augmenters = self.settings.pipeline.augmenters
+            decided = next((k for k, augmenter in enumerate(augmenters) if by_forecast(augmenter)), None)
+            if decided is not None and curated.budget_forecast is not None:
                 raise InputError(
                     "the arm hard has no extra rows, since Duplicate(times: auto) makes none by the forecast; give a "
-                    "number to measure it, such as --set augmenters.0.times=1"
+                    f"number to measure it, such as --set augmenters.{decided}.times=1"
                 )
             raise InputError("the arm hard has no extra rows; raise the recipe's cap or lower its noise_guard")
         if not counts["output"]:
@@ -301,7 +303,7 @@ def _check_told(record: dict[str, Any]) -> None:
             f"arm {REDUCIBLE} is left out: which rows can be learned from the others cannot be determined "
             f"({reducible['reason']}), so it would be the arm hard"
         )
-    if record["counts"]["output"] == record["counts"]["input"]:
+    if not record["counts"]["duplicate"]:
         raise LeftOut(f"arm {REDUCIBLE} is left out: no hard row can be learned from the others, so it has no copies")
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from augmenters import Duplicate
+from augmenters import Duplicate, Subset
 from curate.clusterers import KMeans
 from curate.data.readers import read
 from curate.errors import DataWarning
@@ -121,24 +121,23 @@ def _write_model(folder: Path, data: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-@pytest.mark.parametrize(("shape", "form"), WRITTEN)
-def test_the_snippet_of_a_card_trains_on_its_folder(
-    shape: str, form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _trained(
+    pipeline: Pipeline, shape: str, form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> dict[str, Any]:
+    """What the snippet of the card leaves, on a result of 12 rows. more: arguments of the trainers."""
     trl = pytest.importorskip("trl", reason="TRL is not installed")
     pytest.importorskip("accelerate", reason="TRL needs accelerate")
     import datasets
 
     data, out = tmp_path / "data.jsonl", tmp_path / "out"
     data.write_text("".join(json.dumps(_row(k)[shape]) + "\n" for k in range(12)), encoding="utf-8")
-    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[Duplicate()])
     with warnings.catch_warnings():
         # Where a call is followed by an answer, two are learned, and one form keeps the last: said, and no fault here.
         warnings.filterwarnings("ignore", "--write-as prompt_completion: .* several answers", DataWarning)
         pipeline.run(data, out=out, write_as=form)
     snippet = _snippet((out / "README.md").read_text(encoding="utf-8"))
     _write_model(tmp_path / "model", data)
-    small = {"max_steps": 1, "use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no"}
+    small = more | {"use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no"}
     small |= {"per_device_train_batch_size": 4, "learning_rate": 1e-2}
     for name in ("SFTConfig", "DPOConfig", "KTOConfig"):
         monkeypatch.setattr(trl, name, functools.partial(getattr(trl, name), **small))
@@ -150,9 +149,18 @@ def test_the_snippet_of_a_card_trains_on_its_folder(
     names: dict[str, Any] = {}
     with others_may_warn():
         exec(compile(code, "snippet", "exec"), names)  # what the card says, as it says it
+    return names
+
+
+@pytest.mark.parametrize(("shape", "form"), WRITTEN)
+def test_the_snippet_of_a_card_trains_on_its_folder(
+    shape: str, form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[Duplicate()])
+    names = _trained(pipeline, shape, form, tmp_path, monkeypatch, max_steps=1)
     trainer = names["trainer"]
     assert trainer.state.global_step == 1
-    assert len(names["rows"]) == len(read(out, allow_curated=True).examples) > 12
+    assert len(names["rows"]) == len(read(tmp_path / "out", allow_curated=True).examples) > 12
     kind = "KTO" if "label" in shape and shape != "text" else "DPO" if "pairs" in shape else "SFT"
     assert type(trainer).__name__ == f"{kind}Trainer"
     if kind == "SFT":
@@ -162,3 +170,31 @@ def test_the_snippet_of_a_card_trains_on_its_folder(
         assert all("It is" in text for text in shown)
         if shape in TOOLS:
             assert all("tool: add" in text and 'add{"' in text for text in shown)
+
+
+@pytest.mark.parametrize("augmenter", [Duplicate(), Subset(size=0.5, epochs=2)])
+def test_the_snippet_keeps_an_order_that_matters(
+    augmenter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = "front" if isinstance(augmenter, Duplicate) else "shuffle"
+    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[augmenter], order=order)
+    names = _trained(pipeline, "question and answer", "input", tmp_path, monkeypatch, logging_steps=1)
+    trainer, rows = names["trainer"], names["rows"]
+    assert trainer.state.global_step == -(-len(rows) // 4)  # once
+    shown = [ids for batch in trainer.get_train_dataloader() for ids in batch["input_ids"]]
+    texts = trainer.processing_class.batch_decode(shown, skip_special_tokens=True)
+    assert [row["prompt"].strip() in text for row, text in zip(rows, texts, strict=True)] == [True] * len(rows)
+    whole = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "disable_shuffling: true" in whole
+    assert "curriculum_sampling: true" in whole
+
+
+def test_the_snippet_uses_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(
+        scorer=Length(), clusterer=KMeans(), augmenters=[Duplicate(times=2)], order="front", copies="weights"
+    )
+    names = _trained(pipeline, "question and answer", "input", tmp_path, monkeypatch, max_steps=2)
+    assert sorted(set(names["rows"]["weight"])) == [1, 3]
+    whole = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "reweight(trainer, GivenWeights(until=0.5))" in whole
+    assert "undoes the copies" not in whole

@@ -84,6 +84,16 @@ def test_arms_of_the_same_number_have_it_and_keep_every_original(tmp_path: Path,
     assert {table(arm).num_rows for arm in found.values()} == {found["hard"].rows}
 
 
+def test_copies_are_counted_and_not_the_rows_that_are_left_out(tmp_path: Path) -> None:
+    n = len(rows())
+    as_many = settings(pipeline=pipeline(Subset(size=n - 10), Duplicate(cap=10.5 / (n - 10))))
+    hard = arms_of(tmp_path / "as many", as_many).get("hard", 0)
+    assert (hard.rows, hard.extra) == (n, {"rows": 10})
+    none = settings(pipeline=pipeline(Subset(size=n - 10), Duplicate(cap=0.5 / n)))
+    with pytest.raises(InputError, match="the arm hard has no extra rows"):
+        arms_of(tmp_path / "none", none).get("hard", 0)
+
+
 def test_the_baseline_is_the_data_and_sam_shares_it(tmp_path: Path) -> None:
     data = loaded()
     arms = arms_of(tmp_path, data=data)
