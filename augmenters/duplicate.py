@@ -80,7 +80,7 @@ class Duplicate(Component):
         if self.times == "auto":
             raise InputError(
                 "Duplicate(times='auto') takes its number from a forecast; run it in a Pipeline with "
-                "forecast=ForecastSettings(steps=N), or give a number"
+                'forecast={"steps": N, "model": MODEL}, or give a number'
             )
         if not self.times:
             return plan

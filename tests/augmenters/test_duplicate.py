@@ -83,7 +83,7 @@ def test_where_it_cannot_be_told_nothing_is_filtered_and_where_it_is_not_known_t
 
 def test_a_number_that_is_forecast_has_to_be_resolved() -> None:
     split = _split([0, 1], hard=[1])
-    with pytest.raises(InputError, match="forecast=ForecastSettings"):
+    with pytest.raises(InputError, match="in a Pipeline with forecast="):
         Duplicate(times="auto").plan(identity(2), split, 0)
     assert Duplicate(times="auto").with_copies(0).plan(identity(2), split, 0).counts.tolist() == [1, 1]
     assert Duplicate(times="auto").with_copies(3).plan(identity(2), split, 0).counts.tolist() == [1, 4]
