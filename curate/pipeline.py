@@ -140,7 +140,8 @@ class Pipeline(Component):
                 "Duplicate(times: auto) takes what is forecast for the fine-tuning that is planned; name that with "
                 "forecast: {steps: N, model: MODEL}, or --set forecast.steps=N --set forecast.model=MODEL"
             )
-        copying = [place for place, augmenter in enumerate(self.augmenters) if _copies_hard(augmenter)]
+        fields = [(getattr(augmenter, "of", None), getattr(augmenter, "times", None)) for augmenter in self.augmenters]
+        copying = [place for place, (of, times) in enumerate(fields) if of == "hard" and times]
         if set(decided) & set(copying) and len(copying) > 1:
             other = next(place for place in reversed(copying) if place != decided[0])
             raise ValueError(
@@ -287,11 +288,10 @@ class Pipeline(Component):
         """Raise InputError if augmenters need reducible rows and the scores that the user passed have none."""
         if self.needs_reducible and scores.gains is None and scores.reducible is None:
             place = next(k for k, augmenter in enumerate(self.augmenters) if call_hook(augmenter, "needs_reducible"))
-            wanted = "drop=irreducible" if getattr(self.augmenters[place], "only", None) is None else "only=reducible"
             raise InputError(
                 "the recipe needs reducible rows, but the scores do not include them; write them with `curate score` "
-                f"and this recipe (--set augmenters.{place}.{wanted}), add a column reducible (true or false), or "
-                "leave out --scores"
+                f"and --set augmenters.{place}.only=reducible, add a column reducible (true or false), or leave out "
+                "--scores"
             )
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
@@ -459,11 +459,6 @@ def _texts(value: Any) -> Iterator[str]:
 def by_forecast(augmenter: Any) -> bool:
     """Whether an augmenter takes its number of copies from the forecast: `times="auto"` and a method `with_copies`."""
     return getattr(augmenter, "times", None) == "auto" and callable(getattr(augmenter, "with_copies", None))
-
-
-def _copies_hard(augmenter: Any) -> bool:
-    """Whether an augmenter copies hard rows, and not those of a control in their place."""
-    return getattr(augmenter, "times", None) is not None and getattr(augmenter, "of", None) == "hard"
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:

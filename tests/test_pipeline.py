@@ -14,12 +14,13 @@ from sklearn.cluster import AgglomerativeClustering, Birch
 from sklearn.mixture import GaussianMixture
 
 import curate
-from augmenters import Duplicate, Replay, Subset
+from augmenters import Duplicate, Replay, Subset, Synthesize
 from curate import InputError, Pipeline, Run
 from curate.clusterers import HDBSCAN, KMeans, Quantile
 from curate.curated import Curated
 from curate.difficulty.reducible import Gains
 from curate.difficulty.score_files import read_scores, write_scores
+from curate.generators import Transformers
 from curate.mixture.plan import fold, identity
 from curate.proxy.budget import ForecastSettings
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
@@ -377,6 +378,11 @@ AUTO, PLANNED = Duplicate(times="auto"), ForecastSettings(steps=9)
 def test_a_part_that_does_not_fit_is_refused_at_once(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         _with_known(**changes)
+
+
+def test_a_forecast_number_of_copies_stands_beside_what_copies_no_hard_rows() -> None:
+    for other in (Duplicate(of="random"), Synthesize(generator=Transformers(model="none")), Subset(size=0.5)):
+        assert _with_known(augmenters=(AUTO, other), forecast=PLANNED).augmenters[1] == other
 
 
 # -- reducible rows ---------------------------------------------------------------------------------------------------
