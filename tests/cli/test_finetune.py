@@ -187,8 +187,8 @@ def bench() -> Iterator[Bench]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-def test_killed_at_ten_random_steps(way: str, bench: Bench) -> None:
-    steps = sorted(random.Random(way).sample(range(40), 10))
+def test_killed_at_random_steps(way: str, bench: Bench) -> None:
+    steps = sorted(random.Random(way).sample(range(40), 10 if way == "all weights" else 4))
     for step in steps:
         status, text = bench.run(f"often {way}", way, step=step)
         assert status == -9, text
@@ -197,7 +197,7 @@ def test_killed_at_ten_random_steps(way: str, bench: Bench) -> None:
     status, text = bench.run(f"often {way}", way)
     assert status == 0, text
     bench.check_finished(f"often {way}", way)
-    assert read_run(bench.folder / f"often {way}" / "run")["training"]["resumed"] == 10
+    assert read_run(bench.folder / f"often {way}" / "run")["training"]["resumed"] == len(steps)
 
 
 MOMENTS = {
