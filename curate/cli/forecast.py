@@ -117,7 +117,7 @@ def _input(record: dict[str, Any], directory: Path, pipeline: Pipeline, split: S
     again = "curate its data again with a `forecast:` section in the recipe (--set forecast.steps=N)"
     if data is None:
         raise InputError(
-            f"the input of {directory} was an object in memory or several datasets, which are gone; {again}"
+            f"the input of {directory} is not a dataset that can be read again (it was in memory, or several); {again}"
         )
     for name in NAMED:  # the rows that they leave are those of the split
         reading.pop(name, None)
